@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Argument checks of both entries: one sentence naming the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..levels import Levels, level_count, normalize_levels, normalize_points
+
+__all__ = ["MODES", "check_fused_inputs", "check_inputs"]
+
+MODES = ("bilinear", "discrete")
+
+
+def check_inputs(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    locations: Tensor,  # [B, Q, M, T, 2] or [B, Q, M, L, P, 2]
+    weights: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
+    points: int | Sequence[int] | None,
+    mode: str,
+) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
+    """Levels, locations [B, Q, M, T, 2], weights [B, Q, M, T] and one point count per level."""
+    return _check_taps(value, levels, "locations", locations, "weights", weights, points, mode)
+
+
+def check_fused_inputs(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    offsets: Tensor,  # [B, Q, M, T, 2] or [B, Q, M, L, P, 2]
+    logits: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
+    points: int | Sequence[int] | None,
+    mode: str,
+    value_mask: Tensor | None,  # [B, S]
+) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
+    """Levels, offsets [B, Q, M, T, 2], logits [B, Q, M, T] and one point count per level."""
+    checked = _check_taps(value, levels, "offsets", offsets, "logits", logits, points, mode)
+    _check_float("reference", reference, value)
+    batch, queries = offsets.shape[:2]
+    total = len(checked[3])
+    shape = reference.shape
+    if len(shape) != 4 or shape[:2] != (batch, queries) or shape[2] not in (1, total) or shape[3] not in (2, 4):
+        raise ValueError(
+            f"reference: expected shape [B={batch}, Q={queries}, 1 or L={total}, 2 or 4], got {list(shape)}"
+        )
+    if value_mask is not None:
+        _check_mask(value_mask, value)
+    return checked
+
+
+def _check_taps(
+    value: Tensor,
+    levels: Levels,
+    pair_name: str,
+    pair: Tensor,  # [B, Q, M, T, 2] or [B, Q, M, L, P, 2]
+    scalar_name: str,
+    scalar: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
+    points: int | Sequence[int] | None,
+    mode: str,
+) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
+    if mode not in MODES:
+        raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    _check_float("value", value, None)
+    if value.dim() != 4:
+        raise ValueError(f"value: expected shape [B, S, M, D], got {list(value.shape)}")
+    batch, pixels, heads, channels = value.shape
+    if heads < 1 or channels < 1:
+        raise ValueError(f"value: expected [B, S, M >= 1, D >= 1], got {list(value.shape)}")
+    levels = normalize_levels(levels, pixels)
+    _check_float(pair_name, pair, value)
+    _check_float(scalar_name, scalar, value)
+    if pair.dim() == 6:
+        _check_classic(pair_name, pair, level_count(levels))
+        pair = pair.flatten(3, 4)
+    if scalar.dim() == 5:
+        scalar = scalar.flatten(3)
+    shape = pair.shape
+    if len(shape) != 5 or shape[0] != batch or shape[2] != heads or shape[4] != 2:
+        raise ValueError(f"{pair_name}: expected shape [B={batch}, Q, M={heads}, T, 2], got {list(shape)}")
+    if scalar.shape != shape[:4]:
+        expected = f"[B={batch}, Q={shape[1]}, M={heads}, T={shape[3]}]"
+        raise ValueError(
+            f"{scalar_name}: expected shape {expected} as {pair_name}, got {list(scalar.shape)}"
+        )
+    return levels, pair, scalar, normalize_points(points, level_count(levels), shape[3])
+
+
+def _check_classic(name: str, pair: Tensor, total: int) -> None:
+    if pair.shape[3] != total:
+        raise ValueError(
+            f"{name}: expected shape [B, Q, M, L={total}, P, 2] (or [B, Q, M, T, 2]), got {list(pair.shape)}"
+        )
+
+
+def _check_float(name: str, tensor: Tensor, value: Tensor | None) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
+    if value is not None and tensor.device != value.device:
+        raise ValueError(f"{name}: expected device {value.device} as value, got {tensor.device}")
+
+
+def _check_mask(value_mask: Tensor, value: Tensor) -> None:
+    if not isinstance(value_mask, Tensor) or value_mask.dtype != torch.bool:
+        got = value_mask.dtype if isinstance(value_mask, Tensor) else type(value_mask).__name__
+        raise TypeError(f"value_mask: expected a bool tensor, got {got}")
+    if value_mask.shape != value.shape[:2]:
+        raise ValueError(
+            f"value_mask: expected shape [B={value.shape[0]}, S={value.shape[1]}], got {list(value_mask.shape)}"
+        )
+    if value_mask.device != value.device:
+        raise ValueError(f"value_mask: expected device {value.device} as value, got {value_mask.device}")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public entries of multi-scale deformable attention: check, choose a backend, run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..backends import Backend, explain_table, select
+from ..levels import Levels
+from . import reference as _reference
+from .checks import check_fused_inputs, check_inputs
+
+__all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
+
+BACKENDS = (Backend("reference", _reference.run, _reference.run_fused, _reference.SUPPORT),)
+"""The rows in order of preference."""
+
+
+def ms_deform_attn(
+    value: Tensor,
+    levels: Levels,
+    locations: Tensor,
+    weights: Tensor,
+    *,
+    points: int | Sequence[int] | None = None,
+    mode: str = "bilinear",
+    backend: str | None = None,
+) -> Tensor:
+    """Multi-scale deformable attention: a weighted sum of points sampled from a feature pyramid.
+
+    Sums ``weights[b, q, m, t] * sample(value[b, level(t), m], locations[b, q, m, t])`` over the T points of each head.
+    B batch, Q queries, M heads, L levels, D channels per head, S = sum of H*W, T = sum of the point counts.
+
+    Args:
+        value: [B, S, M, D], the flattened pyramid, levels in order, rows of a level in raster order.
+        levels: L pairs (H, W), or an int64 tensor [L, 2].
+        locations: [B, Q, M, T, 2], (x, y) in units of the level: (0, 0) its top-left, (1, 1) its bottom-right corner;
+            points of level 0 first. The classic [B, Q, M, L, P, 2] is accepted.
+        weights: [B, Q, M, T] attention weights, or the classic [B, Q, M, L, P].
+        points: points per level: an int, or one count per level (0 allowed). None divides T evenly.
+        mode: ``"bilinear"`` (zeros outside, ``align_corners=False``) or ``"discrete"`` (RT-DETRv2:
+            ``trunc(location * size + 0.5)`` clamped to the border; no gradient to ``locations``).
+        backend: a row of the table of backends; None takes the first that can run.
+
+    Any mix of float64, float32, bfloat16 and float16. Coordinates and sums are float32 (float64 for a float64 value),
+    the result has the dtype of ``value``. A non-finite location contributes 0 and gets gradient 0. Differentiable once
+    in ``value``, ``locations`` and ``weights``.
+
+    Returns:
+        [B, Q, M*D], dtype of ``value``.
+
+    Raises:
+        TypeError, ValueError: an argument is malformed; the message names it, what was expected and what came.
+        RuntimeError: the backend asked for cannot run this call; the message says why.
+
+    Source: Deformable DETR (Zhu et al., 2021), eq. 3; RT-DETRv2 (Lv et al., 2024), sec. 3, for per-level counts and
+    discrete sampling.
+    """
+    levels, locations, weights, counts = check_inputs(value, levels, locations, weights, points, mode)
+    return select(BACKENDS, backend, value).run(value, levels, locations, weights, counts, mode)
+
+
+def ms_deform_attn_fused(
+    value: Tensor,
+    levels: Levels,
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    *,
+    points: int | Sequence[int] | None = None,
+    mode: str = "bilinear",
+    offset_scale: float = 0.5,
+    value_mask: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Multi-scale deformable attention from the raw outputs of the projections: softmax and locations are inside.
+
+    The weights are one softmax of ``logits`` over all T points of a head. A 2-d reference gives
+    ``location = reference + offset / (W, H)``; a 4-d reference (cx, cy, w, h) gives
+    ``location = (cx, cy) + offset / P_l * (w, h) * offset_scale``.
+
+    Args:
+        value: [B, S, M, D], see :func:`ms_deform_attn`.
+        levels: L pairs (H, W), or an int64 tensor [L, 2].
+        reference: [B, Q, 1 or L, 2 or 4], in 0..1 over the image; axis 2 of size 1 serves all levels.
+        offsets: [B, Q, M, T, 2], or the classic [B, Q, M, L, P, 2].
+        logits: [B, Q, M, T], or the classic [B, Q, M, L, P].
+        points: points per level: an int, or one count per level (0 allowed). None divides T evenly.
+        mode: ``"bilinear"`` or ``"discrete"``.
+        offset_scale: factor of a 4-d reference.
+        value_mask: [B, S] bool, True keeps a pixel, False makes it 0; None keeps all.
+        backend: a row of the table of backends; None takes the first that can run.
+
+    Differentiable once in ``value``, ``reference``, ``offsets`` and ``logits``.
+
+    Returns:
+        [B, Q, M*D], dtype of ``value``.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`ms_deform_attn`.
+
+    Source: Deformable DETR (Zhu et al., 2021), app. A.3; RT-DETRv2 (Lv et al., 2024), sec. 3.
+    """
+    levels, offsets, logits, counts = check_fused_inputs(
+        value, levels, reference, offsets, logits, points, mode, value_mask
+    )
+    row = select(BACKENDS, backend, value)
+    return row.run_fused(
+        value, levels, reference, offsets, logits, counts, mode, float(offset_scale), value_mask
+    )
+
+
+def explain(value: Tensor, *, backend: str | None = None) -> str:
+    """Which backend would run on ``value`` [B, S, M, D], and why the others would not, one line each."""
+    return explain_table(BACKENDS, backend, value)

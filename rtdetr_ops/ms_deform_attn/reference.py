@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definition of the operator in plain PyTorch: differentiable, any device, readable before fast.
+
+Every other backend is tested against this file. Coordinates, softmax and accumulation are float32 for storage of 32 bits
+or fewer and float64 for float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..backends import Support
+from ..levels import Levels, host_levels
+
+__all__ = ["SUPPORT", "attention_from_logits", "locations_from_offsets", "run", "run_fused"]
+
+SUPPORT = Support(fallback_devices=("cuda", "xpu"))
+
+
+def run(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    locations: Tensor,  # [B, Q, M, T, 2]
+    weights: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+) -> Tensor:  # [B, Q, M*D]
+    compute = _compute_dtype(value)
+    batch, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    sample = _SAMPLERS[mode]
+    out = value.new_zeros((batch, queries, heads, channels), dtype=compute)
+    for (height, width), pixels, taps in _level_slices(host_levels(levels), points):
+        sampled = sample(
+            value[:, pixels].to(compute), height, width, locations[:, :, :, taps].to(compute)
+        )  # [B, Q, M, P, D]
+        out = out + (sampled * weights[:, :, :, taps, None].to(compute)).sum(3)
+    return out.flatten(2).to(value.dtype)
+
+
+def run_fused(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    offsets: Tensor,  # [B, Q, M, T, 2]
+    logits: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+    offset_scale: float,
+    value_mask: Tensor | None,  # [B, S], True keeps
+) -> Tensor:  # [B, Q, M*D]
+    compute = _compute_dtype(value)
+    if value_mask is not None:
+        value = value.masked_fill(~value_mask[:, :, None, None], 0)
+    locations = locations_from_offsets(
+        levels, reference.to(compute), offsets.to(compute), points, offset_scale
+    )
+    weights = attention_from_logits(logits.to(compute))
+    return run(value, levels, locations, weights, points, mode)
+
+
+def attention_from_logits(
+    logits: Tensor,  # [B, Q, M, T]
+) -> Tensor:  # [B, Q, M, T]
+    """One softmax over all T points of a head, whatever level they lie on."""
+    return logits.softmax(-1) if logits.shape[-1] else logits
+
+
+def locations_from_offsets(
+    levels: Levels,  # L pairs (H, W)
+    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    offsets: Tensor,  # [B, Q, M, T, 2]
+    points: Sequence[int],  # L counts, sum T
+    offset_scale: float,
+) -> Tensor:  # [B, Q, M, T, 2]
+    """Sampling locations in units of the level: 0..1 spans it.
+
+    A 2-d reference (x, y) moves by ``offset / (W, H)``: offsets are pixels of the level. A 4-d reference (cx, cy, w, h)
+    moves by ``offset / P_l * (w, h) * offset_scale``: offsets are fractions of the box.
+    """
+    sizes = host_levels(levels)
+    located = []
+    for level, (shape, _, taps) in enumerate(_level_slices(sizes, points)):
+        anchor = reference[:, :, min(level, reference.shape[2] - 1), None, None]  # [B, Q, 1, 1, 2|4]
+        offset = offsets[:, :, :, taps]  # [B, Q, M, P, 2]
+        if anchor.shape[-1] == 2:
+            height, width = shape
+            located.append(anchor + offset / offset.new_tensor([width, height]))
+        else:
+            step = anchor[..., 2:] * (offset_scale / max(points[level], 1))
+            located.append(anchor[..., :2] + offset * step)
+    return torch.cat(located, 3)
+
+
+def _level_slices(
+    sizes: Sequence[tuple[int, int]], points: Sequence[int]
+) -> Iterator[tuple[tuple[int, int], slice, slice]]:
+    """Per level: (H, W), its rows of the S axis, its entries of the T axis."""
+    pixel, tap = 0, 0
+    for (height, width), count in zip(sizes, points, strict=True):
+        yield (height, width), slice(pixel, pixel + height * width), slice(tap, tap + count)
+        pixel, tap = pixel + height * width, tap + count
+
+
+def _compute_dtype(value: Tensor) -> torch.dtype:
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _sample_bilinear(
+    level: Tensor,  # [B, H*W, M, D]
+    height: int,
+    width: int,
+    locations: Tensor,  # [B, Q, M, P, 2]
+) -> Tensor:  # [B, Q, M, P, D]
+    """Four corners around pixel ``location * size - 0.5``; a corner outside the level contributes 0 by itself."""
+    x = locations[..., 0] * width - 0.5
+    y = locations[..., 1] * height - 0.5
+    # NaN compares false, so a non-finite point is outside like any far point and gets neither value nor gradient.
+    touches = (x > -1) & (x < width) & (y > -1) & (y < height)
+    x, y = torch.where(touches, x, 0.0), torch.where(touches, y, 0.0)
+    x0, y0 = x.detach().floor(), y.detach().floor()
+    wx, wy = x - x0, y - y0
+
+    def corner(cx: Tensor, cy: Tensor, weight: Tensor) -> Tensor:
+        inside = touches & (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height)
+        cx, cy = torch.where(inside, cx, 0.0).long(), torch.where(inside, cy, 0.0).long()
+        pixels = _gather_pixels(level, cy * width + cx)
+        # Selecting, not multiplying by 0, keeps a NaN of a pixel that no point touches out of the result.
+        return torch.where(inside[..., None], pixels * weight[..., None], 0.0)
+
+    return (
+        corner(x0, y0, (1 - wx) * (1 - wy))
+        + corner(x0 + 1, y0, wx * (1 - wy))
+        + corner(x0, y0 + 1, (1 - wx) * wy)
+        + corner(x0 + 1, y0 + 1, wx * wy)
+    )
+
+
+def _sample_discrete(
+    level: Tensor,  # [B, H*W, M, D]
+    height: int,
+    width: int,
+    locations: Tensor,  # [B, Q, M, P, 2]
+) -> Tensor:  # [B, Q, M, P, D]
+    """The pixel ``trunc(location * size + 0.5)``, clamped to the border; no gradient to the location.
+
+    This is round(location * size), not the nearest pixel centre: published discrete weights rely on the half-pixel shift.
+    """
+    locations = locations.detach()
+    x = (locations[..., 0] * width + 0.5).trunc()
+    y = (locations[..., 1] * height + 0.5).trunc()
+    finite = torch.isfinite(locations).all(-1)
+    x = torch.where(finite, x, 0.0).clamp(0, width - 1)
+    y = torch.where(finite, y, 0.0).clamp(0, height - 1)
+    pixels = _gather_pixels(level, y.long() * width + x.long())
+    return torch.where(finite[..., None], pixels, 0.0)
+
+
+def _gather_pixels(
+    level: Tensor,  # [B, H*W, M, D]
+    index: Tensor,  # [B, Q, M, P]
+) -> Tensor:  # [B, Q, M, P, D]
+    batch, queries, heads, count = index.shape
+    channels = level.shape[-1]
+    rows = index.transpose(1, 2).reshape(batch, heads, queries * count, 1)
+    pixels = level.transpose(1, 2).gather(2, rows.expand(-1, -1, -1, channels))
+    return pixels.view(batch, heads, queries, count, channels).transpose(1, 2)
+
+
+_SAMPLERS = {"bilinear": _sample_bilinear, "discrete": _sample_discrete}
