@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compiled, and with which flags: one Unit per source file of csrc/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch_install import TARGET_VERSION
+
+# A file's suffix says which instruction set it needs; the code picks among them when it runs.
+X86_ISA_FLAGS = {
+    "_avx2": ("-mavx2", "-mfma", "-mf16c"),
+    "_avx512": (
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+        *("-mavx2", "-mfma", "-mf16c", "-mprefer-vector-width=512"),
+    ),
+}
+
+# No contraction: where a kernel wants a fused multiply-add it says so, on every instruction set.
+CXX_FLAGS = (
+    *("-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"),
+    f"-DTORCH_TARGET_VERSION={TARGET_VERSION}",
+)
+RELEASE_FLAGS = ("-O3", "-DNDEBUG")
+NVCC_FLAGS = (
+    *("-O3", "-std=c++20", "-arch=all-major", "-DNDEBUG"),
+    "-Xcompiler=-fPIC,-fvisibility=hidden",
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One file to compile."""
+
+    source: Path
+    rule: str  # "cxx" or "nvcc"
+    isa: str  # "baseline", "avx2", "avx512" or "cuda"
+    flags: tuple[str, ...]
+
+
+def cxx_units(csrc: Path, target: str, sanitizers: str = "") -> list[Unit]:
+    """Plan the C++ files of csrc.
+
+    Args:
+        csrc: the source folder, searched recursively.
+        target: what the compiler's -dumpmachine prints.
+        sanitizers: value for -fsanitize, e.g. "address,undefined"; empty for a release build.
+    """
+    x86 = target.startswith("x86_64")
+    common = CXX_FLAGS + (sanitizer_flags(sanitizers) if sanitizers else RELEASE_FLAGS)
+    common += ("-DRTDETR_OPS_X86_DISPATCH=1",) if x86 else ()
+    units = []
+    for source in sorted(csrc.rglob("*.cpp")):
+        suffix = next((s for s in X86_ISA_FLAGS if source.stem.endswith(s)), None)
+        if suffix is None:
+            units.append(Unit(source, "cxx", "baseline", common))
+        elif x86:
+            units.append(Unit(source, "cxx", suffix[1:], common + X86_ISA_FLAGS[suffix]))
+    return units
+
+
+def cuda_units(csrc: Path) -> list[Unit]:
+    """Plan the CUDA files of csrc; they include no torch header, so any torch will do."""
+    return [Unit(source, "nvcc", "cuda", NVCC_FLAGS) for source in sorted(csrc.rglob("*.cu"))]
+
+
+def sanitizer_flags(sanitizers: str) -> tuple[str, ...]:
+    """Flags for a build that stops at the first finding."""
+    return (
+        *("-O1", "-g", "-fno-omit-frame-pointer"),
+        *(f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"),
+    )
