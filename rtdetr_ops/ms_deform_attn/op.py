@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backends import Backend, explain_table, select
 from ..levels import Levels
+from . import portable as _portable
 from . import reference as _reference
 from .checks import check_fused_inputs, check_inputs
 
@@ -42,7 +43,8 @@ def ms_deform_attn(
         points: points per level: an int, or one count per level (0 allowed). None divides T evenly.
         mode: ``"bilinear"`` (zeros outside, ``align_corners=False``) or ``"discrete"`` (RT-DETRv2:
             ``trunc(location * size + 0.5)`` clamped to the border; no gradient to ``locations``).
-        backend: a row of the table of backends; None takes the first that can run.
+        backend: a row of the table of backends; None takes the first that can run, and in a graph being exported
+            the portable operators that :func:`export_form` chooses.
 
     Any mix of float64, float32, bfloat16 and float16. Coordinates and sums are float32 (float64 for a float64 value),
     the result has the dtype of ``value``. A non-finite location contributes 0 and gets gradient 0. Differentiable once
@@ -59,6 +61,8 @@ def ms_deform_attn(
     discrete sampling.
     """
     levels, locations, weights, counts = check_inputs(value, levels, locations, weights, points, mode)
+    if backend is None and _portable.should_lower():
+        return _portable.run(value, levels, locations, weights, counts, mode)
     return select(BACKENDS, backend, value).run(value, levels, locations, weights, counts, mode)
 
 
@@ -106,8 +110,12 @@ def ms_deform_attn_fused(
     levels, offsets, logits, counts = check_fused_inputs(
         value, levels, reference, offsets, logits, points, mode, value_mask
     )
-    row = select(BACKENDS, backend, value)
-    return row.run_fused(
+    fused = (
+        _portable.run_fused
+        if backend is None and _portable.should_lower()
+        else select(BACKENDS, backend, value).run_fused
+    )
+    return fused(
         value, levels, reference, offsets, logits, counts, mode, float(offset_scale), value_mask
     )
 

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator written with operators every exporter knows: what an exported graph holds instead.
+
+Two forms, with the contract of :mod:`.reference`:
+
+* ``"gather"`` (default) reads pixels by index, one index per corner for the whole pyramid: the
+  graph does not grow with the levels, and ``levels`` may stay a tensor. No GridSample, which
+  TensorRT is known to miscompile.
+* ``"grid_sample"`` samples each level with ``grid_sample``; ``levels`` must be host integers.
+  Discrete mode interpolates nothing and is a gather in this form too.
+
+Coordinates, softmax and sums are float32 (float64 for a float64 value) whatever the storage. In
+both forms a non-finite location contributes 0. A NaN or Inf in a pixel that no point touches stays
+out of the result in the gather form; in the grid_sample form that is up to the runtime, which may
+multiply a corner outside the level by 0 instead of skipping it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from ..levels import Levels
+from .reference import attention_from_logits
+
+__all__ = ["FORMS", "export_form", "is_exporting", "run", "run_fused", "should_lower"]
+
+FORMS = ("gather", "grid_sample", "operator")
+
+_form: str = os.environ.get("RTDETR_OPS_EXPORT") or FORMS[0]
+
+
+@contextmanager
+def export_form(form: str) -> Iterator[None]:
+    """Choose what the operator becomes in graphs exported inside the ``with`` block.
+
+    The environment variable ``RTDETR_OPS_EXPORT`` does the same for a whole process. The choice is
+    process-wide, not per thread, and does not touch eager calls or ``torch.compile``.
+
+    Args:
+        form: ``"gather"`` (default), ``"grid_sample"``, or ``"operator"``, which leaves the call to
+            the backends: a compiled one stays in the graph as its registered operator, for runtimes
+            that load this package, such as AOTInductor.
+
+    Raises:
+        ValueError: the form is none of these.
+    """
+    global _form
+    previous, _form = _form, _check_form("form", form)
+    try:
+        yield
+    finally:
+        _form = previous
+
+
+def is_exporting() -> bool:
+    """Whether torch.export, torch.onnx.export or torch.jit.trace is at work; not torch.compile.
+
+    torch.onnx.export needs no question of its own: it traces with torch.export, or with
+    torch.jit.trace when ``dynamo=False``.
+    """
+    return torch.compiler.is_exporting() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def should_lower() -> bool:
+    """Whether a call made now becomes portable operators.
+
+    Raises:
+        ValueError: ``RTDETR_OPS_EXPORT`` names no form.
+    """
+    return is_exporting() and _check_form("RTDETR_OPS_EXPORT", _form) != "operator"
+
+
+def run(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    locations: Tensor,  # [B, Q, M, T, 2]
+    weights: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+) -> Tensor:  # [B, Q, M*D]
+    """As :func:`.reference.run`, in the form chosen."""
+    compute = _compute_dtype(value)
+    lowering = _LOWERINGS[mode, _form]
+    out = lowering(value, levels, locations.to(compute), weights.to(compute), points)
+    return out.to(value.dtype)
+
+
+def run_fused(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    offsets: Tensor,  # [B, Q, M, T, 2]
+    logits: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+    offset_scale: float,
+    value_mask: Tensor | None,  # [B, S], True keeps
+) -> Tensor:  # [B, Q, M*D]
+    """As :func:`.reference.run_fused`, in the form chosen."""
+    compute = _compute_dtype(value)
+    if value_mask is not None:
+        value = value.masked_fill(~value_mask[:, :, None, None], 0)
+    locations = _locations(levels, reference.to(compute), offsets.to(compute), points, offset_scale)
+    weights = attention_from_logits(logits.to(compute))
+    return run(value, levels, locations, weights, points, mode)
+
+
+def _grid_sample_bilinear(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    locations: Tensor,  # [B, Q, M, T, 2]
+    weights: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+) -> Tensor:  # [B, Q, M*D]
+    if isinstance(levels, Tensor):
+        raise TypeError(
+            "levels: the grid_sample form needs integers (H, W), got a tensor; "
+            "pass integers or export the gather form"
+        )
+    batch, _, heads, channels = value.shape
+    queries = locations.shape[1]
+    if not any(points):
+        return weights.new_zeros((batch, queries, heads * channels))
+    grid = 2 * _confine(locations) - 1  # grid_sample spans a level with -1..1
+    grid = grid.transpose(1, 2).flatten(0, 1)  # [B*M, Q, T, 2]
+    planes = value.permute(0, 2, 3, 1).flatten(0, 1)  # [B*M, D, S]
+    sampled, pixel, tap = [], 0, 0
+    for (height, width), count in zip(levels, points, strict=True):
+        if count:
+            plane = planes[:, :, pixel : pixel + height * width].to(weights.dtype)
+            plane = torch.unflatten(plane, 2, (height, width))
+            sampled.append(_sample_plane(plane, grid[:, :, tap : tap + count]))
+        pixel, tap = pixel + height * width, tap + count
+    folded = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B*M, 1, Q, T]
+    out = (torch.cat(sampled, 3) * folded).sum(3)  # [B*M, D, Q]
+    return out.reshape(batch, heads * channels, queries).transpose(1, 2)
+
+
+def _sample_plane(
+    plane: Tensor,  # [B*M, D, H, W]
+    grid: Tensor,  # [B*M, Q, P, 2]
+) -> Tensor:  # [B*M, D, Q, P]
+    return grid_sample(plane, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _gather_bilinear(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    locations: Tensor,  # [B, Q, M, T, 2]
+    weights: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+) -> Tensor:  # [B, Q, M*D]
+    heads = value.shape[2]
+    height, width, start = _tap_geometry(levels, points, value.device)
+    table, origin = _pixel_table(value), _origin_rows(value, start)
+    columns = _axis_corners(locations[..., 0], width)
+    lines = _axis_corners(locations[..., 1], height)
+    corners = [
+        _weighted_sum(table, origin + (y * width + x) * heads, x_in & y_in, wx * wy * weights)
+        for y, wy, y_in in lines
+        for x, wx, x_in in columns
+    ]
+    return corners[0] + corners[1] + corners[2] + corners[3]
+
+
+def _gather_discrete(
+    value: Tensor,  # [B, S, M, D]
+    levels: Levels,  # L pairs (H, W)
+    locations: Tensor,  # [B, Q, M, T, 2]
+    weights: Tensor,  # [B, Q, M, T]
+    points: Sequence[int],  # L counts, sum T
+) -> Tensor:  # [B, Q, M*D]
+    heads = value.shape[2]
+    height, width, start = _tap_geometry(levels, points, value.device)
+    x, y = locations[..., 0], locations[..., 1]  # [B, Q, M, T]
+    finite = torch.isfinite(x) & torch.isfinite(y)
+    x = _discrete_pixel(torch.where(finite, x, 0.0), width)
+    y = _discrete_pixel(torch.where(finite, y, 0.0), height)
+    row = _origin_rows(value, start) + (y * width + x) * heads
+    return _weighted_sum(_pixel_table(value), row, finite, weights)
+
+
+def _axis_corners(
+    coordinate: Tensor,  # [B, Q, M, T]
+    size: Tensor,  # [T]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """The two pixels around a point along an axis: number, weight, whether it is in the level."""
+    position = _confine(coordinate) * size - 0.5
+    low = position.floor()
+    upper_weight = position - low
+    lower = low.long()
+    upper = lower + 1
+    return [
+        (lower, 1 - upper_weight, (lower >= 0) & (lower < size)),
+        (upper, upper_weight, (upper >= 0) & (upper < size)),
+    ]
+
+
+def _discrete_pixel(
+    coordinate: Tensor,  # [B, Q, M, T]
+    size: Tensor,  # [T]
+) -> Tensor:  # [B, Q, M, T]
+    """``trunc(coordinate * size + 0.5)`` clamped to the border.
+
+    The clamp comes before the cast: a far coordinate overflows an integer.
+    """
+    pixel = (coordinate * size + 0.5).trunc()
+    return torch.minimum(pixel.clamp(min=0), (size - 1).to(pixel.dtype)).long()
+
+
+def _confine(coordinate: Tensor) -> Tensor:
+    """Non-finite and far coordinates moved to -1.
+
+    Points from -0.5 to 1.5 can touch a level, whatever its size: a point moved stays outside, and
+    no pixel number overflows an integer.
+    """
+    return torch.where(coordinate.abs() < 2, coordinate, -1.0)
+
+
+def _pixel_table(
+    value: Tensor,  # [B, S, M, D]
+) -> Tensor:  # [B*S*M + 1, D]
+    """One row per pixel and head, then a row of zeros that stands for all that lies outside.
+
+    Reading zeros is cheaper than masking what was read, and lets no NaN through.
+    """
+    rows = value.flatten(0, 2)
+    return torch.cat([rows, rows.new_zeros((1, value.shape[3]))])
+
+
+def _origin_rows(
+    value: Tensor,  # [B, S, M, D]
+    start: Tensor,  # [T], first pixel of the level
+) -> Tensor:  # [B, 1, M, T]
+    """The table row of the top-left pixel of each tap's level."""
+    batch, pixels, heads, _ = value.shape
+    image = torch.arange(batch, device=value.device)[:, None, None, None]
+    head = torch.arange(heads, device=value.device)[:, None]
+    return (image * pixels + start) * heads + head
+
+
+def _weighted_sum(
+    table: Tensor,  # [N + 1, D]
+    row: Tensor,  # [B, Q, M, T]
+    inside: Tensor,  # [B, Q, M, T]; False reads the row of zeros
+    weights: Tensor,  # [B, Q, M, T]
+) -> Tensor:  # [B, Q, M*D]
+    """Sum of weighted rows over T.
+
+    Not a matrix product, which runtimes and autocast may compute in TF32 or half precision.
+    """
+    batch, queries, heads, taps = row.shape
+    row = torch.where(inside, row, table.shape[0] - 1)
+    pixels = table.index_select(0, row.flatten()).to(weights.dtype)
+    pixels = pixels.view(batch * queries * heads, taps, table.shape[1])
+    weighted = pixels * weights.flatten(0, 2).unsqueeze(2)
+    return weighted.sum(1).view(batch, queries, heads * table.shape[1])
+
+
+def _locations(
+    levels: Levels,  # L pairs (H, W)
+    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    offsets: Tensor,  # [B, Q, M, T, 2]
+    points: Sequence[int],  # L counts, sum T
+    offset_scale: float,
+) -> Tensor:  # [B, Q, M, T, 2]
+    """As :func:`.reference.locations_from_offsets`, for all levels at once."""
+    device = offsets.device
+    if reference.shape[2] != 1:
+        owner = _per_tap(range(len(points)), points, device)
+        reference = reference.index_select(2, owner)
+    anchor = reference.unsqueeze(2)  # [B, Q, 1, 1|T, 2|4]
+    if reference.shape[3] == 2:
+        height, width, _ = _tap_geometry(levels, points, device)
+        return anchor + offsets / torch.stack([width, height], 1)
+    scales = [offset_scale / max(count, 1) for count in points]
+    scale = _per_tap(scales, points, device, offsets.dtype).unsqueeze(1)
+    return anchor[..., :2] + offsets * (anchor[..., 2:] * scale)
+
+
+def _tap_geometry(
+    levels: Levels, points: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Height, width and first pixel of the level each of the T points lies on, int64 [T] each."""
+    if isinstance(levels, Tensor):
+        owner = _per_tap(range(len(points)), points, levels.device)
+        area = levels[:, 0] * levels[:, 1]
+        start = area.cumsum(0) - area
+        columns = (levels[:, 0], levels[:, 1], start)
+        height, width, start = (column.index_select(0, owner).to(device) for column in columns)
+        return height, width, start
+    heights, widths = zip(*levels, strict=True)
+    starts = accumulate((h * w for h, w in levels[:-1]), initial=0)
+    height, width, start = (
+        _per_tap(column, points, device) for column in (heights, widths, starts)
+    )
+    return height, width, start
+
+
+def _per_tap(
+    per_level: Iterable[float],  # L numbers
+    points: Sequence[int],  # L counts, sum T
+    device: torch.device,
+    dtype: torch.dtype = torch.int64,
+) -> Tensor:  # [T]
+    """Each level's number, repeated for its points.
+
+    Built of ``full`` because ``tensor`` warns under torch.jit.trace.
+    """
+    parts = [
+        torch.full((count,), number, dtype=dtype, device=device)
+        for number, count in zip(per_level, points, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _compute_dtype(value: Tensor) -> torch.dtype:
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _check_form(name: str, form: str) -> str:
+    if form not in FORMS:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, FORMS))}, got {form!r}")
+    return form
+
+
+_LOWERINGS = {
+    ("bilinear", "gather"): _gather_bilinear,
+    ("bilinear", "grid_sample"): _grid_sample_bilinear,
+    ("discrete", "gather"): _gather_discrete,
+    ("discrete", "grid_sample"): _gather_discrete,
+}
