@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+#include <cstring>
+
+#include "ms_deform_attn/cpu_kernels.h"
+
+namespace rtdetr_ops {
+namespace {
+
+struct Row {
+  const CpuKernels* kernels;
+  bool (*supported)();
+};
+
+#if defined(RTDETR_OPS_X86_DISPATCH)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+#endif
+bool always() { return true; }
+
+// In order of preference.
+const Row kRows[] = {
+#if defined(RTDETR_OPS_X86_DISPATCH)
+    {&kAvx512Kernels, has_avx512},
+    {&kAvx2Kernels, has_avx2},
+#endif
+    {&kBaselineKernels, always},
+};
+
+const CpuKernels* widest() {
+  for (const Row& row : kRows) {
+    if (row.supported()) return row.kernels;
+  }
+  return &kBaselineKernels;
+}
+
+std::atomic<const CpuKernels*> selected{nullptr};
+
+}  // namespace
+
+const CpuKernels& cpu_kernels() {
+  const CpuKernels* kernels = selected.load(std::memory_order_relaxed);
+  if (kernels == nullptr) {
+    kernels = widest();
+    selected.store(kernels, std::memory_order_relaxed);
+  }
+  return *kernels;
+}
+
+bool select_cpu_kernels(const char* isa) {
+  if (isa == nullptr) {
+    selected.store(widest(), std::memory_order_relaxed);
+    return true;
+  }
+  for (const Row& row : kRows) {
+    if (std::strcmp(row.kernels->isa, isa) == 0 && row.supported()) {
+      selected.store(row.kernels, std::memory_order_relaxed);
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace rtdetr_ops

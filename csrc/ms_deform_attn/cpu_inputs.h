@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the arguments of either entry to the location and attention weight of each tap, and back from their gradients.
+#pragma once
+
+#include "ms_deform_attn/cpu_taps.h"
+
+namespace rtdetr_ops {
+namespace {
+
+template <class F>
+void with_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat64: return f(double{});
+    case DType::kFloat32: return f(float{});
+    case DType::kBFloat16: return f(BFloat16{});
+    case DType::kFloat16: return f(Float16{});
+  }
+}
+
+// A block: queries [q, q + queries) of head m of image b, and taps [tap, tap + taps.taps) of each.
+struct Block {
+  std::int64_t b, m, q, queries, tap;
+};
+
+template <class A, class S>
+void convert(const S* const __restrict from, std::int64_t n, A* const __restrict to) {
+  for (std::int64_t i = 0; i < n; ++i) to[i] = static_cast<A>(to_float(from[i]));
+}
+
+template <class A, class S>
+void convert_pairs(const S* const __restrict from, std::int64_t n, A* const __restrict x,
+                   A* const __restrict y) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    x[i] = static_cast<A>(to_float(from[2 * i]));
+    y[i] = static_cast<A>(to_float(from[2 * i + 1]));
+  }
+}
+
+template <class A>
+void load_pairs(const TapsView& view, const Block& k, std::int64_t taps, A* x, A* y) {
+  with_dtype(view.dtype, [&](auto storage) {
+    using S = decltype(storage);
+    const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
+                    k.m * view.stride_m + 2 * k.tap;
+    for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
+      convert_pairs(from, taps, x + q * taps, y + q * taps);
+    }
+  });
+}
+
+template <class A>
+void load_scalars(const TapsView& view, const Block& k, std::int64_t taps, A* out) {
+  with_dtype(view.dtype, [&](auto storage) {
+    using S = decltype(storage);
+    const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
+                    k.m * view.stride_m + k.tap;
+    for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
+      convert(from, taps, out + q * taps);
+    }
+  });
+}
+
+// exp for arguments <= 0, to about an ulp: 2^n * e^r with |r| <= ln(2) / 2, coefficients of Cephes' expf.
+inline float exp_of_nonpositive(float x) {
+  const float shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
+  const float n = shifted - 12582912.0f;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float e = 1.9875691500e-4f;
+  e = e * r + 1.3981999507e-3f;
+  e = e * r + 8.3334519073e-3f;
+  e = e * r + 4.1665795894e-2f;
+  e = e * r + 1.6666665459e-1f;
+  e = e * r + 5.0000001201e-1f;
+  e = e * (r * r) + r + 1.0f;
+  std::int32_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = static_cast<std::int32_t>((static_cast<std::uint32_t>(bits) + 127u) << 23);
+  float scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return x < -87.0f ? 0.0f : e * scale;
+}
+inline double exp_of_nonpositive(double x) { return __builtin_exp(x); }
+
+template <class A>
+void softmax_row(A* const __restrict row, std::int64_t n) {
+  A peak = -std::numeric_limits<A>::infinity();
+  for (std::int64_t i = 0; i < n; ++i) peak = row[i] > peak ? row[i] : peak;
+  A sum = 0;
+  for (std::int64_t i = 0; i < n; ++i) row[i] = exp_of_nonpositive(row[i] - peak);
+  for (std::int64_t i = 0; i < n; ++i) sum += row[i];
+  const A scale = A(1) / sum;
+  for (std::int64_t i = 0; i < n; ++i) row[i] *= scale;
+}
+
+// What the fused entry keeps between the offsets and the locations, for the way back.
+template <class A>
+struct FusedTaps {
+  explicit FusedTaps(const Problem& p, std::int64_t queries)
+      : T(p.T), offset_x(queries * T), offset_y(queries * T), step_x(queries * T), step_y(queries * T),
+        logits(T), anchors(queries * p.anchors.levels * p.anchors.coords) {}
+  std::int64_t T;
+  Buffer<A> offset_x, offset_y;  // as given
+  Buffer<A> step_x, step_y;      // d location / d offset
+  Buffer<A> logits;              // one row [T]
+  Buffer<A> anchors;             // [queries, 1|L, 2|4]
+};
+
+template <class A>
+void load_anchors(const Problem& p, const Block& k, A* anchors) {
+  const std::int64_t row = p.anchors.levels * p.anchors.coords;
+  with_dtype(p.anchors.dtype, [&](auto storage) {
+    using S = decltype(storage);
+    const S* from = static_cast<const S*>(p.anchors.data) + (k.b * p.Q + k.q) * row;
+    convert(from, k.queries * row, anchors);
+  });
+}
+
+// The step of a 4-d reference: half the box, shared by the points of the level.
+template <class A>
+A box_factor(const Problem& p, const Level& level) {
+  return static_cast<A>(p.offset_scale / static_cast<double>(level.points > 0 ? level.points : 1));
+}
+
+// x, y hold offsets on entry and locations on return. `strips` says which levels the taps of this block belong to.
+template <class A>
+void locate_level(const Problem& p, const Block& k, std::int64_t l, std::int64_t tap, const Taps<A>& t,
+                  const FusedTaps<A>& f) {
+  const Level& level = p.levels[l];
+  const std::int64_t coords = p.anchors.coords;
+  const A width = static_cast<A>(level.width), height = static_cast<A>(level.height);
+  for (std::int64_t q = 0; q < k.queries; ++q) {
+    const A* const anchor =
+        f.anchors + (q * p.anchors.levels + (p.anchors.levels == 1 ? 0 : l)) * coords;
+    const std::int64_t begin = q * t.taps + tap;
+    if (coords == 2) {
+      for (std::int64_t i = begin; i < begin + level.points; ++i) {
+        t.x[i] = anchor[0] + t.x[i] / width;
+        t.y[i] = anchor[1] + t.y[i] / height;
+        f.step_x[i] = A(1) / width;
+        f.step_y[i] = A(1) / height;
+      }
+    } else {
+      const A step_x = anchor[2] * box_factor<A>(p, level), step_y = anchor[3] * box_factor<A>(p, level);
+      for (std::int64_t i = begin; i < begin + level.points; ++i) {
+        t.x[i] = anchor[0] + t.x[i] * step_x;
+        t.y[i] = anchor[1] + t.y[i] * step_y;
+        f.step_x[i] = step_x;
+        f.step_y[i] = step_y;
+      }
+    }
+  }
+}
+
+template <class A>
+void load_attention_from_logits(const Problem& p, const Block& k, const Taps<A>& t, const FusedTaps<A>& f) {
+  for (std::int64_t q = 0; q < k.queries; ++q) {
+    // The softmax runs over all T logits even when the block holds the taps of one level.
+    load_scalars(p.scalars, Block{k.b, k.m, k.q + q, 1, 0}, p.T, static_cast<A*>(f.logits));
+    softmax_row(static_cast<A*>(f.logits), p.T);
+    std::memcpy(t.attention + q * t.taps, f.logits + k.tap, static_cast<std::size_t>(t.taps) * sizeof(A));
+  }
+}
+
+// Fills x, y (locations) and attention for levels [l_begin, l_end), whose taps the block holds.
+template <class A>
+void load_taps(const Problem& p, const Block& k, std::int64_t l_begin, std::int64_t l_end, const Taps<A>& t,
+               const FusedTaps<A>& f) {
+  load_pairs(p.pairs, k, t.taps, static_cast<A*>(t.x), static_cast<A*>(t.y));
+  if (!p.fused) {
+    load_scalars(p.scalars, k, t.taps, static_cast<A*>(t.attention));
+    return;
+  }
+  const std::size_t bytes = static_cast<std::size_t>(k.queries * t.taps) * sizeof(A);
+  std::memcpy(f.offset_x, t.x, bytes);
+  std::memcpy(f.offset_y, t.y, bytes);
+  load_attention_from_logits(p, k, t, f);
+  load_anchors(p, k, static_cast<A*>(f.anchors));
+  for (std::int64_t l = l_begin; l < l_end; ++l) {
+    locate_level(p, k, l, p.levels[l].first_tap - k.tap, t, f);
+  }
+}
+
+template <class S, class A>
+void store_scalars(S* const __restrict to, std::int64_t n, const A* const __restrict from) {
+  for (std::int64_t i = 0; i < n; ++i) to[i] = Rounded<S>::from(from[i]);
+}
+
+// Gradients are written for whole rows of T taps; `view` is contiguous [B, Q, M, T(, 2)].
+template <class A>
+void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A* gy, const A* ga, void* grad_pairs,
+                         void* grad_scalars) {
+  for (std::int64_t q = 0; q < k.queries; ++q) {
+    const std::int64_t row = ((k.b * p.Q + k.q + q) * p.M + k.m) * p.T;
+    if (grad_pairs != nullptr) {
+      with_dtype(p.pairs.dtype, [&](auto storage) {
+        using S = decltype(storage);
+        S* const to = static_cast<S*>(grad_pairs) + 2 * row;
+        for (std::int64_t i = 0; i < p.T; ++i) {
+          to[2 * i] = Rounded<S>::from(gx[q * p.T + i]);
+          to[2 * i + 1] = Rounded<S>::from(gy[q * p.T + i]);
+        }
+      });
+    }
+    if (grad_scalars != nullptr) {
+      with_dtype(p.scalars.dtype, [&](auto storage) {
+        using S = decltype(storage);
+        store_scalars(static_cast<S*>(grad_scalars) + row, p.T, ga + q * p.T);
+      });
+    }
+  }
+}
+
+// gradient of the attention weights -> gradient of the logits, in place
+template <class A>
+void softmax_backward(const A* const __restrict attention, A* const __restrict grad, std::int64_t n) {
+  A mean = 0;
+  for (std::int64_t i = 0; i < n; ++i) mean += attention[i] * grad[i];
+  for (std::int64_t i = 0; i < n; ++i) grad[i] = attention[i] * (grad[i] - mean);
+}
+
+// gradient of the locations -> gradient of the anchors, added for one head
+template <class A>
+void add_anchor_gradients(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx, const A* gy,
+                          A* grad_anchors) {
+  const std::int64_t coords = p.anchors.coords;
+  for (std::int64_t q = 0; q < k.queries; ++q) {
+    for (std::int64_t l = 0; l < p.L; ++l) {
+      const Level& level = p.levels[l];
+      A* const grad = grad_anchors + (q * p.anchors.levels + (p.anchors.levels == 1 ? 0 : l)) * coords;
+      const A factor = box_factor<A>(p, level);
+      const std::int64_t begin = q * p.T + level.first_tap;
+      for (std::int64_t i = begin; i < begin + level.points; ++i) {
+        grad[0] += gx[i];
+        grad[1] += gy[i];
+        if (coords == 4) {
+          grad[2] += gx[i] * f.offset_x[i] * factor;
+          grad[3] += gy[i] * f.offset_y[i] * factor;
+        }
+      }
+    }
+  }
+}
+
+template <class A>
+void store_anchor_gradients(const Problem& p, const Block& k, const A* grad, void* grad_anchors) {
+  const std::int64_t row = p.anchors.levels * p.anchors.coords;
+  with_dtype(p.anchors.dtype, [&](auto storage) {
+    using S = decltype(storage);
+    store_scalars(static_cast<S*>(grad_anchors) + (k.b * p.Q + k.q) * row, k.queries * row, grad);
+  });
+}
+
+}  // namespace
+}  // namespace rtdetr_ops

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+// The three passes over a call, each a loop over independent tasks; compiled once per instruction set.
+#pragma once
+
+#include "ms_deform_attn/cpu_inputs.h"
+#include "ms_deform_attn/cpu_kernels.h"
+#include "ms_deform_attn/cpu_rows.h"
+
+namespace rtdetr_ops {
+namespace {
+
+// Enough taps per block for the vectorised geometry to pay, few enough for its arrays to stay in the first-level cache.
+constexpr std::int64_t kTapsPerBlock = 256;
+
+std::int64_t block_queries(std::int64_t taps) {
+  const std::int64_t queries = kTapsPerBlock / (taps > 0 ? taps : 1);
+  return queries > 0 ? queries : 1;
+}
+
+std::int64_t blocks(const Problem& p) {
+  const std::int64_t size = block_queries(p.T);
+  return (p.Q + size - 1) / size;
+}
+
+std::int64_t query_tasks(const Problem& p) { return p.B * blocks(p); }
+
+Block query_block(const Problem& p, std::int64_t task) {
+  const std::int64_t size = block_queries(p.T), q = task % blocks(p) * size;
+  return {task / blocks(p), 0, q, q + size < p.Q ? size : p.Q - q, 0};
+}
+
+template <class A>
+void find_corners(const Problem& p, const Block& k, const Taps<A>& taps, std::int64_t first_pixel) {
+  const std::int64_t n = k.queries * taps.taps;
+  if (p.discrete) {
+    find_discrete_pixel(taps, n);
+  } else {
+    find_bilinear_corners(taps, n);
+  }
+  if (p.mask != nullptr) {
+    drop_masked_pixels(taps, n, p.mask + k.b * p.S + first_pixel, p.discrete ? 1 : kCorners);
+  }
+}
+
+// Corner weights of the forward sum: the attention weight alone in discrete mode.
+template <class A>
+void weigh_corners(const Problem& p, const Block& k, const Taps<A>& taps, A* const weight[kCorners]) {
+  const std::int64_t n = k.queries * taps.taps;
+  if (p.discrete) {
+    std::memcpy(weight[0], taps.attention, static_cast<std::size_t>(n) * sizeof(A));
+  } else {
+    corner_weights(taps, n, weight);
+  }
+}
+
+template <class A>
+struct CornerWeights {
+  explicit CornerWeights(std::int64_t size) : w0(size), w1(size), w2(size), w3(size), all{w0, w1, w2, w3} {}
+  Buffer<A> w0, w1, w2, w3;
+  A* const all[kCorners];
+};
+
+// The address of the row of each corner. A corner outside reads a row of zeros, so that the loops have no branch and no
+// pixel is read that no point touches.
+template <class V>
+struct PixelRows {
+  PixelRows(const Problem& p, std::int64_t size)
+      : p0(size), p1(size), p2(size), p3(size), all{p0, p1, p2, p3}, zeros(p.D) {
+    std::memset(zeros, 0, static_cast<std::size_t>(p.D) * sizeof(V));
+  }
+
+  void resolve(const Problem& p, const Block& k, const Taps<Compute<V>>& taps) const {
+    const V* const base =
+        static_cast<const V*>(p.value.data) + k.b * p.value.stride_b + k.m * p.value.stride_m;
+    const V* const outside = zeros;
+    const std::int64_t n = k.queries * taps.taps, stride = p.value.stride_s;
+    for (int corner = 0; corner < (p.discrete ? 1 : kCorners); ++corner) {
+      const std::int32_t* const __restrict row = taps.rows(corner);
+      const V** const __restrict address = all[corner];
+      for (std::int64_t i = 0; i < n; ++i) address[i] = row[i] >= 0 ? base + row[i] * stride : outside;
+    }
+  }
+
+  GatherInputs<V> inputs(const Block& k, std::int64_t taps, const Compute<V>* const weight[kCorners]) const {
+    GatherInputs<V> in = {k.queries, taps, {}, {}};
+    for (int corner = 0; corner < kCorners; ++corner) {
+      in.pixel[corner] = all[corner];
+      in.weight[corner] = weight[corner];
+    }
+    return in;
+  }
+
+  Buffer<const V*> p0, p1, p2, p3;
+  const V** const all[kCorners];
+  Buffer<V> zeros;  // [D]
+};
+
+template <class V>
+void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
+  using A = Compute<V>;
+  const Problem& p = args.problem;
+  const std::int64_t queries = block_queries(p.T), size = queries * p.T, row = p.M * p.D;
+  const Taps<A> taps(queries, p.T);
+  const FusedTaps<A> fused(p, p.fused ? queries : 0);
+  const CornerWeights<A> weights(size);
+  const PixelRows<V> pixels(p, size);
+  set_all_levels(taps, p);
+  for (std::int64_t task = begin; task < end; ++task) {
+    Block k = query_block(p, task);
+    for (k.m = 0; k.m < p.M; ++k.m) {
+      load_taps(p, k, 0, p.L, taps, fused);
+      find_corners(p, k, taps, 0);
+      weigh_corners(p, k, taps, weights.all);
+      pixels.resolve(p, k, taps);
+      const GatherInputs<V> in = pixels.inputs(k, p.T, weights.all);
+      V* const out = static_cast<V*>(args.out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+      for_each_chunk<V>(p.D, [&](auto c) {
+        p.discrete ? gather_rows<1>(in, c, out, row) : gather_rows<kCorners>(in, c, out, row);
+      });
+    }
+  }
+}
+
+// dots -> gradients of the location (x, y) and of the attention weight, in place of x, y and in `ga`
+template <class A>
+void tap_gradients(const Taps<A>& t, std::int64_t n, const A* const __restrict dots, A* const __restrict ga) {
+  A* const __restrict x = t.x;
+  A* const __restrict y = t.y;
+  const A* const __restrict attention = t.attention;
+  const A* const __restrict width = t.width;
+  const A* const __restrict height = t.height;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const A d0 = dots[4 * i], d1 = dots[4 * i + 1], d2 = dots[4 * i + 2], d3 = dots[4 * i + 3];
+    const A wx = x[i], wy = y[i];
+    ga[i] = (A(1) - wy) * ((A(1) - wx) * d0 + wx * d1) + wy * ((A(1) - wx) * d2 + wx * d3);
+    x[i] = attention[i] * width[i] * ((A(1) - wy) * (d1 - d0) + wy * (d3 - d2));
+    y[i] = attention[i] * height[i] * ((A(1) - wx) * (d2 - d0) + wx * (d3 - d1));
+  }
+}
+
+// A discrete pixel does not move with the location.
+template <class A>
+void discrete_tap_gradients(const Taps<A>& t, std::int64_t n, const A* const __restrict dots,
+                            A* const __restrict ga) {
+  std::memset(t.x, 0, static_cast<std::size_t>(n) * sizeof(A));
+  std::memset(t.y, 0, static_cast<std::size_t>(n) * sizeof(A));
+  for (std::int64_t i = 0; i < n; ++i) ga[i] = dots[4 * i];
+}
+
+// Location and weight gradients -> offset and logit gradients, in place
+template <class A>
+void fused_tap_gradients(const Problem& p, const Block& k, const Taps<A>& t, const FusedTaps<A>& f, A* ga) {
+  for (std::int64_t i = 0; i < k.queries * p.T; ++i) {
+    t.x[i] *= f.step_x[i];
+    t.y[i] *= f.step_y[i];
+  }
+  for (std::int64_t q = 0; q < k.queries; ++q) {
+    softmax_backward(t.attention + q * p.T, ga + q * p.T, p.T);
+  }
+}
+
+template <class V>
+void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
+  using A = Compute<V>;
+  const Problem& p = args.problem;
+  const std::int64_t queries = block_queries(p.T), size = queries * p.T, row = p.M * p.D;
+  const std::int64_t anchor_size = p.fused ? queries * p.anchors.levels * p.anchors.coords : 0;
+  const Taps<A> taps(queries, p.T);
+  const FusedTaps<A> fused(p, p.fused ? queries : 0);
+  const PixelRows<V> pixels(p, size);
+  const Buffer<A> dots(kCorners * size), grad_attention(size), grad_anchors(anchor_size);
+  const A* const no_weights[kCorners] = {};
+  set_all_levels(taps, p);
+  for (std::int64_t task = begin; task < end; ++task) {
+    Block k = query_block(p, task);
+    const std::int64_t n = k.queries * p.T;
+    std::memset(grad_anchors, 0, static_cast<std::size_t>(anchor_size) * sizeof(A));
+    for (k.m = 0; k.m < p.M; ++k.m) {
+      load_taps(p, k, 0, p.L, taps, fused);
+      find_corners(p, k, taps, 0);
+      pixels.resolve(p, k, taps);
+      const GatherInputs<V> in = pixels.inputs(k, p.T, no_weights);
+      const V* const grad_out = static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+      std::memset(dots, 0, static_cast<std::size_t>(kCorners * n) * sizeof(A));
+      for_each_chunk<V>(p.D, [&](auto c) {
+        p.discrete ? dot_rows<1>(in, c, grad_out, row, static_cast<A*>(dots))
+                   : dot_rows<kCorners>(in, c, grad_out, row, static_cast<A*>(dots));
+      });
+      p.discrete ? discrete_tap_gradients(taps, n, static_cast<const A*>(dots), static_cast<A*>(grad_attention))
+                 : tap_gradients(taps, n, static_cast<const A*>(dots), static_cast<A*>(grad_attention));
+      if (args.grad_anchors != nullptr) {
+        add_anchor_gradients(p, k, fused, static_cast<A*>(taps.x), static_cast<A*>(taps.y),
+                             static_cast<A*>(grad_anchors));
+      }
+      if (p.fused) fused_tap_gradients(p, k, taps, fused, static_cast<A*>(grad_attention));
+      store_tap_gradients(p, k, static_cast<A*>(taps.x), static_cast<A*>(taps.y),
+                          static_cast<A*>(grad_attention), args.grad_pairs, args.grad_scalars);
+    }
+    if (args.grad_anchors != nullptr) {
+      store_anchor_gradients(p, k, static_cast<A*>(grad_anchors), args.grad_anchors);
+    }
+  }
+}
+
+// Levels are split into strips of rows only when there are too few (b, m, level) for the threads.
+std::int64_t strips_per_level(const Problem& p, std::int64_t threads) {
+  const std::int64_t owners = p.B * p.M * p.L, wanted = 2 * threads;
+  return owners == 0 || owners >= wanted ? 1 : (wanted + owners - 1) / owners;
+}
+
+std::int64_t value_tasks(const Problem& p, std::int64_t threads) {
+  return p.B * p.M * p.L * strips_per_level(p, threads);
+}
+
+struct ValueTask {
+  std::int64_t b, m;
+  Strip strip;
+};
+
+ValueTask value_task(const Problem& p, std::int64_t threads, std::int64_t task) {
+  const std::int64_t strips = strips_per_level(p, threads);
+  const std::int64_t strip = task % strips, l = task / strips % p.L, bm = task / strips / p.L;
+  const Level& level = p.levels[l];
+  const std::int64_t y_begin = level.height * strip / strips, y_end = level.height * (strip + 1) / strips;
+  return {bm / p.M, bm % p.M, {l, y_begin, y_end, 0}};
+}
+
+// Adds the points of one level and head into `accumulator`, queries in order, whatever the strip: the sums of a pixel do
+// not depend on the number of threads.
+template <class V>
+void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* accumulator, std::int64_t pitch) {
+  using A = Compute<V>;
+  const Problem& p = args.problem;
+  const Level& level = p.levels[task.strip.level];
+  const std::int64_t points = level.points, queries = block_queries(points), row = p.M * p.D;
+  const Taps<A> taps(queries, points);
+  const FusedTaps<A> fused(p, p.fused ? queries : 0);
+  const CornerWeights<A> weights(queries * points);
+  set_level(taps, level, task.strip, 0, points);
+  for (std::int64_t q = 0; q < p.Q; q += queries) {
+    const Block k = {task.b, task.m, q, q + queries < p.Q ? queries : p.Q - q, level.first_tap};
+    load_taps(p, k, task.strip.level, task.strip.level + 1, taps, fused);
+    find_corners(p, k, taps, level.first_pixel + task.strip.y_begin * level.width);
+    weigh_corners(p, k, taps, weights.all);
+    const V* const grad_out = static_cast<const V*>(args.grad_out) + (k.b * p.Q + q) * row + k.m * p.D;
+    for_each_chunk<V>(p.D, [&](auto c) {
+      p.discrete ? scatter_rows<1>(taps, k.queries, weights.all, c, grad_out, row, accumulator, pitch)
+                 : scatter_rows<kCorners>(taps, k.queries, weights.all, c, grad_out, row, accumulator, pitch);
+    });
+  }
+}
+
+template <class V>
+void backward_value_typed(const Backward& args, std::int64_t threads, std::int64_t begin, std::int64_t end) {
+  using A = Compute<V>;
+  const Problem& p = args.problem;
+  const std::int64_t pitch = p.D > kLanes<A> ? p.D : kLanes<A>;
+  std::int64_t most = 0;
+  for (std::int64_t task = begin; task < end; ++task) {
+    const ValueTask t = value_task(p, threads, task);
+    const std::int64_t pixels = (t.strip.y_end - t.strip.y_begin) * p.levels[t.strip.level].width;
+    most = pixels > most ? pixels : most;
+  }
+  const Buffer<A> accumulator(most * pitch);
+  for (std::int64_t task = begin; task < end; ++task) {
+    const ValueTask t = value_task(p, threads, task);
+    const Level& level = p.levels[t.strip.level];
+    const std::int64_t pixels = (t.strip.y_end - t.strip.y_begin) * level.width;
+    std::memset(accumulator, 0, static_cast<std::size_t>(pixels * pitch) * sizeof(A));
+    accumulate_strip<V>(args, t, accumulator, pitch);
+    const std::int64_t first = t.b * p.S + level.first_pixel + t.strip.y_begin * level.width;
+    V* const to = static_cast<V*>(args.grad_value) + (first * p.M + t.m) * p.D;
+    for (std::int64_t i = 0; i < pixels; ++i) store_accumulator<V>(accumulator + i * pitch, p.D, to + i * p.M * p.D);
+  }
+}
+
+void forward(const Forward& args, std::int64_t begin, std::int64_t end) {
+  with_dtype(args.problem.value.dtype, [&](auto v) { forward_typed<decltype(v)>(args, begin, end); });
+}
+
+void backward_taps(const Backward& args, std::int64_t begin, std::int64_t end) {
+  with_dtype(args.problem.value.dtype, [&](auto v) { backward_taps_typed<decltype(v)>(args, begin, end); });
+}
+
+void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin, std::int64_t end) {
+  with_dtype(args.problem.value.dtype,
+             [&](auto v) { backward_value_typed<decltype(v)>(args, threads, begin, end); });
+}
+
+constexpr CpuKernels make_kernels(const char* isa) {
+  return {isa, query_tasks, forward, backward_taps, value_tasks, backward_value};
+}
+
+}  // namespace
+}  // namespace rtdetr_ops

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums over the D channels of pixel rows: gather (forward), dots (gradients of taps), scatter (gradient of value).
+// N vectors of a row stay in registers while the taps of a query pass by.
+#pragma once
+
+#include "ms_deform_attn/cpu_taps.h"
+
+namespace rtdetr_ops {
+namespace {
+
+// Half of the vector registers hold sums; with 16-byte vectors that is 8 of them.
+constexpr int kMostVectors = kVectorBytes == 16 ? 8 : 4;
+
+#ifndef RTDETR_PREFETCH
+#define RTDETR_PREFETCH 0
+#endif
+constexpr std::int64_t kPrefetchTaps = RTDETR_PREFETCH;
+
+// Channels [channel, channel + count) of a row. kPartial: fewer than one vector, in a row that is no longer than that.
+template <int N, bool kPartial>
+struct Chunk {
+  static constexpr int kVectors = N;
+  static constexpr bool kIsPartial = kPartial;
+  std::int64_t channel;
+  int skip;   // leading lanes that another chunk owns
+  int count;  // lanes in use of a partial vector
+};
+
+template <class V, int N, class F>
+void for_full_chunks(std::int64_t channel, std::int64_t D, F& f) {
+  constexpr int lanes = N * kLanes<Compute<V>>;
+  for (; channel + lanes <= D; channel += lanes) f(Chunk<N, false>{channel, 0, lanes});
+  if constexpr (N > 1) for_full_chunks<V, N / 2>(channel, D, f);
+}
+
+// The remainder comes first and overlaps the last full chunk: whoever writes rows writes the full chunks over it.
+template <class V, class F>
+void for_each_chunk(std::int64_t D, F&& f) {
+  constexpr int lanes = kLanes<Compute<V>>;
+  const int rest = static_cast<int>(D % lanes);
+  if (D < lanes) return f(Chunk<1, true>{0, 0, rest});
+  if (rest != 0) f(Chunk<1, false>{D - lanes, lanes - rest, lanes});
+  for_full_chunks<V, kMostVectors>(0, D, f);
+}
+
+template <class V, int N, bool kPartial>
+inline void load_chunk(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
+  if constexpr (kPartial) {
+    v[0] = load_partial(row + c.channel, c.count);
+  } else {
+    Registers<V, N>::load(row + c.channel, v);
+  }
+}
+
+template <class V, int N, bool kPartial>
+inline void store_chunk(V* row, const Chunk<N, kPartial>& c, const Vec<Compute<V>> v[N]) {
+  if constexpr (kPartial) {
+    store_partial(row + c.channel, v[0], c.count);
+  } else {
+    Registers<V, N>::store(row + c.channel, v);
+  }
+}
+
+// The lanes that this chunk owns, 0 in the others, so that sums over chunks count each channel once.
+template <class V, int N, bool kPartial>
+inline void load_owned(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
+  load_chunk(row, c, v);
+  for (int lane = 0; lane < c.skip; ++lane) v[0][lane] = 0;
+}
+
+template <class V>
+inline void prefetch_row(const V* row, std::int64_t bytes) {
+  for (std::int64_t line = 0; line < bytes; line += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(row) + line);
+  }
+}
+
+template <class V>
+struct GatherInputs {
+  std::int64_t queries, taps;
+  const V* const* pixel[kCorners];           // [queries, taps] the row [D] of each corner
+  const Compute<V>* weight[kCorners];        // [queries, taps]
+};
+
+// out[q] = sum over taps and corners of weight * row
+template <int K, class V, int N, bool kPartial>
+void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out, std::int64_t out_stride) {
+  using A = Compute<V>;
+  const std::int64_t n = in.queries * in.taps;
+  std::int64_t i = 0;
+  for (std::int64_t q = 0; q < in.queries; ++q, out += out_stride) {
+    Vec<A> sum[N] = {};
+    for (const std::int64_t end = i + in.taps; i < end; ++i) {
+      if constexpr (kPrefetchTaps > 0) {
+        if (i + kPrefetchTaps < n) {
+          for (int k = 0; k < K; ++k) prefetch_row(in.pixel[k][i + kPrefetchTaps] + c.channel, N * kVectorBytes * (int)sizeof(V) / (int)sizeof(A));
+        }
+      }
+      for (int k = 0; k < K; ++k) {
+        Vec<A> v[N];
+        load_chunk(in.pixel[k][i], c, v);
+        const Vec<A> w = splat(in.weight[k][i]);
+        for (int j = 0; j < N; ++j) sum[j] = multiply_add(v[j], w, sum[j]);
+      }
+    }
+    store_chunk(out, c, sum);
+  }
+}
+
+// dots[i][k] += <grad_out[q], row of corner k of tap i>
+template <int K, class V, int N, bool kPartial>
+void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out, std::int64_t grad_stride,
+              Compute<V>* dots) {
+  using A = Compute<V>;
+  std::int64_t i = 0;
+  for (std::int64_t q = 0; q < in.queries; ++q, grad_out += grad_stride) {
+    Vec<A> g[N];
+    load_owned(grad_out, c, g);
+    for (const std::int64_t end = i + in.taps; i < end; ++i) {
+      Vec<A> products[kCorners] = {};
+      for (int k = 0; k < K; ++k) {
+        Vec<A> v[N];
+        load_chunk(in.pixel[k][i], c, v);
+        for (int j = 0; j < N; ++j) products[k] = multiply_add(v[j], g[j], products[k]);
+      }
+      A sums[kCorners];
+      sum_lanes(products, sums);
+      for (int k = 0; k < kCorners; ++k) dots[kCorners * i + k] += sums[k];
+    }
+  }
+}
+
+// accumulator[row] += weight * grad_out[q] for every corner that has a row; rows are `pitch` apart
+template <int K, class V, int N, bool kPartial>
+void scatter_rows(const Taps<Compute<V>>& taps, std::int64_t queries, Compute<V>* const weight[kCorners],
+                  const Chunk<N, kPartial>& c, const V* grad_out, std::int64_t grad_stride,
+                  Compute<V>* accumulator, std::int64_t pitch) {
+  using A = Compute<V>;
+  const std::int32_t* const rows[kCorners] = {taps.row0, taps.row1, taps.row2, taps.row3};
+  std::int64_t i = 0;
+  for (std::int64_t q = 0; q < queries; ++q, grad_out += grad_stride) {
+    Vec<A> g[N];
+    load_owned(grad_out, c, g);
+    for (const std::int64_t end = i + taps.taps; i < end; ++i) {
+      for (int k = 0; k < K; ++k) {
+        if (rows[k][i] < 0) continue;
+        A* const to = accumulator + rows[k][i] * pitch + c.channel;
+        const Vec<A> w = splat(weight[k][i]);
+        Vec<A> sum[N];
+        std::memcpy(sum, to, sizeof sum);
+        for (int j = 0; j < N; ++j) sum[j] = multiply_add(g[j], w, sum[j]);
+        std::memcpy(to, sum, sizeof sum);
+      }
+    }
+  }
+}
+
+// An accumulator row in the lane order of the chunks -> a row of storage
+template <class V>
+void store_accumulator(const Compute<V>* accumulator, std::int64_t D, V* row) {
+  for_each_chunk<V>(D, [&](auto c) {
+    Vec<Compute<V>> v[c.kVectors];
+    std::memcpy(v, accumulator + c.channel, sizeof v);
+    store_chunk(row, c, v);
+  });
+}
+
+}  // namespace
+}  // namespace rtdetr_ops

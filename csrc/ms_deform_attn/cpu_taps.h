@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the taps of a block of queries fall: plain loops over flat arrays, written so that the compiler vectorises them
+// over taps. A tap is one sampling point; tap i of a block is (query i / taps, tap i % taps) of one (b, m).
+#pragma once
+
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "common/simd.h"
+#include "ms_deform_attn/params.h"
+
+namespace rtdetr_ops {
+namespace {
+
+constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
+
+// An aligned array that frees itself. Not std::vector: see simd.h on shared inline functions.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(std::int64_t size) {
+    const std::int64_t bytes = (size * static_cast<std::int64_t>(sizeof(T)) + 64) / 64 * 64;
+    data_ = static_cast<T*>(std::aligned_alloc(64, static_cast<std::size_t>(bytes)));
+    if (data_ == nullptr) std::abort();
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  operator T*() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+// The part of a level that a task sees: rows [y_begin, y_end), whose first pixel has index `first_pixel`.
+struct Strip {
+  std::int64_t level;
+  std::int64_t y_begin, y_end;
+  std::int64_t first_pixel;
+};
+
+// Scratch of one thread for blocks of at most `queries` queries with `taps` taps each.
+template <class A>
+struct Taps {
+  Taps(std::int64_t queries, std::int64_t taps_)
+      : taps(taps_),
+        size(queries * taps_),
+        x(size), y(size), attention(size),
+        width(size), height(size),
+        columns(size), y_begin(size), y_end(size), origin(size),
+        row0(size), row1(size), row2(size), row3(size) {}
+
+  std::int64_t taps;
+  std::int64_t size;
+  Buffer<A> x, y;       // location, then the fraction inside the pixel cell
+  Buffer<A> attention;  // attention weight
+  // The level of each tap, repeated for every query of the block.
+  Buffer<A> width, height;
+  Buffer<std::int32_t> columns, y_begin, y_end, origin;
+  // Pixel of each corner, -1 where there is none.
+  Buffer<std::int32_t> row0, row1, row2, row3;
+
+  std::int32_t* rows(int corner) const {
+    std::int32_t* const table[kCorners] = {row0, row1, row2, row3};
+    return table[corner];
+  }
+};
+
+template <class A>
+void set_level(const Taps<A>& t, const Level& level, const Strip& strip, std::int64_t tap_begin,
+               std::int64_t tap_end) {
+  for (std::int64_t q = 0; q < t.size; q += t.taps) {
+    for (std::int64_t i = q + tap_begin; i < q + tap_end; ++i) {
+      t.width[i] = static_cast<A>(level.width);
+      t.height[i] = static_cast<A>(level.height);
+      t.columns[i] = static_cast<std::int32_t>(level.width);
+      t.y_begin[i] = static_cast<std::int32_t>(strip.y_begin);
+      t.y_end[i] = static_cast<std::int32_t>(strip.y_end);
+      t.origin[i] = static_cast<std::int32_t>(strip.first_pixel - strip.y_begin * level.width);
+    }
+  }
+}
+
+template <class A>
+void set_all_levels(const Taps<A>& t, const Problem& p) {
+  for (std::int64_t l = 0; l < p.L; ++l) {
+    const Level& level = p.levels[l];
+    const Strip whole = {l, 0, level.height, level.first_pixel};
+    set_level(t, level, whole, level.first_tap, level.first_tap + level.points);
+  }
+}
+
+// location -> corners: rows(k) and, in place of the location, the fraction inside the cell. A point that is not within one
+// pixel of the level, or is not finite, touches nothing; NaN compares false and so counts as not within.
+template <class A>
+void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
+  A* const __restrict x = t.x;
+  A* const __restrict y = t.y;
+  const A* const __restrict width = t.width;
+  const A* const __restrict height = t.height;
+  const std::int32_t* const __restrict columns = t.columns;
+  const std::int32_t* const __restrict y_begin = t.y_begin;
+  const std::int32_t* const __restrict y_end = t.y_end;
+  const std::int32_t* const __restrict origin = t.origin;
+  std::int32_t* const __restrict row0 = t.row0;
+  std::int32_t* const __restrict row1 = t.row1;
+  std::int32_t* const __restrict row2 = t.row2;
+  std::int32_t* const __restrict row3 = t.row3;
+  for (std::int64_t i = 0; i < n; ++i) {
+    A px = x[i] * width[i] - A(0.5);
+    A py = y[i] * height[i] - A(0.5);
+    const bool touches = (px > A(-1)) & (px < width[i]) & (py > A(-1)) & (py < height[i]);
+    px = touches ? px : A(0);
+    py = touches ? py : A(0);
+    std::int32_t x0 = static_cast<std::int32_t>(px);
+    std::int32_t y0 = static_cast<std::int32_t>(py);
+    x0 -= px < static_cast<A>(x0) ? 1 : 0;
+    y0 -= py < static_cast<A>(y0) ? 1 : 0;
+    x[i] = px - static_cast<A>(x0);
+    y[i] = py - static_cast<A>(y0);
+    const bool left = touches & (x0 >= 0);
+    const bool right = touches & (x0 + 1 < columns[i]);
+    const bool top = (y0 >= y_begin[i]) & (y0 < y_end[i]);
+    const bool bottom = (y0 + 1 >= y_begin[i]) & (y0 + 1 < y_end[i]);
+    const std::int32_t pixel = origin[i] + y0 * columns[i] + x0;
+    row0[i] = (left & top) ? pixel : -1;
+    row1[i] = (right & top) ? pixel + 1 : -1;
+    row2[i] = (left & bottom) ? pixel + columns[i] : -1;
+    row3[i] = (right & bottom) ? pixel + columns[i] + 1 : -1;
+  }
+}
+
+// location -> row0, the pixel trunc(location * size + 0.5) clamped to the border; none for a non-finite location.
+template <class A>
+void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
+  const A* const __restrict x = t.x;
+  const A* const __restrict y = t.y;
+  const A* const __restrict width = t.width;
+  const A* const __restrict height = t.height;
+  const std::int32_t* const __restrict columns = t.columns;
+  const std::int32_t* const __restrict y_begin = t.y_begin;
+  const std::int32_t* const __restrict y_end = t.y_end;
+  const std::int32_t* const __restrict origin = t.origin;
+  std::int32_t* const __restrict row0 = t.row0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const bool finite = (x[i] - x[i] == A(0)) & (y[i] - y[i] == A(0));
+    A px = x[i] * width[i] + A(0.5);
+    A py = y[i] * height[i] + A(0.5);
+    px = px > A(0) ? px : A(0);
+    py = py > A(0) ? py : A(0);
+    px = px < width[i] - A(1) ? px : width[i] - A(1);
+    py = py < height[i] - A(1) ? py : height[i] - A(1);
+    const std::int32_t column = static_cast<std::int32_t>(px);
+    const std::int32_t line = static_cast<std::int32_t>(py);
+    const bool mine = finite & (line >= y_begin[i]) & (line < y_end[i]);
+    row0[i] = mine ? origin[i] + line * columns[i] + column : -1;
+  }
+}
+
+// A masked pixel is a pixel that is not there. `first_pixel` is where the rows of this block count from.
+template <class A>
+void drop_masked_pixels(const Taps<A>& t, std::int64_t n, const bool* mask, int corners) {
+  for (int k = 0; k < corners; ++k) {
+    std::int32_t* const row = t.rows(k);
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (row[i] >= 0 && !mask[row[i]]) row[i] = -1;
+    }
+  }
+}
+
+// attention * (bilinear weight of each corner)
+template <class A>
+void corner_weights(const Taps<A>& t, std::int64_t n, A* const __restrict weight[kCorners]) {
+  const A* const __restrict x = t.x;
+  const A* const __restrict y = t.y;
+  const A* const __restrict attention = t.attention;
+  A* const __restrict w0 = weight[0];
+  A* const __restrict w1 = weight[1];
+  A* const __restrict w2 = weight[2];
+  A* const __restrict w3 = weight[3];
+  for (std::int64_t i = 0; i < n; ++i) {
+    const A lower = attention[i] * y[i];
+    const A upper = attention[i] * (A(1) - y[i]);
+    w0[i] = upper * (A(1) - x[i]);
+    w1[i] = upper * x[i];
+    w2[i] = lower * (A(1) - x[i]);
+    w3[i] = lower * x[i];
+  }
+}
+
+}  // namespace
+}  // namespace rtdetr_ops
