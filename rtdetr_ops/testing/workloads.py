@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named shapes of real detectors and seeded inputs for them: one set for the tests and the benchmarks.
+"""Named shapes of real detectors and seeded inputs for them, shared by tests and benchmarks.
 
-Letters: B batch, Q queries, M heads, L levels, P_l points on level l, T sum of P_l, D channels per head,
-S sum of H_l*W_l.
+Letters: B batch, Q queries, M heads, L levels, P_l points on level l, T sum of P_l, D channels per
+head, S sum of H_l*W_l.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ NOISE = 2.0
 BORDER_MARGIN = 1e-3
 """Distance, in pixels, that every point keeps from the lines where the sampled pixels change.
 
-On such a line two correct implementations may round to different pixels, and gradients with respect to locations jump.
-float32 coordinates on the largest level here are off by at most some 3e-5 pixels.
+On such a line two correct implementations may round to different pixels, and gradients with
+respect to locations jump. float32 on the largest level here is off by some 3e-5 pixels.
 """
 
 
@@ -75,9 +75,8 @@ class Workload:
         return len(set(self.points)) > 1
 
     def __str__(self) -> str:
-        return (
-            f"B{self.batch}-Q{self.queries}-M{self.heads}-T{self.taps}-D{self.channels}-S{self.pixels}"
-        )
+        shape = f"B{self.batch}-Q{self.queries}-M{self.heads}-T{self.taps}"
+        return f"{shape}-D{self.channels}-S{self.pixels}"
 
 
 class Inputs(NamedTuple):
@@ -128,16 +127,17 @@ def make_inputs(
 ) -> Inputs:
     """Seeded inputs; the same numbers for every ``dtype``, rounded to it.
 
-    Locations stay float32 for 16-bit storage, as they do in a detector under autocast: a 16-bit coordinate cannot name a
-    pixel of a large level.
+    Locations stay float32 for 16-bit storage: a 16-bit coordinate cannot name a pixel of a large
+    level.
 
     Args:
         workload: the shape.
         dtype: of ``value``, ``weights`` and ``grad_out``.
         seed: of the generator.
-        offsets: ``"ring"`` puts the points on the rings that Deformable DETR starts from, plus a few pixels of normal
-            noise, around the query's own pixel (encoder) or a random box centre (decoder): neighbouring queries share
-            pixels, as in a trained detector. ``"uniform"`` spreads them over the whole level: no two share anything.
+        offsets: ``"ring"`` puts the points on the rings that Deformable DETR starts from, plus some
+            pixels of normal noise, around the query's own pixel (encoder) or a random box centre
+            (decoder): neighbouring queries share pixels, as in a trained detector. ``"uniform"``
+            spreads them over the whole level: the hardest case for caches.
 
     Raises:
         ValueError: ``offsets`` is neither.

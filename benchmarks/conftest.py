@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options, cases and the measuring fixture of the operator benchmarks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from cases import CASES, QUICK_CASES, Case, laps
+from peers import Row
+
+LAP_SECONDS = 0.2
+MAX_ROUNDS = 200
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--threads and --quick."""
+    parser.addoption("--threads", type=int, default=2, help="torch threads")
+    parser.addoption("--quick", action="store_true", help="a few small cases, one lap")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the threads once, before anything runs."""
+    torch.set_num_threads(config.getoption("--threads"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One item per (case, lap, row)."""
+    quick = metafunc.config.getoption("--quick")
+    turns = list(laps(QUICK_CASES if quick else CASES, once=quick))
+    ids = [f"{case.id}-lap{lap}-{row.name}" for case, lap, row in turns]
+    metafunc.parametrize(("case", "lap", "row"), turns, ids=ids)
+
+
+@pytest.fixture
+def measure(benchmark) -> Callable[[str, Case, Row, Callable[[], object]], None]:
+    """Time a function: warm up, choose the rounds that fit into a lap, measure."""
+
+    def run(direction: str, case: Case, row: Row, function: Callable[[], object]) -> None:
+        seconds = _seconds(function)
+        if seconds < LAP_SECONDS:  # the first call may be the slow one
+            seconds = min(seconds, _seconds(function))
+        rounds = int(LAP_SECONDS / seconds)
+        benchmark.group = f"{direction} {case.id}"
+        benchmark.extra_info = {"suite": direction, "case": case.id, "row": row.name}
+        benchmark.pedantic(function, rounds=max(1, min(rounds, MAX_ROUNDS)))
+
+    return run
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

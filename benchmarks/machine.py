@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where and on what a run was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["describe", "result_path"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """CPU, versions, commit and date of a run that starts now."""
+    return {
+        "cpu": _cpu_name(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "load_at_start": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+    }
+
+
+def result_path(machine: dict[str, Any]) -> Path:
+    """``benchmarks/results/<machine>/<date>-<commit>.json``."""
+    name = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
+    folder = ROOT / "benchmarks" / "results" / f"{name}-{machine['threads']}-threads"
+    return folder / f"{machine['date']}-{machine['commit']}.json"
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the package costs beside its kernels: its import, and one call on next to no data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import torch
+from cases import Case, bind
+from peers import ROWS
+from records import Record, summarise
+from timing import take_turns
+
+from rtdetr_ops.testing.workloads import TINY
+
+__all__ = ["measure_calls", "measure_import"]
+
+_IMPORT = """
+import time
+import torch
+start = time.perf_counter()
+import {module}
+print(time.perf_counter() - start)
+"""
+
+
+def measure_import(quick: bool) -> list[Record]:
+    """Seconds that importing takes in a fresh process that has imported torch."""
+    modules = {row: _IMPORT.format(module=row) for row in ("rtdetr_ops",)}
+    rounds = 3 if quick else 9
+    seconds = {
+        row: [_run_import(program) for _ in range(rounds)] for row, program in modules.items()
+    }
+    return summarise("import", "import after torch", seconds)
+
+
+def measure_calls(quick: bool) -> list[Record]:
+    """Seconds of one forward call on a tiny workload, without a graph."""
+    case = Case(TINY, torch.float32, "ring")
+    functions = {
+        row.name: bind(case, row).forward for row in ROWS if row.why_not(case.workload) is None
+    }
+    seconds = take_turns(functions, rounds=5 if quick else 50, calls=100)
+    return summarise("call", f"forward {TINY.name} {TINY}", seconds)
+
+
+def _run_import(program: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    return float(done.stdout)

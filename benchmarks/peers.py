@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who takes part: our backends and every other implementation, as rows of one table.
+
+Each row turns a workload into a function of (value, locations, weights). What its callers would
+have at hand (shape tensors, start indices) is made there, outside the timing. A row that computes
+in float32 only is given float32, and the casts from and to 16-bit storage are timed: its users pay
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import rtdetr_ops
+from rtdetr_ops.ms_deform_attn.op import BACKENDS
+from rtdetr_ops.testing.workloads import Workload
+
+__all__ = ["OURS", "PEERS", "ROWS", "Kernel", "Row", "ours_name"]
+
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(value [B, S, M, D], locations, weights) -> [B, Q, M*D]."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One implementation.
+
+    Args:
+        name: as reports print it.
+        bind: makes the kernel for a workload; heavy imports happen here.
+        distribution: the installed package it comes from, None when torch and this package suffice.
+        classic: whether it takes locations [B, Q, M, L, P, 2], hence one count for all levels.
+        modes: sampling modes it has.
+        mixed: whether it takes 16-bit values beside float32 locations as they are.
+    """
+
+    name: str
+    bind: Callable[[Workload], Kernel]
+    distribution: str | None = None
+    classic: bool = False
+    modes: tuple[str, ...] = ("bilinear",)
+    mixed: bool = False
+
+    def version(self) -> str | None:
+        """Version of the distribution, or None when it is not installed."""
+        if self.distribution is None:
+            return torch.__version__
+        found = metadata.packages_distributions().values()
+        if not any(self.distribution in names for names in found):
+            return None
+        return metadata.version(self.distribution)
+
+    def why_not(self, workload: Workload) -> str | None:
+        """One sentence saying why it cannot run ``workload`` here, or None when it can."""
+        if self.version() is None:
+            return "not installed"
+        if workload.mode not in self.modes:
+            return f"has no {workload.mode} mode"
+        if self.classic and workload.is_ragged:
+            return "takes the same number of points on every level only"
+        return None
+
+
+def ours_name(backend: str) -> str:
+    """How reports call one of our backends."""
+    return f"rtdetr_ops {backend}"
+
+
+def _bind_ours(backend: str, workload: Workload) -> Kernel:
+    return partial(_call_ours, backend, workload)
+
+
+def _call_ours(
+    backend: str, workload: Workload, value: Tensor, locations: Tensor, weights: Tensor
+) -> Tensor:
+    return rtdetr_ops.ms_deform_attn(
+        value,
+        workload.levels,
+        locations,
+        weights,
+        points=workload.points,
+        mode=workload.mode,
+        backend=backend,
+    )
+
+
+def _bind_grid_sample(workload: Workload) -> Kernel:
+    """The form that detectors fall back to: one ``grid_sample`` per level, then a weighted sum."""
+    sizes = [height * width for height, width in workload.levels]
+
+    def kernel(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        batch, _, heads, channels = value.shape
+        maps = value.permute(0, 2, 3, 1).flatten(0, 1).split(sizes, -1)  # L of [B*M, D, H*W]
+        grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # [B*M, Q, T, 2]
+        sampled = [
+            functional.grid_sample(level.unflatten(-1, size), grid, align_corners=False)
+            for level, size, grid in zip(
+                maps, workload.levels, grids.split(workload.points, 2), strict=True
+            )
+        ]  # L of [B*M, D, Q, P_l]
+        weighted = torch.cat(sampled, -1) * weights.transpose(1, 2).flatten(0, 1)[:, None]
+        out = weighted.sum(-1)  # [B*M, D, Q]
+        return out.view(batch, heads * channels, -1).transpose(1, 2).contiguous()
+
+    return kernel
+
+
+def _bind_transformers(workload: Workload) -> Kernel:
+    from transformers.models.deformable_detr.modeling_deformable_detr import (
+        MultiScaleDeformableAttention,
+    )
+
+    module = MultiScaleDeformableAttention()
+    shapes, starts = _classic_shapes(workload)
+    sizes = list(workload.levels)
+    return lambda value, locations, weights: module(
+        value, shapes, sizes, starts, locations, weights, 64
+    )
+
+
+def _bind_transformers_ragged(workload: Workload) -> Kernel:
+    from transformers.models.rt_detr_v2.modeling_rt_detr_v2 import (
+        multi_scale_deformable_attention_v2,
+    )
+
+    sizes, points = list(workload.levels), list(workload.points)
+    method = {"bilinear": "default", "discrete": "discrete"}[workload.mode]
+    return lambda value, locations, weights: multi_scale_deformable_attention_v2(
+        value, sizes, locations, weights, points, method
+    )
+
+
+def _bind_torch_ms_deform_attn(workload: Workload) -> Kernel:
+    from torch_ms_deform_attn import ms_deform_attn
+
+    shapes, starts = _classic_shapes(workload)
+    return lambda value, locations, weights: ms_deform_attn(
+        value, shapes, starts, locations, weights
+    )
+
+
+def _classic_shapes(workload: Workload) -> tuple[Tensor, Tensor]:
+    """The pyramid as int64 tensors: sizes [L, 2] and the first pixel of each level [L]."""
+    sizes = [height * width for height, width in workload.levels]
+    return torch.tensor(workload.levels), torch.tensor([0, *accumulate(sizes)][:-1])
+
+
+OURS = tuple(
+    Row(
+        ours_name(row.name),
+        partial(_bind_ours, row.name),
+        modes=("bilinear", "discrete"),
+        mixed=True,
+    )
+    for row in BACKENDS
+    if row.name != "reference"  # it is the truth the others are checked against, not a contestant
+)
+
+PEERS = (
+    Row("grid_sample", _bind_grid_sample),
+    Row("transformers deformable_detr", _bind_transformers, "transformers", classic=True),
+    Row(
+        "transformers rt_detr_v2",
+        _bind_transformers_ragged,
+        "transformers",
+        modes=("bilinear", "discrete"),
+    ),
+    Row(
+        "torch-ms-deform-attn",
+        _bind_torch_ms_deform_attn,
+        "torch-ms-deform-attn",
+        classic=True,
+    ),
+)
+
+ROWS = (*OURS, *PEERS)

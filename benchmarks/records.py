@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one form of a result, and the file it lives in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+__all__ = ["SUITES", "Record", "Run", "from_pytest", "load", "save", "summarise"]
+
+SUITES = ("forward", "forward+backward", "model", "import", "call")
+"""What a record may be about: the operator, a whole detector, the import, one tiny call."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One implementation on one case.
+
+    Args:
+        suite: one of ``SUITES``.
+        case: what was run; records of the same suite and case are compared.
+        row: which implementation.
+        median_s: median, in seconds.
+        min_s: shortest, in seconds.
+        rounds: how many measurements.
+        details: whatever else was measured, such as the difference of two models' outputs.
+    """
+
+    suite: str
+    case: str
+    row: str
+    median_s: float
+    min_s: float
+    rounds: int
+    details: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the benchmarks on one machine.
+
+    Args:
+        machine: CPU, threads, versions, commit, date.
+        rows: implementations: name to version, or to None when it was not installed.
+        records: the results.
+    """
+
+    machine: dict[str, Any]
+    rows: dict[str, str | None]
+    records: tuple[Record, ...]
+
+
+def summarise(
+    suite: str, case: str, seconds: Mapping[str, Sequence[float]], **details: float
+) -> list[Record]:
+    """Records of rows that took turns; ``details`` go to each."""
+    return [
+        Record(suite, case, row, median(times), min(times), len(times), dict(details))
+        for row, times in seconds.items()
+    ]
+
+
+def from_pytest(document: Mapping[str, Any]) -> list[Record]:
+    """Records of a pytest-benchmark document; laps of a row become one, the median of medians."""
+    turns: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for entry in document["benchmarks"]:
+        info = entry["extra_info"]
+        turns.setdefault((info["suite"], info["case"], info["row"]), []).append(entry["stats"])
+    return [
+        Record(
+            *key,
+            median_s=median(stats["median"] for stats in laps),
+            min_s=min(stats["min"] for stats in laps),
+            rounds=sum(stats["rounds"] for stats in laps),
+        )
+        for key, laps in turns.items()
+    ]
+
+
+def save(run: Run, path: Path) -> None:
+    """Write ``run`` as JSON, one record per line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = {"schema": SCHEMA, "machine": run.machine, "rows": run.rows}
+    lines = ",\n".join(f"  {json.dumps(_rounded(record))}" for record in run.records)
+    text = json.dumps(head, indent=1).removesuffix("\n}")
+    path.write_text(f'{text},\n "records": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+
+
+def load(path: Path) -> Run:
+    """Read a file that ``save`` wrote.
+
+    Raises:
+        ValueError: the file has another schema.
+    """
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: expected schema {SCHEMA}, got {document.get('schema')!r}")
+    records = tuple(Record(**record) for record in document["records"])
+    return Run(document["machine"], document["rows"], records)
+
+
+def _rounded(record: Record) -> dict[str, Any]:
+    """Four digits: more than any timing is worth."""
+    return {
+        key: float(f"{value:.4g}") if isinstance(value, float) else value
+        for key, value in asdict(record).items()
+    }

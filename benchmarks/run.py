@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the benchmarks and write one JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from end_to_end import measure_models
+from machine import describe, result_path
+from overhead import measure_calls, measure_import
+from peers import ROWS
+from records import Record, Run, from_pytest, save
+
+HERE = Path(__file__).resolve().parent
+
+MEASURES = {
+    "op": lambda options: _measure_op(options.quick, options.threads),
+    "model": lambda options: measure_models(options.quick),
+    "call": lambda options: measure_calls(options.quick),
+    "import": lambda options: measure_import(options.quick),
+}
+
+
+def main() -> None:
+    """Measure, then say where the file is."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    machine = describe(options.threads)
+    records = [record for name in options.only for record in MEASURES[name](options)]
+    run = Run(machine, {row.name: row.version() for row in ROWS}, tuple(records))
+    path = options.json or result_path(machine)
+    save(run, path)
+    print(path)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few small cases, one lap")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads")
+    parser.add_argument("--json", type=Path, help="where to write; else benchmarks/results/")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(MEASURES),
+        default=list(MEASURES),
+        help="parts to measure; all by default",
+    )
+    return parser.parse_args()
+
+
+def _measure_op(quick: bool, threads: int) -> list[Record]:
+    """The pytest-benchmark files, in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "op.json"
+        command = [sys.executable, "-m", "pytest", str(HERE), "-q", "-p", "no:cacheprovider"]
+        command += ["--benchmark-disable-gc", "--benchmark-columns=min,median,rounds"]
+        command += [f"--threads={threads}", f"--benchmark-json={path}"]
+        command += ["--quick"] if quick else []
+        # In this folder, so that its modules import each other by name.
+        subprocess.run(command, cwd=HERE, check=True)
+        return from_pytest(json.loads(path.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator and the gradients of value, locations and weights."""
+
+from cases import bind
+from verify import check_gradients
+
+
+def test_forward_backward(case, lap, row, measure):
+    """Check on the first lap, then time."""
+    bound = bind(case, row)
+    if lap == 0:
+        check_gradients(bound, case)
+    measure("forward+backward", case, row, bound.forward_backward)
