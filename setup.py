@@ -54,7 +54,9 @@ class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it un
             linker=(nvcc or cxx).command,  # nvcc adds its own runtime, statically
             link_flags=link_flags(torch, "-Xcompiler=" if nvcc else ""),
         )
-        build(library, folder=Path(self.build_temp).resolve())
+        # pip gives an editable build a temporary folder; a kept one makes the next build short.
+        folder = Path("build/objects" if self.editable_mode else self.build_temp).resolve()
+        build(library, folder)
 
 
 def require_torch() -> TorchInstall:

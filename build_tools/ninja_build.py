@@ -60,7 +60,8 @@ def ninja_script(library: Library, folder: Path) -> str:
         f"builddir = {_path(folder)}",
         *(_compile_rule(name, rule) for name, rule in library.rules.items()),
         # Libraries after the objects: a linker takes from them only what is still missing.
-        f"rule link\n  command = {_words(library.linker)} -o $out $in {_words(library.link_flags)}",
+        f"rule link\n  description = link $out\n"
+        f"  command = {_words(library.linker)} -o $out $in {_words(library.link_flags)}",
         *(
             f"build {made}: {unit.rule} {_path(unit.source)}\n"
             f"  flags = {_words(unit.flags)}\n  isa = {unit.isa}"

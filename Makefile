@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# Needs Python >= 3.10 with venv, and a C++20 compiler. Everything else goes into .venv by itself.
+
+PYTHON ?= python3
+MARK ?= not slow
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+SANITIZED := build/sanitize
+# libstdc++ too: Python does not link it, and AddressSanitizer looks for it when the process starts.
+PRELOAD = $(foreach name,libasan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(name)))
+PYTEST_SANITIZED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider
+
+.PHONY: help build test lint format bench report demo sanitize clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q -c constraints.txt pip ninja pybind11 setuptools torch
+	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[bench,demo,dev,test]' && touch $@
+
+build: $(READY) ## compile the extension in place; incremental
+	$(PY) setup.py build_ext --inplace --build-temp build/objects
+
+test: build ## the fast tests; MARK=slow for the builds and installs, MARK= for all
+	$(PY) -m pytest -m '$(MARK)' $(ARGS)
+
+lint: $(READY) ## check style and types, change nothing
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: $(READY) ## apply the style
+	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_FILES)
+
+bench: build ## time every backend; ARGS="--help" tells more
+	$(PY) benchmarks/run.py $(ARGS)
+
+report: $(READY) ## tables and plots from benchmarks/results
+	$(PY) benchmarks/report.py $(ARGS)
+
+demo: build ## detect objects in a photo, before and after patching
+	$(PY) examples/demo.py $(ARGS)
+
+sanitize: $(READY) ## tests/ops under AddressSanitizer and UndefinedBehaviorSanitizer
+	RTDETR_OPS_SANITIZE=address,undefined CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
+	rm -rf $(SANITIZED)/tests && cp -r tests $(SANITIZED)
+	cd $(SANITIZED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 $(PYTEST_SANITIZED) tests/ops $(ARGS)
+
+clean: ## remove everything built, keep .venv
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis rtdetr_ops/*.so
