@@ -36,7 +36,7 @@ def _measure_model(name: str, rounds: int) -> list[Record]:
         raise AssertionError(f"{name}: patched outputs differ by {difference:.1e}")
     turns = {
         "as it comes": partial(_outputs, model, image),
-        "patched": partial(_outputs_patched, model, image),
+        "rtdetr_ops patched": partial(_outputs_patched, model, image),
     }
     return summarise("model", name, take_turns(turns, rounds), max_difference=difference)
 

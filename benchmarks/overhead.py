@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import torch
-from cases import Case, bind
 from peers import ROWS
 from records import Record, summarise
+from timed_cases import Case, bind
 from timing import take_turns
 
 from rtdetr_ops.testing.workloads import TINY

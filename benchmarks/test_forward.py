@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator alone, without a graph."""
 
-from cases import bind
+from timed_cases import bind
 from verify import check_forward
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator and the gradients of value, locations and weights."""
 
-from cases import bind
+from timed_cases import bind
 from verify import check_gradients
 
 

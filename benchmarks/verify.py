@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from cases import Bound, Case
+from timed_cases import Bound, Case
 from torch import Tensor
 
 from rtdetr_ops import ms_deform_attn

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from records import Record, Run
+
+__all__ = ["full_report", "is_ours", "readme_block", "seconds_text", "speedups"]
+
+TITLES = {
+    "forward": "Forward",
+    "forward+backward": "Forward and backward",
+    "model": "Whole detectors of transformers, batch 1",
+    "call": "One call on next to no data: what dispatch costs",
+    "import": "Import, after torch is imported",
+}
+
+README_ROWS = ("torch-ms-deform-attn", "grid_sample")
+
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+def full_report(run: Run) -> str:
+    """Everything: machine, one table per suite, 16-bit storage against float32, who was absent."""
+    parts = ["# Benchmarks", _machine_text(run)]
+    for suite, title in TITLES.items():
+        cases = _cases(run, suite)
+        if cases:
+            parts += [
+                f"## {title}",
+                _table(run, [(suite, case) for case in cases], _rows(run, suite)),
+            ]
+    parts += _storage_section(run)
+    parts.append(_participants(run))
+    return "\n\n".join(parts) + "\n"
+
+
+def readme_block(run: Run, source: str) -> str:
+    """The few numbers a newcomer wants; ``source`` names the file they come from."""
+    picked = [
+        (suite, case)
+        for suite in ("forward", "forward+backward")
+        for case in _cases(run, suite)
+        if case.endswith("float32 ring")
+    ]
+    rows = [row for row in run.rows if is_ours(row) or row in README_ROWS]
+    parts = [_table(run, picked, rows, spread=False, name_suite=True)]
+    models = [("model", case) for case in _cases(run, "model")]
+    if models:
+        parts.append(_table(run, models, _rows(run, "model"), spread=False))
+    parts.append(
+        f"{_machine_text(run)} Medians; in brackets how many times slower than the first column. "
+        f"Numbers from `{source}`, made by `python benchmarks/run.py`."
+    )
+    return "\n\n".join(parts)
+
+
+def speedups(run: Run, suite: str, case: str) -> dict[str, float]:
+    """How many times slower than the first of our rows each other row is, by medians."""
+    found = {record.row: record for record in _records(run, suite, case)}
+    base = next((record for row, record in found.items() if is_ours(row)), None)
+    if base is None:
+        return {}
+    return {
+        row: record.median_s / base.median_s for row, record in found.items() if not is_ours(row)
+    }
+
+
+def is_ours(row: str) -> bool:
+    """Whether a row is this package's."""
+    return row.startswith("rtdetr_ops")
+
+
+def seconds_text(seconds: float) -> str:
+    """Three digits and a unit."""
+    size, unit = next((pair for pair in UNITS if seconds >= pair[0]), UNITS[-1])
+    scaled = seconds / size
+    decimals = 2 if scaled < 10 else 1 if scaled < 100 else 0
+    return f"{scaled:.{decimals}f} {unit}"
+
+
+def _records(run: Run, suite: str, case: str) -> list[Record]:
+    return [record for record in run.records if (record.suite, record.case) == (suite, case)]
+
+
+def _cases(run: Run, suite: str) -> list[str]:
+    """In the order they were run."""
+    return list(dict.fromkeys(record.case for record in run.records if record.suite == suite))
+
+
+def _rows(run: Run, suite: str) -> list[str]:
+    """Ours first, the others in the order they were run."""
+    names = dict.fromkeys(record.row for record in run.records if record.suite == suite)
+    return sorted(names, key=lambda name: not is_ours(name))
+
+
+def _table(
+    run: Run,
+    picked: Iterable[tuple[str, str]],
+    rows: Sequence[str],
+    spread: bool = True,
+    name_suite: bool = False,
+) -> str:
+    lines = [["", *rows], ["---", *["---:"] * len(rows)]]
+    for suite, case in picked:
+        found = {record.row: record for record in _records(run, suite, case)}
+        slower = speedups(run, suite, case)
+        label = f"{case}, {suite}" if name_suite else case
+        lines.append([label, *[_cell(found.get(row), slower.get(row), spread) for row in rows]])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(record: Record | None, slower: float | None, spread: bool) -> str:
+    if record is None:
+        return "-"
+    text = seconds_text(record.median_s)
+    text = f"**{text}**" if slower is None and is_ours(record.row) else text
+    if slower is not None:
+        text += f" ({slower:.1f}x)"
+    return f"{text}, min {seconds_text(record.min_s)}" if spread else text
+
+
+def _storage_section(run: Run) -> list[str]:
+    """Our bfloat16 storage against our float32."""
+    lines = [["", "float32", "bfloat16", "float32 / bfloat16"], ["---", "---:", "---:", "---:"]]
+    for wide in run.records:
+        if not is_ours(wide.row) or " float32 " not in wide.case:
+            continue
+        narrow_case = wide.case.replace(" float32 ", " bfloat16 ")
+        for narrow in _records(run, wide.suite, narrow_case):
+            if narrow.row == wide.row:
+                times = seconds_text(wide.median_s), seconds_text(narrow.median_s)
+                label = f"{wide.case.replace(' float32', '')}, {wide.suite}, {wide.row}"
+                lines.append([label, *times, f"{wide.median_s / narrow.median_s:.2f}x"])
+    if len(lines) == 2:
+        return []
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return ["## 16-bit storage", table]
+
+
+def _machine_text(run: Run) -> str:
+    machine = run.machine
+    changed = ", with uncommitted changes" if machine["modified"] else ""
+    return (
+        f"{machine['cpu']} ({machine['isa']}), {machine['threads']} threads, "
+        f"torch {machine['torch']}, commit {machine['commit']}{changed}, {machine['date']}."
+    )
+
+
+def _participants(run: Run) -> str:
+    lines = [
+        "Median and minimum; in brackets how many times slower than the first of our rows. "
+        "A dash: the row does not take the case.",
+        "",
+    ]
+    lines += [f"- {row}: {version or 'not installed'}" for row, version in run.rows.items()]
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run two real detectors on a photo, as they come and patched: the same detections, sooner.
+
+Usage: ``python examples/demo.py [PHOTO]``. Without a photo, scikit-learn's picture of a temple.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import rtdetr_ops
+from rtdetr_ops.testing.models import MODELS
+
+SIDE = 640
+ROUNDS = 3
+SHOWN = 10
+AGREEMENT = 1e-3
+"""Scores and boxes (in 0..1 over the photo) closer than this count as the same."""
+
+
+def main() -> None:
+    """Print what happens to each detector."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("photo", nargs="?", type=Path, help="any picture file")
+    picture = open_photo(parser.parse_args().photo)
+    print(f"Photo: {picture.width} x {picture.height}, resized to {SIDE} x {SIDE}.")
+    print(f"{torch.get_num_threads()} CPU threads, batch 1.")
+    print("The weights are random (fixed seed, nothing is downloaded): the boxes mean nothing,")
+    print("the shapes and the arithmetic are those of the trained detectors.")
+    for name, make_model in MODELS.items():
+        print(f"\n{name}")
+        show(make_model(), to_tensor(picture))
+
+
+def open_photo(path: Path | None) -> Image.Image:
+    """The picture at ``path``, or the one that scikit-learn ships."""
+    if path is not None:
+        return Image.open(path).convert("RGB")
+    from sklearn.datasets import load_sample_image
+
+    return Image.fromarray(load_sample_image("china.jpg"))
+
+
+def to_tensor(picture: Image.Image) -> Tensor:
+    """[1, 3, 640, 640], 0..1."""
+    pixels = numpy.asarray(picture.resize((SIDE, SIDE)), dtype=numpy.float32) / 255
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+
+
+class Detection(NamedTuple):
+    """One pass of a detector over the photo."""
+
+    scores: Tensor  # [Q, N], 0..1
+    boxes: Tensor  # [Q, 4], (cx, cy, w, h) in 0..1 over the photo
+    seconds: float
+    attention_seconds: float
+
+
+def show(model: nn.Module, image: Tensor) -> None:
+    """Run ``model`` both ways in turns, compare, print."""
+    layers = attention_layers(model)  # before patching, which changes their classes
+    plain, patched = [], []
+    for _ in range(ROUNDS + 1):
+        plain.append(detect(model, layers, image))
+        report = rtdetr_ops.patch(model)
+        patched.append(detect(model, layers, image))
+        rtdetr_ops.unpatch(model)
+    print("  " + str(report).replace("\n", "\n  "))
+    print_times(plain[1:], patched[1:])  # the first pass warms up
+    compare(plain[0], patched[0])
+
+
+def attention_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers around the operator: projections, softmax, sampling."""
+    suffix = "MultiscaleDeformableAttention"
+    return [layer for layer in model.modules() if type(layer).__name__.endswith(suffix)]
+
+
+def detect(model: nn.Module, layers: list[nn.Module], image: Tensor) -> Detection:
+    """One pass, timed as a whole and in ``layers``."""
+    with torch.inference_mode(), stopwatch(layers) as spent:
+        start = time.perf_counter()
+        out = model(image)
+        seconds = time.perf_counter() - start
+    return Detection(out.logits[0].sigmoid(), out.pred_boxes[0], seconds, sum(spent))
+
+
+@contextmanager
+def stopwatch(layers: list[nn.Module]) -> Iterator[list[float]]:
+    """Collect the seconds that each call of one of ``layers`` takes."""
+    started: list[float] = []
+    spent: list[float] = []
+
+    def start(*_: object) -> None:
+        started.append(time.perf_counter())
+
+    def stop(*_: object) -> None:
+        spent.append(time.perf_counter() - started.pop())
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_pre_hook(start))
+            hooks.enter_context(layer.register_forward_hook(stop))
+        yield spent
+
+
+def print_times(plain: list[Detection], patched: list[Detection]) -> None:
+    """Medians, and what patching gained."""
+    whole, attention = [], []
+    for label, passes in (("as it comes", plain), ("patched", patched)):
+        whole.append(median(one.seconds for one in passes))
+        attention.append(median(one.attention_seconds for one in passes))
+        print(
+            f"  {label:<12}{whole[-1] * 1e3:7.0f} ms, "
+            f"of which deformable attention layers {attention[-1] * 1e3:.1f} ms"
+        )
+    print(
+        f"  Deformable attention layers {attention[0] / attention[1]:.1f} times faster, "
+        f"the whole detector {whole[0] / whole[1]:.2f} times."
+    )
+
+
+def compare(plain: Detection, patched: Detection) -> None:
+    """Print the largest differences, of all detections and of the best; stop on a real one."""
+    scores, boxes = (plain.scores - patched.scores).abs(), (plain.boxes - patched.boxes).abs()
+    worst = max(scores.max().item(), boxes.max().item())
+    if not worst <= AGREEMENT:
+        raise SystemExit(f"  The detections differ by {worst:.1e}.")
+    best = plain.scores.amax(1).topk(SHOWN).indices
+    print(
+        f"  The detections agree: the best {SHOWN} within {scores[best].max():.0e} in score and "
+        f"{boxes[best].max():.0e} in position, all {len(boxes)} within {worst:.0e}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from peers import OURS, PEERS, ROWS, Row
+from timed_cases import CASES, QUICK_CASES, Bound, Case, bind, laps
+from verify import check_forward, check_gradients
+
+from rtdetr_ops.ms_deform_attn.op import BACKENDS
+from rtdetr_ops.testing.workloads import TINY, Workload
+
+RAGGED = Workload("small_ragged", 2, 5, 2, ((4, 5), (2, 3)), (3, 1), 8)
+DISCRETE = Workload("small_discrete", 2, 5, 2, ((4, 5), (2, 3)), (2, 2), 8, "discrete")
+SMALL = tuple(pytest.param(w, id=w.name) for w in (TINY, RAGGED, DISCRETE))
+EVERY_ROW = tuple(pytest.param(row, id=row.name) for row in ROWS)
+ABSENT = Row("absent", lambda workload: torch.add, "a-distribution-nobody-has")
+
+
+def test_every_backend_but_the_definition_takes_part():
+    assert [row.name for row in OURS] == [
+        f"rtdetr_ops {row.name}" for row in BACKENDS if row.name != "reference"
+    ]
+
+
+def test_names_are_unique():
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("workload", SMALL)
+@pytest.mark.parametrize("row", EVERY_ROW)
+def test_row_computes_the_operator(row, workload, dtype):
+    reason = row.why_not(workload)
+    if reason is not None:
+        pytest.skip(reason)
+    case = Case(workload, dtype, "ring")
+    bound = bind(case, row)
+    check_forward(bound, case)
+    check_gradients(bound, case)
+
+
+def test_an_absent_peer_says_so():
+    assert ABSENT.version() is None
+    assert ABSENT.why_not(TINY) == "not installed"
+
+
+def test_a_classic_row_refuses_ragged_points_and_a_bilinear_row_the_discrete_mode():
+    classic = Row("classic", lambda workload: torch.add, classic=True)
+    assert classic.why_not(TINY) is None
+    assert classic.why_not(RAGGED) == "takes the same number of points on every level only"
+    assert classic.why_not(DISCRETE) == "has no discrete mode"
+
+
+@pytest.mark.parametrize("wrong", ["out", "grads"])
+def test_a_wrong_row_is_not_timed(wrong):
+    case = Case(TINY, torch.float32, "ring")
+    good = bind(case, PEERS[0])
+    # Too large by one part in a thousand: far above rounding, far below what an eye would see.
+    bad = Bound(good.leaves, good.grad_out, lambda *leaves: good.kernel(*leaves) * 1.001)
+    check = {"out": check_forward, "grads": check_gradients}[wrong]
+    check(good, case)
+    with pytest.raises(AssertionError, match=r"error \d\.\de-\d+ of the largest entry"):
+        check(bad, case)
+
+
+@pytest.mark.parametrize("cases", [CASES, QUICK_CASES], ids=["all", "quick"])
+def test_case_ids_are_unique(cases):
+    assert len({case.id for case in cases}) == len(cases)
+
+
+def test_rows_take_turns_within_a_case():
+    case = QUICK_CASES[0]
+    turns = list(laps((case,), once=False))
+    able = [row.name for row in ROWS if row.why_not(case.workload) is None]
+    assert [row.name for _, _, row in turns] == able * case.lap_count
+    assert [lap for _, lap, _ in turns] == [n for n in range(case.lap_count) for _ in able]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from records import Record, Run, from_pytest, load, save, summarise
+from report import BEGIN, END, newest_results, rewrite_readme
+from tables import full_report, readme_block, seconds_text, speedups
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+OURS, PEER, ABSENT = "rtdetr_ops cpu", "grid_sample", "torch-ms-deform-attn"
+MACHINE = {
+    "cpu": "Some CPU",
+    "isa": "AVX2",
+    "cores": 4,
+    "threads": 2,
+    "torch": "2.13.0",
+    "commit": "abc1234",
+    "modified": False,
+    "date": "2030-01-02",
+}
+RUN = Run(
+    MACHINE,
+    {OURS: "2.13.0", PEER: "2.13.0", ABSENT: None},
+    (
+        Record("forward", "decoder_b1 float32 ring", PEER, 8e-3, 7e-3, 9),
+        Record("forward", "decoder_b1 float32 ring", OURS, 2e-3, 1.5e-3, 9),
+        Record("forward", "decoder_b1 bfloat16 ring", OURS, 1e-3, 0.9e-3, 9),
+        Record("forward", "decoder_discrete float32 ring", OURS, 5e-4, 4e-4, 9),
+        Record("model", "Some DETR", "as it comes", 1.2, 1.1, 3, {"max_difference": 1e-6}),
+        Record("model", "Some DETR", "rtdetr_ops patched", 0.6, 0.5, 3, {"max_difference": 1e-6}),
+    ),
+)
+
+
+def test_json_survives_the_round_trip(tmp_path):
+    path = tmp_path / "machine" / "run.json"
+    save(RUN, path)
+    assert load(path) == RUN
+
+
+def test_another_schema_is_refused(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text('{"schema": 99}')
+    with pytest.raises(ValueError, match="expected schema 1, got 99"):
+        load(path)
+
+
+def test_laps_of_a_row_become_one_record():
+    info = {"suite": "forward", "case": "a", "row": "r"}
+    laps = [(3.0, 2.0, 5), (1.0, 0.5, 7), (2.0, 1.0, 1)]
+    entries = [
+        {"extra_info": info, "stats": {"median": median, "min": low, "rounds": rounds}}
+        for median, low, rounds in laps
+    ]
+    assert from_pytest({"benchmarks": entries}) == [Record("forward", "a", "r", 2.0, 0.5, 13)]
+
+
+def test_turns_become_records():
+    records = summarise("model", "m", {"a": [1.0, 3.0, 2.0], "b": [4.0]}, max_difference=0.5)
+    details = {"max_difference": 0.5}
+    assert records == [
+        Record("model", "m", "a", 2.0, 1.0, 3, details),
+        Record("model", "m", "b", 4.0, 4.0, 1, details),
+    ]
+
+
+def test_speedups_are_ratios_of_medians_to_ours():
+    assert speedups(RUN, "forward", "decoder_b1 float32 ring") == {PEER: 4.0}
+    assert speedups(RUN, "model", "Some DETR") == {"as it comes": 2.0}
+    assert speedups(RUN, "forward", "no such case") == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (2.345, "2.35 s"),
+        (0.1234, "123 ms"),
+        (0.01234, "12.3 ms"),
+        (1.234e-3, "1.23 ms"),
+        (15e-6, "15.0 µs"),
+        (2e-7, "0.20 µs"),
+    ],
+)
+def test_seconds_have_three_digits_and_a_unit(seconds, text):
+    assert seconds_text(seconds) == text
+
+
+def test_report_has_ours_first_ratios_dashes_and_the_absent():
+    lines = full_report(RUN).splitlines()
+    assert f"|  | {OURS} | {PEER} |" in lines
+    assert (
+        "| decoder_b1 float32 ring | **2.00 ms**, min 1.50 ms | 8.00 ms (4.0x), min 7.00 ms |"
+        in lines
+    )
+    assert "| decoder_discrete float32 ring | **500 µs**, min 400 µs | - |" in lines
+    assert f"- {ABSENT}: not installed" in lines
+    assert f"| decoder_b1 ring, forward, {OURS} | 2.00 ms | 1.00 ms | 2.00x |" in lines
+
+
+def test_readme_block_names_its_source():
+    block = readme_block(RUN, "benchmarks/results/x/y.json")
+    assert "| decoder_b1 float32 ring, forward | **2.00 ms** | 8.00 ms (4.0x) | - |" in block
+    assert "| Some DETR | **600 ms** | 1.20 s (2.0x) |" in block
+    assert "`benchmarks/results/x/y.json`" in block
+
+
+def test_readme_is_rewritten_between_the_markers_only(tmp_path):
+    source, readme = tmp_path / "run.json", tmp_path / "README.md"
+    save(RUN, source)
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    rewrite_readme(readme, source)
+    once = readme.read_text()
+    assert once.startswith(f"before\n{BEGIN}\n|")
+    assert once.endswith(f"{END}\nafter\n")
+    assert "old" not in once
+    rewrite_readme(readme, source)
+    assert readme.read_text() == once
+
+
+def test_readme_without_markers_is_refused(tmp_path):
+    source, readme = tmp_path / "run.json", tmp_path / "README.md"
+    save(RUN, source)
+    readme.write_text("nothing here\n")
+    with pytest.raises(ValueError, match="expected the lines <!-- benchmarks: begin -->"):
+        rewrite_readme(readme, source)
+    assert readme.read_text() == "nothing here\n"
+
+
+def test_the_newest_file_of_every_machine_is_reported(tmp_path):
+    names = ("a/2030-01-01-fff.json", "a/2030-01-02-aaa.json", "b/2029-05-05-ccc.json")
+    for name in names:
+        save(RUN, tmp_path / name)
+    same_day = tmp_path / "a" / "2030-01-02-000.json"
+    save(RUN, same_day)
+    os.utime(tmp_path / names[1], (1, 1))
+    assert newest_results(tmp_path) == [same_day, tmp_path / names[2]]
+
+
+def test_report_command_writes_markdown_and_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
+    path = tmp_path / "run.json"
+    save(RUN, path)
+    command = [sys.executable, str(BENCHMARKS / "report.py"), str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == full_report(RUN).strip()
+    assert path.with_suffix(".md").read_text() == full_report(RUN)
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_quick_run_measures_every_suite_and_reports(tmp_path):
+    path = tmp_path / "quick.json"
+    command = [sys.executable, str(BENCHMARKS / "run.py"), "--quick", "--json", str(path)]
+    subprocess.run(command, check=True)
+    run = load(path)
+    suites = {record.suite for record in run.records}
+    assert suites == {"forward", "forward+backward", "model", "call", "import"}
+    assert all(0 < record.min_s <= record.median_s for record in run.records)
+    assert json.loads(path.read_text())["machine"]["threads"] == 2
+    assert full_report(run).startswith("# Benchmarks")
