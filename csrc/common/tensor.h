@@ -56,6 +56,23 @@ inline bool is_dense_from(const Tensor& tensor, std::int64_t axis) {
   return true;
 }
 
+// Uninitialised and contiguous, with the dtype and device of `like`. The shim is called directly: the dispatcher route of
+// torch::stable::new_empty looks the operator up by name each time, which shows on small inputs.
+inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
+  std::vector<std::int64_t> strides(shape.size(), 1);
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * (shape[i] > 0 ? shape[i] : 1);
+  std::int32_t dtype, device_type, device_index;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(shape.size()), shape.data(),
+                                                         strides.data(), dtype, device_type, device_index, &handle));
+  return Tensor(handle);
+}
+
+inline Tensor allocate_like(const Tensor& like) { return allocate(like, like.sizes()); }
+
 inline Tensor dense_from(const Tensor& tensor, std::int64_t axis) {
   return is_dense_from(tensor, axis) ? tensor : torch::stable::contiguous(tensor);
 }

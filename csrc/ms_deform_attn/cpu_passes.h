@@ -12,20 +12,21 @@ namespace {
 // Enough taps per block for the vectorised geometry to pay, few enough for its arrays to stay in the first-level cache.
 constexpr std::int64_t kTapsPerBlock = 256;
 
-std::int64_t block_queries(std::int64_t taps) {
+std::int64_t block_queries(const Problem& p, std::int64_t taps) {
   const std::int64_t queries = kTapsPerBlock / (taps > 0 ? taps : 1);
-  return queries > 0 ? queries : 1;
+  return queries > p.Q ? p.Q : queries > 0 ? queries : 1;
 }
 
 std::int64_t blocks(const Problem& p) {
-  const std::int64_t size = block_queries(p.T);
+  if (p.Q == 0) return 0;
+  const std::int64_t size = block_queries(p, p.T);
   return (p.Q + size - 1) / size;
 }
 
 std::int64_t query_tasks(const Problem& p) { return p.B * blocks(p); }
 
 Block query_block(const Problem& p, std::int64_t task) {
-  const std::int64_t size = block_queries(p.T), q = task % blocks(p) * size;
+  const std::int64_t size = block_queries(p, p.T), q = task % blocks(p) * size;
   return {task / blocks(p), 0, q, q + size < p.Q ? size : p.Q - q, 0};
 }
 
@@ -99,7 +100,7 @@ template <class V>
 void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
-  const std::int64_t queries = block_queries(p.T), size = queries * p.T, row = p.M * p.D;
+  const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, row = p.M * p.D;
   const Taps<A> taps(queries, p.T);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
   const CornerWeights<A> weights(size);
@@ -163,7 +164,7 @@ template <class V>
 void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
-  const std::int64_t queries = block_queries(p.T), size = queries * p.T, row = p.M * p.D;
+  const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, row = p.M * p.D;
   const std::int64_t anchor_size = p.fused ? queries * p.anchors.levels * p.anchors.coords : 0;
   const Taps<A> taps(queries, p.T);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
@@ -232,7 +233,7 @@ void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* a
   using A = Compute<V>;
   const Problem& p = args.problem;
   const Level& level = p.levels[task.strip.level];
-  const std::int64_t points = level.points, queries = block_queries(points), row = p.M * p.D;
+  const std::int64_t points = level.points, queries = block_queries(p, points), row = p.M * p.D;
   const Taps<A> taps(queries, points);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
   const CornerWeights<A> weights(queries * points);

@@ -3,10 +3,9 @@
 // over taps. A tap is one sampling point; tap i of a block is (query i / taps, tap i % taps) of one (b, m).
 #pragma once
 
-#include <cmath>
-#include <cstdlib>
 #include <limits>
 
+#include "common/scratch.h"
 #include "common/simd.h"
 #include "ms_deform_attn/params.h"
 
@@ -14,24 +13,6 @@ namespace rtdetr_ops {
 namespace {
 
 constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
-
-// An aligned array that frees itself. Not std::vector: see simd.h on shared inline functions.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(std::int64_t size) {
-    const std::int64_t bytes = (size * static_cast<std::int64_t>(sizeof(T)) + 64) / 64 * 64;
-    data_ = static_cast<T*>(std::aligned_alloc(64, static_cast<std::size_t>(bytes)));
-    if (data_ == nullptr) std::abort();
-  }
-  ~Buffer() { std::free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  operator T*() const { return data_; }
-
- private:
-  T* data_;
-};
 
 // The part of a level that a task sees: rows [y_begin, y_end), whose first pixel has index `first_pixel`.
 struct Strip {

@@ -26,16 +26,14 @@ struct Call {
   Call& operator=(const Call&) = delete;
 
   Call(const Tensor& value_, const Sizes& level_sizes, const Tensor& pairs_, const Tensor& scalars_,
-       const Sizes& points, const std::string& mode)
+       const Sizes& points, bool discrete)
       : value(dense_from(value_, 3)), pairs(dense_from(pairs_, 3)), scalars(dense_from(scalars_, 3)) {
-    STD_TORCH_CHECK(mode == "bilinear" || mode == "discrete",
-                    "mode: expected \"bilinear\" or \"discrete\", got \"", mode, "\"");
     STD_TORCH_CHECK(value.dim() == 4, "value: expected shape [B, S, M, D], got ", shape_text(value.sizes()));
     STD_TORCH_CHECK(pairs.dim() == 5, "locations: expected shape [B, Q, M, T, 2], got ",
                     shape_text(pairs.sizes()));
     problem.B = value.size(0), problem.S = value.size(1), problem.M = value.size(2), problem.D = value.size(3);
     problem.Q = pairs.size(1), problem.T = pairs.size(3);
-    problem.discrete = mode == "discrete";
+    problem.discrete = discrete;
     check_shape(pairs, "locations", {problem.B, problem.Q, problem.M, problem.T, 2});
     check_shape(scalars, "weights", {problem.B, problem.Q, problem.M, problem.T});
     set_levels(level_sizes, points);
@@ -115,13 +113,10 @@ std::int64_t operations(const Problem& p) {
   return p.B * p.Q * p.M * p.T * p.D * (p.discrete ? 1 : 4);
 }
 
-Tensor empty_like_dense(const Tensor& tensor) {
-  return torch::stable::new_empty(tensor, tensor.sizes());
-}
 
 Tensor run_forward(const Call& call) {
   const Problem& p = call.problem;
-  Tensor out = torch::stable::new_empty(call.value, {p.B, p.Q, p.M * p.D});
+  Tensor out = allocate(call.value, {p.B, p.Q, p.M * p.D});
   const Forward args = {p, out.mutable_data_ptr()};
   const CpuKernels& kernels = cpu_kernels();
   run_tasks(kernels.query_tasks(p), operations(p),
@@ -142,11 +137,11 @@ Gradients run_backward(const Call& call, const Tensor& grad_output, bool needs_v
   if (grad_out.scalar_type() != call.value.scalar_type()) {
     grad_out = torch::stable::to(grad_out, call.value.scalar_type());
   }
-  const Tensor none = torch::stable::new_empty(call.value, {0});
-  const Gradients grads = {needs_value ? empty_like_dense(call.value) : none,
-                           needs_pairs ? empty_like_dense(call.pairs) : none,
-                           needs_scalars ? empty_like_dense(call.scalars) : none,
-                           needs_anchors ? empty_like_dense(*call.anchors) : none};
+  const Tensor none = allocate(call.value, {0});
+  const Gradients grads = {needs_value ? allocate_like(call.value) : none,
+                           needs_pairs ? allocate_like(call.pairs) : none,
+                           needs_scalars ? allocate_like(call.scalars) : none,
+                           needs_anchors ? allocate_like(*call.anchors) : none};
   const Backward args = {p,
                          grad_out.const_data_ptr(),
                          needs_value ? grads.value.mutable_data_ptr() : nullptr,
@@ -167,34 +162,34 @@ Gradients run_backward(const Call& call, const Tensor& grad_output, bool needs_v
 }
 
 Tensor forward_cpu(const Tensor& value, const Sizes& levels, const Tensor& locations, const Tensor& weights,
-                   const Sizes& points, const std::string& mode) {
-  return run_forward(Call(value, levels, locations, weights, points, mode));
+                   const Sizes& points, bool discrete) {
+  return run_forward(Call(value, levels, locations, weights, points, discrete));
 }
 
 std::tuple<Tensor, Tensor, Tensor> backward_cpu(const Tensor& grad_output, const Tensor& value, const Sizes& levels,
                                                 const Tensor& locations, const Tensor& weights,
-                                                const Sizes& points, const std::string& mode, bool needs_value,
+                                                const Sizes& points, bool discrete, bool needs_value,
                                                 bool needs_locations, bool needs_weights) {
-  const Call call(value, levels, locations, weights, points, mode);
+  const Call call(value, levels, locations, weights, points, discrete);
   const Gradients grads =
       run_backward(call, grad_output, needs_value, needs_locations, needs_weights, false);
   return {grads.value, grads.pairs, grads.scalars};
 }
 
 Tensor fused_forward_cpu(const Tensor& value, const Sizes& levels, const Tensor& reference, const Tensor& offsets,
-                         const Tensor& logits, const Sizes& points, const std::string& mode, double offset_scale,
+                         const Tensor& logits, const Sizes& points, bool discrete, double offset_scale,
                          const std::optional<Tensor>& value_mask) {
-  Call call(value, levels, offsets, logits, points, mode);
+  Call call(value, levels, offsets, logits, points, discrete);
   call.fuse(reference, offset_scale, value_mask);
   return run_forward(call);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> fused_backward_cpu(
     const Tensor& grad_output, const Tensor& value, const Sizes& levels, const Tensor& reference,
-    const Tensor& offsets, const Tensor& logits, const Sizes& points, const std::string& mode, double offset_scale,
+    const Tensor& offsets, const Tensor& logits, const Sizes& points, bool discrete, double offset_scale,
     const std::optional<Tensor>& value_mask, bool needs_value, bool needs_reference, bool needs_offsets,
     bool needs_logits) {
-  Call call(value, levels, offsets, logits, points, mode);
+  Call call(value, levels, offsets, logits, points, discrete);
   call.fuse(reference, offset_scale, value_mask);
   const Gradients grads =
       run_backward(call, grad_output, needs_value, needs_offsets, needs_logits, needs_reference);
@@ -205,18 +200,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fused_backward_cpu(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(rtdetr_ops, m) {
   m.def(
-      "ms_deform_attn(Tensor value, SymInt[] levels, Tensor locations, Tensor weights, int[] points, str mode)"
+      "ms_deform_attn(Tensor value, SymInt[] levels, Tensor locations, Tensor weights, int[] points, bool discrete)"
       " -> Tensor");
   m.def(
       "ms_deform_attn_backward(Tensor grad_output, Tensor value, SymInt[] levels, Tensor locations,"
-      " Tensor weights, int[] points, str mode, bool needs_value, bool needs_locations, bool needs_weights)"
+      " Tensor weights, int[] points, bool discrete, bool needs_value, bool needs_locations, bool needs_weights)"
       " -> (Tensor, Tensor, Tensor)");
   m.def(
       "ms_deform_attn_fused(Tensor value, SymInt[] levels, Tensor reference, Tensor offsets, Tensor logits,"
-      " int[] points, str mode, float offset_scale, Tensor? value_mask) -> Tensor");
+      " int[] points, bool discrete, float offset_scale, Tensor? value_mask) -> Tensor");
   m.def(
       "ms_deform_attn_fused_backward(Tensor grad_output, Tensor value, SymInt[] levels, Tensor reference,"
-      " Tensor offsets, Tensor logits, int[] points, str mode, float offset_scale, Tensor? value_mask,"
+      " Tensor offsets, Tensor logits, int[] points, bool discrete, float offset_scale, Tensor? value_mask,"
       " bool needs_value, bool needs_reference, bool needs_offsets, bool needs_logits)"
       " -> (Tensor, Tensor, Tensor, Tensor)");
 }

@@ -9,13 +9,17 @@ from torch import Tensor
 
 from ..backends import Backend, explain_table, select
 from ..levels import Levels
+from . import native as _native
 from . import portable as _portable
 from . import reference as _reference
 from .checks import check_fused_inputs, check_inputs
 
 __all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
 
-BACKENDS = (Backend("reference", _reference.run, _reference.run_fused, _reference.SUPPORT),)
+BACKENDS = (
+    Backend("cpu", _native.run, _native.run_fused, _native.CPU),
+    Backend("reference", _reference.run, _reference.run_fused, _reference.SUPPORT),
+)
 """The rows in order of preference."""
 
 
