@@ -15,7 +15,8 @@ CONSTRAINTS = ROOT / "constraints.txt"
 
 # Run where only an installed package can be found; compares the compiled op with its definition.
 SMOKE = """
-import json, torch, rtdetr_ops
+import rtdetr_ops  # first: it must not count on someone else having imported torch
+import json, torch
 torch.manual_seed(0)
 value = torch.randn(2, 21, 4, 8)
 locations, weights = torch.rand(2, 5, 4, 3, 2), torch.rand(2, 5, 4, 3)
