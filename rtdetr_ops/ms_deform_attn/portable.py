@@ -209,10 +209,10 @@ def _discrete_pixel(
 ) -> Tensor:  # [B, Q, M, T]
     """``trunc(coordinate * size + 0.5)`` clamped to the border.
 
-    The clamp comes before the cast: a far coordinate overflows an integer.
+    The clamp comes first, because a far coordinate overflows an integer; then the cast truncates.
     """
-    pixel = (coordinate * size + 0.5).trunc()
-    return torch.minimum(pixel.clamp(min=0), (size - 1).to(pixel.dtype)).long()
+    position = (coordinate * size + 0.5).clamp(min=0)
+    return torch.minimum(position, (size - 1).to(position.dtype)).long()
 
 
 def _confine(coordinate: Tensor) -> Tensor:
