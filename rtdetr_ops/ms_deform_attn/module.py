@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layer around the operator: four linear projections, parameter for parameter those of Deformable DETR."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..levels import Levels
+from .checks import MODES
+from .op import ms_deform_attn_fused
+
+__all__ = ["MSDeformAttn", "Projections", "attend"]
+
+
+class Projections(Protocol):
+    """What :func:`attend` needs of a module: the projection names that every library of this family shares."""
+
+    @property
+    def sampling_offsets(self) -> nn.Module: ...
+    @property
+    def attention_weights(self) -> nn.Module: ...
+    @property
+    def value_proj(self) -> nn.Module: ...
+    @property
+    def output_proj(self) -> nn.Module: ...
+
+
+def attend(
+    layer: Projections,
+    query: Tensor,  # [B, Q, C]
+    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    features: Tensor,  # [B, S, C]
+    levels: Levels,  # L pairs (H, W)
+    padding_mask: Tensor | None,  # [B, S], True = padded
+    *,
+    heads: int,
+    points: int | Sequence[int],
+    mode: str = "bilinear",
+    offset_scale: float = 0.5,
+) -> Tensor:  # [B, Q, C]
+    """Project, attend, project. The mask zeroes the projected value, so a padded pixel loses the bias too."""
+    keep = None if padding_mask is None else ~padding_mask.bool()
+    attended = ms_deform_attn_fused(
+        layer.value_proj(features).unflatten(-1, (heads, -1)),  # [B, S, M, D]
+        levels,
+        reference,
+        layer.sampling_offsets(query).unflatten(-1, (heads, -1, 2)),  # [B, Q, M, T, 2]
+        layer.attention_weights(query).unflatten(-1, (heads, -1)),  # [B, Q, M, T]
+        points=points,
+        mode=mode,
+        offset_scale=offset_scale,
+        value_mask=keep,
+    )
+    output: Tensor = layer.output_proj(attended)
+    return output
+
+
+class MSDeformAttn(nn.Module):
+    """Multi-scale deformable attention layer, a drop-in for Deformable DETR's ``MSDeformAttn``.
+
+    Constructor order, parameter names and shapes, state dict and initialisation are those of Deformable DETR, so its
+    checkpoints load and one seed gives the same weights. Beyond it: one point count per level, discrete sampling, no
+    ``im2col_step``, no constraint on the batch size.
+
+    Args:
+        d_model: C, channels of the query, of the features and of the result; a multiple of ``n_heads``.
+        n_levels: L, levels of the feature pyramid.
+        n_heads: M, attention heads.
+        n_points: sampling points of a head on each level: an int, or one count per level.
+        mode: ``"bilinear"``, or RT-DETRv2's ``"discrete"``. Discrete sampling has no gradient to the locations, so the
+            parameters of ``sampling_offsets`` are frozen (``requires_grad=False``), as RT-DETRv2 does.
+        offset_scale: factor of the box size for 4-d reference points.
+
+    Raises:
+        ValueError: ``d_model`` is not a multiple of ``n_heads``, a count is out of range, or ``mode`` is unknown.
+
+    Source: Deformable DETR (Zhu et al., 2021), sec. 4.1 and app. A.3; RT-DETRv2 (Lv et al., 2024), sec. 3.
+    """
+
+    def __init__(
+        self,
+        d_model: int = 256,
+        n_levels: int = 4,
+        n_heads: int = 8,
+        n_points: int | Sequence[int] = 4,
+        *,
+        mode: str = "bilinear",
+        offset_scale: float = 0.5,
+    ) -> None:
+        super().__init__()
+        counts = _point_counts(n_points, n_levels)
+        if n_heads < 1 or d_model < 1 or d_model % n_heads:
+            raise ValueError(
+                f"d_model: expected a positive multiple of n_heads={n_heads}, got {d_model}"
+            )
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        self.d_model = d_model
+        self.n_levels = n_levels
+        self.n_heads = n_heads
+        self.n_points = n_points if isinstance(n_points, int) else list(counts)
+        self.mode = mode
+        self.offset_scale = offset_scale
+        self.sampling_offsets = nn.Linear(d_model, n_heads * sum(counts) * 2)
+        self.attention_weights = nn.Linear(d_model, n_heads * sum(counts))
+        self.value_proj = nn.Linear(d_model, d_model)
+        self.output_proj = nn.Linear(d_model, d_model)
+        self.reset_parameters()
+        self.sampling_offsets.requires_grad_(mode != "discrete")
+
+    def reset_parameters(self) -> None:
+        """Uniform attention over a star of points: head m looks along angle 2*pi*m/M, point p lies p + 1 steps out."""
+        angle = torch.arange(self.n_heads, dtype=torch.float32) * (2.0 * math.pi / self.n_heads)
+        direction = torch.stack([angle.cos(), angle.sin()], -1)  # [M, 2]
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        counts = _point_counts(self.n_points, self.n_levels)
+        steps = torch.cat([torch.arange(1.0, count + 1) for count in counts])  # [T]
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_((direction[:, None] * steps[:, None]).flatten())
+        nn.init.zeros_(self.sampling_offsets.weight)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        reference_points: Tensor,
+        input_flatten: Tensor,
+        input_spatial_shapes: Levels,
+        input_level_start_index: Tensor | None = None,
+        input_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from every query to ``n_points`` points per head and level.
+
+        Args:
+            query: [B, Q, C].
+            reference_points: [B, Q, 1 or L, 2 or 4], (x, y) or (cx, cy, w, h) in 0..1 over the image.
+            input_flatten: [B, S, C], the flattened feature pyramid.
+            input_spatial_shapes: L pairs (H, W), or an int64 tensor [L, 2].
+            input_level_start_index: accepted for call compatibility and not read: the shapes imply it.
+            input_padding_mask: [B, S] bool, True where a pixel is padding.
+
+        Returns:
+            [B, Q, C].
+
+        Raises:
+            TypeError, ValueError: an argument is malformed; see :func:`rtdetr_ops.ms_deform_attn_fused`.
+        """
+        return attend(
+            self,
+            query,
+            reference_points,
+            input_flatten,
+            input_spatial_shapes,
+            input_padding_mask,
+            heads=self.n_heads,
+            points=self.n_points,
+            mode=self.mode,
+            offset_scale=self.offset_scale,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"d_model={self.d_model}, n_levels={self.n_levels}, n_heads={self.n_heads}, "
+            f"n_points={self.n_points}, mode={self.mode!r}"
+        )
+
+
+def _point_counts(n_points: int | Sequence[int], n_levels: int) -> tuple[int, ...]:
+    counts = (n_points,) * n_levels if isinstance(n_points, int) else tuple(n_points)
+    if len(counts) != n_levels:
+        raise ValueError(f"n_points: expected {n_levels} counts, one per level, got {len(counts)}")
+    if any(count < 0 for count in counts) or sum(counts) < 1:
+        raise ValueError(f"n_points: expected counts >= 0, not all 0, got {n_points}")
+    return counts

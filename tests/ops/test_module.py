@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layer: Deformable DETR's parameters, initialisation and results, and what it adds."""
+
+import math
+
+import pytest
+import torch
+
+from rtdetr_ops import ms_deform_attn
+from rtdetr_ops.ms_deform_attn.module import MSDeformAttn
+
+LEVELS = [(5, 8), (3, 4), (1, 2)]
+PIXELS = 54
+
+
+def expected(layer, query, reference, features, levels, padding_mask, counts):
+    """The layer written out: project, mask, softmax over all points, place them, sample on the reference backend."""
+    heads, taps = layer.n_heads, sum(counts)
+    value = layer.value_proj(features)
+    if padding_mask is not None:
+        value = value.masked_fill(padding_mask[..., None], 0.0)
+    offsets = layer.sampling_offsets(query).view(*query.shape[:2], heads, taps, 2)
+    weights = layer.attention_weights(query).view(*query.shape[:2], heads, taps).softmax(-1)
+    level_of = [level for level, count in enumerate(counts) for _ in range(count)]
+    anchor = reference.expand(-1, -1, len(levels), -1)[:, :, level_of][
+        :, :, None
+    ]  # [B, Q, 1, T, 2|4]
+    if reference.shape[-1] == 2:
+        size = torch.tensor([[levels[level][1], levels[level][0]] for level in level_of])
+        locations = anchor + offsets / size
+    else:
+        share = torch.tensor([[1.0 / counts[level]] for level in level_of])
+        locations = anchor[..., :2] + offsets * share * anchor[..., 2:] * layer.offset_scale
+    attended = ms_deform_attn(
+        value.unflatten(-1, (heads, -1)),
+        levels,
+        locations,
+        weights,
+        points=counts,
+        mode=layer.mode,
+        backend="reference",
+    )
+    return layer.output_proj(attended)
+
+
+def inputs(layer, last, padded):
+    """A layer that attends everywhere, and its arguments."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    reference = torch.rand(2, 7, 3, last) * 1.2 - 0.1
+    mask = None
+    if padded:
+        mask = torch.rand(2, PIXELS) < 0.3
+    return torch.randn(2, 7, 32), reference, torch.randn(2, PIXELS, 32), LEVELS, mask
+
+
+CASES = {
+    "points": ({"n_points": 4}, 2, False),
+    "boxes": ({"n_points": 4}, 4, False),
+    "points_padding": ({"n_points": 4}, 2, True),
+    "boxes_padding": ({"n_points": 4}, 4, True),
+    "ragged_points": ({"n_points": [3, 6, 0]}, 2, True),
+    "ragged_boxes": ({"n_points": [3, 6, 1], "offset_scale": 1.0}, 4, False),
+    "discrete": ({"n_points": 4, "mode": "discrete"}, 4, False),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layer_equals_its_formula(name):
+    options, last, padded = CASES[name]
+    torch.manual_seed(0)
+    layer = MSDeformAttn(32, 3, 4, **options)
+    query, reference, features, levels, mask = inputs(layer, last, padded)
+    counts = options["n_points"]
+    counts = [counts] * 3 if isinstance(counts, int) else counts
+
+    def run(forward):
+        layer.zero_grad()
+        output = forward()
+        output.square().sum().backward()
+        gradients = {key: p.grad for key, p in layer.named_parameters() if p.grad is not None}
+        return {"output": output.detach(), **gradients}
+
+    truth = run(lambda: expected(layer, query, reference, features, levels, mask, counts))
+    given = run(lambda: layer(query, reference, features, levels, None, mask))
+    torch.testing.assert_close(given, truth, rtol=1e-4, atol=1e-4)
+
+
+def test_tensor_levels_and_start_index_are_accepted():
+    torch.manual_seed(0)
+    layer = MSDeformAttn(32, 3, 4)
+    query, reference, features, levels, _ = inputs(layer, 2, False)
+    classic = layer(query, reference, features, torch.tensor(levels), torch.tensor([0, 40, 52]))
+    torch.testing.assert_close(classic, layer(query, reference, features, levels), rtol=0, atol=0)
+
+
+def test_padding_hides_what_is_in_the_padded_pixels():
+    torch.manual_seed(0)
+    layer = MSDeformAttn(32, 3, 4)
+    query, reference, features, levels, mask = inputs(layer, 2, True)
+    before = layer(query, reference, features, levels, None, mask)
+    features[mask] = 100.0
+    torch.testing.assert_close(layer(query, reference, features, levels, None, mask), before)
+    assert not torch.allclose(layer(query, reference, features, levels), before)
+
+
+def test_state_dict_is_that_of_deformable_detr():
+    state = MSDeformAttn(256, 4, 8, 4).state_dict()
+    assert {key: list(value.shape) for key, value in state.items()} == {
+        "sampling_offsets.weight": [256, 256],
+        "sampling_offsets.bias": [256],
+        "attention_weights.weight": [128, 256],
+        "attention_weights.bias": [128],
+        "value_proj.weight": [256, 256],
+        "value_proj.bias": [256],
+        "output_proj.weight": [256, 256],
+        "output_proj.bias": [256],
+    }
+
+
+def test_defaults_are_those_of_deformable_detr():
+    layer = MSDeformAttn()
+    assert (layer.d_model, layer.n_levels, layer.n_heads, layer.n_points) == (256, 4, 8, 4)
+
+
+def test_offsets_start_as_a_star():
+    bias = MSDeformAttn(32, 2, 8, [3, 1]).sampling_offsets.bias.view(8, 4, 2)
+    directions = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
+    steps = [1, 2, 3, 1]  # they count anew on each level
+    star = [[(x * step, y * step) for step in steps] for x, y in directions]
+    torch.testing.assert_close(bias, torch.tensor(star, dtype=torch.float32))
+
+
+def test_projections_start_as_deformable_detr_draws_them():
+    torch.manual_seed(3)
+    layer = MSDeformAttn(32, 2, 4, 3)
+    torch.manual_seed(3)
+    for shape in [
+        (48, 32),
+        (24, 32),
+        (32, 32),
+        (32, 32),
+    ]:  # the four nn.Linear, before they are reset
+        torch.nn.Linear(*shape[::-1])
+    value = torch.nn.init.xavier_uniform_(torch.empty(32, 32))
+    output = torch.nn.init.xavier_uniform_(torch.empty(32, 32))
+    torch.testing.assert_close(layer.value_proj.weight, torch.nn.Parameter(value), rtol=0, atol=0)
+    torch.testing.assert_close(layer.output_proj.weight, torch.nn.Parameter(output), rtol=0, atol=0)
+    assert layer.value_proj.weight.abs().max() <= math.sqrt(6 / 64)
+    for zero in ("sampling_offsets.weight", "attention_weights.weight", "value_proj.bias"):
+        assert not layer.get_parameter(zero).any()
+
+
+def test_discrete_layer_freezes_its_offsets_and_nothing_else():
+    layer = MSDeformAttn(32, 2, 4, 3, mode="discrete")
+    frozen = {key for key, parameter in layer.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"sampling_offsets.weight", "sampling_offsets.bias"}
+    assert all(parameter.requires_grad for parameter in MSDeformAttn(32, 2, 4, 3).parameters())
+
+
+ERRORS = {
+    "channels": ({"d_model": 30, "n_heads": 4}, r"d_model: .* multiple of n_heads=4, got 30"),
+    "heads": ({"n_heads": 0}, r"d_model: .* n_heads=0"),
+    "too_few_counts": ({"n_points": [4, 4]}, r"n_points: expected 4 counts, .* got 2"),
+    "negative_count": ({"n_points": [4, 4, 4, -1]}, r"n_points: .* got \[4, 4, 4, -1\]"),
+    "no_points": ({"n_points": 0}, r"n_points: .* not all 0, got 0"),
+    "mode": ({"mode": "nearest"}, r"mode: expected one of 'bilinear', 'discrete', got 'nearest'"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_bad_constructor_argument(name):
+    options, message = ERRORS[name]
+    with pytest.raises(ValueError, match=message):
+        MSDeformAttn(**options)
+
+
+def test_bad_reference_points():
+    layer = MSDeformAttn(32, 3, 4)
+    with pytest.raises(ValueError, match=r"reference: .* got \[2, 7, 3, 3\]"):
+        layer(torch.rand(2, 7, 32), torch.rand(2, 7, 3, 3), torch.rand(2, PIXELS, 32), LEVELS)
