@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``patch`` and ``unpatch``: from a target to layers or classes, from those to what is replaced, and to a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from torch import nn
+
+from . import binding, recognise
+from .report import Change, PatchReport, Skip
+from .table import LayerRow
+from .targets import Target, describe, find_classes
+
+__all__ = ["patch", "unpatch"]
+
+
+def patch(target: Target) -> PatchReport:
+    """Put the fused op into a detector that somebody else wrote, and say what was replaced and what was not.
+
+    A model gets its layers patched one by one where its library allows it; where a layer calls a function of its
+    module, that function is replaced for the whole process, and the report says so. Code (a class, a module, a name)
+    is patched for the whole process: for models that exist and for models still to be built. Parameters, state dicts
+    and results stay what they were. Patching twice changes nothing. Nothing is ever patched by an import.
+
+    Args:
+        target: a model (any ``nn.Module``); a class of layers; a module; or a name: ``"transformers"`` for all its
+            families, one family such as ``"rt_detr_v2"``, or the dotted path of a package, a module or a class.
+
+    Returns:
+        A :class:`PatchReport`; print it. It is false when there was nothing to patch.
+
+    Raises:
+        TypeError, ValueError: ``target`` is none of these.
+        ImportError: the one family asked for cannot be imported.
+    """
+    tally = _Tally()
+    if isinstance(target, nn.Module):
+        for layer in list(target.modules()):
+            _patch_layer(layer, tally)
+    else:
+        classes, failures = find_classes(target, load=True)
+        tally.skips.update(failures.items())
+        for cls in classes:
+            _patch_class(cls, tally)
+    return tally.report("patch", describe(target))
+
+
+def unpatch(target: Target) -> PatchReport:
+    """Undo :func:`patch`: the classes and functions that were there before are there again, the very same objects.
+
+    What was replaced for the whole process is restored for the whole process, also when ``target`` is a model.
+
+    Args:
+        target: as for :func:`patch`. Nothing is imported.
+
+    Returns:
+        A :class:`PatchReport` of what was restored.
+
+    Raises:
+        TypeError, ValueError: as :func:`patch`.
+    """
+    tally = _Tally()
+    if isinstance(target, nn.Module):
+        for layer in list(target.modules()):
+            _unpatch_layer(layer, tally)
+    else:
+        for cls in find_classes(target, load=False)[0]:
+            tally.restore(cls, _places(cls))
+    return tally.report("unpatch", describe(target))
+
+
+class _Tally:
+    """Counts per (subject, how). A function that several layers share is replaced once and counts for each of them."""
+
+    def __init__(self) -> None:
+        self.changes: Counter[tuple[str, str]] = Counter()
+        self.already: Counter[tuple[str, str]] = Counter()
+        self.skips: Counter[tuple[str, str]] = Counter()
+        self._touched: set[binding.Place] = set()
+
+    def replace(self, cls: type[nn.Module], places: list[binding.Place]) -> None:
+        for place in places:
+            if not binding.is_replaced(place):
+                binding.replace(place)
+                self._touched.add(place)
+            counter = self.changes if place in self._touched else self.already
+            counter[_name(cls), str(place)] += 1
+
+    def restore(self, cls: type[nn.Module], places: list[binding.Place]) -> None:
+        for place in places:
+            if binding.is_replaced(place):
+                binding.restore(place)
+                self._touched.add(place)
+            if place in self._touched:
+                self.changes[_name(cls), str(place)] += 1
+
+    def report(self, action: str, target: str) -> PatchReport:
+        def changes(counter: Counter[tuple[str, str]]) -> tuple[Change, ...]:
+            return tuple(Change(subject, how, count) for (subject, how), count in counter.items())
+
+        skips = tuple(Skip(subject, why, count) for (subject, why), count in self.skips.items())
+        return PatchReport(action, target, changes(self.changes), changes(self.already), skips)
+
+
+def _patch_layer(layer: nn.Module, tally: _Tally) -> None:
+    cls = type(layer)
+    key, row, active = _name(cls), recognise.layer_row(layer), binding.active_row(cls)
+    if active is not None:
+        tally.already[key, _how(active)] += 1
+    elif row is not None and "forward" in vars(layer):
+        tally.skips[key, "other code has replaced its forward already"] += 1
+    elif row is not None:
+        binding.replace_class(layer, row)
+        tally.changes[key, _how(row)] += 1
+    elif places := binding.function_places(cls):
+        tally.replace(cls, places)
+    elif recognise.calls_this_library(cls):
+        tally.already[key, "it calls rtdetr_ops itself"] += 1
+    elif recognise.looks_like_attention(layer):
+        tally.skips[key, recognise.why_unknown(layer)] += 1
+
+
+def _unpatch_layer(layer: nn.Module, tally: _Tally) -> None:
+    row = binding.active_row(type(layer))
+    if row is not None and binding.restore_class(layer):
+        tally.changes[_name(type(layer)), _how(row)] += 1
+    for base in type(layer).__mro__:
+        if issubclass(base, nn.Module):
+            tally.restore(base, _places(base))
+    if binding.active_row(type(layer)) is not None:
+        tally.skips[_name(type(layer)), "its class was changed again after patch()"] += 1
+
+
+def _patch_class(cls: type[nn.Module], tally: _Tally) -> None:
+    places = _places(cls)
+    if places:
+        tally.replace(cls, places)
+    elif recognise.needs_a_layer(cls):
+        tally.skips[_name(cls), "its layers are recognised one by one: patch the model"] += 1
+
+
+def _places(cls: type[nn.Module]) -> list[binding.Place]:
+    """What to replace for every layer of ``cls``: an attribute of the class, else the functions its forward calls."""
+    return binding.class_places(cls) or binding.function_places(cls)
+
+
+def _how(row: LayerRow) -> str:
+    return f"{row.attribute}, on these layers"
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

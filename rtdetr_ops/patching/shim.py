@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module name under which the original CUDA extension is imported, answered by this library on explicit request."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from .classic import classic_attention
+
+__all__ = ["install_shim", "remove_shim"]
+
+NAME = "MultiScaleDeformableAttention"
+
+_shim: ModuleType | None = None
+_shadowed: ModuleType | None = None
+
+
+def install_shim(*, force: bool = False) -> ModuleType:
+    """Make ``import MultiScaleDeformableAttention`` find this library instead of the compiled extension.
+
+    For code that cannot be imported without the extension of Deformable DETR (DINO, Mask2Former, MaskDINO and other
+    clones). Call it before importing that code. Calling it twice changes nothing.
+
+    Args:
+        force: take the name even from a module of that name that is imported already. Code that imported that module
+            earlier keeps it; :func:`remove_shim` brings it back.
+
+    Returns:
+        The module, with ``ms_deform_attn_forward`` and ``ms_deform_attn_backward``.
+
+    Raises:
+        RuntimeError: another module of that name is imported, and ``force`` is false.
+    """
+    global _shim, _shadowed
+    present = sys.modules.get(NAME)
+    if present is not None and present is _shim:
+        return present
+    if present is not None and not force:
+        origin = getattr(present, "__file__", None) or "no file"
+        raise RuntimeError(
+            f"install_shim: a module named {NAME} is imported already (from {origin}); call install_shim before "
+            "it is imported, or pass force=True to take its name"
+        )
+    _shim, _shadowed = _build_shim(), present
+    sys.modules[NAME] = _shim
+    return _shim
+
+
+def remove_shim() -> bool:
+    """Undo :func:`install_shim`; False when it was not installed. Code that imported the shim keeps it."""
+    global _shim, _shadowed
+    if _shim is None or sys.modules.get(NAME) is not _shim:
+        return False
+    del sys.modules[NAME]
+    if _shadowed is not None:
+        sys.modules[NAME] = _shadowed
+    _shim = _shadowed = None
+    return True
+
+
+def _build_shim() -> ModuleType:
+    module = ModuleType(NAME, "Multi-scale deformable attention by rtdetr_ops.")
+    module.__spec__ = ModuleSpec(NAME, loader=None, origin=__name__)
+    module.ms_deform_attn_forward = ms_deform_attn_forward  # type: ignore[attr-defined]
+    module.ms_deform_attn_backward = ms_deform_attn_backward  # type: ignore[attr-defined]
+    return module
+
+
+def ms_deform_attn_forward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_loc: Tensor,
+    attn_weight: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """The extension's forward.
+
+    Args:
+        value: [B, S, M, D].
+        spatial_shapes: int64 tensor [L, 2], (H, W) of each level.
+        level_start_index: int64 tensor [L].
+        sampling_loc: [B, Q, M, L, P, 2].
+        attn_weight: [B, Q, M, L, P].
+        im2col_step: not read.
+
+    Returns:
+        [B, Q, M*D], without a gradient: the caller's ``autograd.Function`` supplies that.
+
+    Raises:
+        ValueError: see :func:`classic_attention`.
+    """
+    with torch.no_grad():
+        return classic_attention(
+            value, spatial_shapes, level_start_index, sampling_loc, attn_weight, im2col_step
+        )
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_loc: Tensor,
+    attn_weight: Tensor,
+    grad_output: Tensor,
+    im2col_step: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The extension's backward; it runs the forward again, since the old interface hands nothing over.
+
+    Args:
+        value: [B, S, M, D].
+        spatial_shapes: int64 tensor [L, 2], (H, W) of each level.
+        level_start_index: int64 tensor [L].
+        sampling_loc: [B, Q, M, L, P, 2].
+        attn_weight: [B, Q, M, L, P].
+        grad_output: [B, Q, M*D], gradient of the result.
+        im2col_step: not read.
+
+    Returns:
+        Gradients of ``value``, ``sampling_loc`` and ``attn_weight``.
+
+    Raises:
+        ValueError: see :func:`classic_attention`.
+    """
+    leaves = [tensor.detach().requires_grad_() for tensor in (value, sampling_loc, attn_weight)]
+    with torch.enable_grad():
+        output = classic_attention(
+            leaves[0], spatial_shapes, level_start_index, leaves[1], leaves[2], im2col_step
+        )
+    grad_value, grad_loc, grad_weight = torch.autograd.grad(output, leaves, grad_output)
+    return grad_value, grad_loc, grad_weight

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every place ``patch`` knows, as data: how to recognise it and which adapter goes there.
+
+A row matches by name *and* by parameter list, so code that merely shares a name is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from . import adapters
+
+__all__ = [
+    "CORE",
+    "CORES",
+    "FAMILIES",
+    "FORWARDS",
+    "FUNCTIONS",
+    "CoreRow",
+    "ForwardRow",
+    "FunctionRow",
+    "LayerRow",
+]
+
+
+@dataclass(frozen=True)
+class FunctionRow:
+    """A function that a forward looks up in its module at call time; replaced there, for the whole process.
+
+    Args:
+        symbol: its name in that module.
+        parameters: its parameter names (of an ``autograd.Function``: those of ``forward`` after ``ctx``).
+        replacement: what takes its place.
+        package: only a function of this package; None for any.
+    """
+
+    symbol: str
+    parameters: tuple[str, ...]
+    replacement: Any
+    package: str | None = None
+
+
+@dataclass(frozen=True)
+class ForwardRow:
+    """A class whose ``forward`` is replaced: on one layer at a time, or on the class.
+
+    Args:
+        library: names the row in pickled layers; never changes.
+        class_name: name of the class that defines the forward.
+        parameters: parameter names of the forward, after ``self``.
+        replacement: the new forward.
+        attributes: the public attributes the layer must have, no more and no fewer, so that a clone with an option
+            of its own is not mistaken for the original. None where the forward reads nothing of the layer; only
+            then can the class as a whole be patched.
+    """
+
+    library: str
+    class_name: str
+    parameters: tuple[str, ...]
+    replacement: Callable[..., Any]
+    attributes: frozenset[str] | None = None
+    attribute: str = "forward"
+
+
+CORE = "ms_deformable_attn_core"
+
+
+@dataclass(frozen=True)
+class CoreRow:
+    """A class whose constructor stores the function as ``self.ms_deformable_attn_core``.
+
+    Args:
+        library: names the row in pickled layers; never changes.
+        symbol: name of the stored function, or of the one inside a ``functools.partial``.
+        parameters: its parameter names.
+        replacement: what the layer gets to call instead, with the keywords its partial had bound.
+    """
+
+    library: str
+    symbol: str
+    parameters: tuple[str, ...]
+    replacement: Callable[..., Any]
+    attribute: str = CORE
+
+
+LayerRow: TypeAlias = ForwardRow | CoreRow
+
+_SQUARE = ("value", "value_spatial_shapes", "sampling_locations", "attention_weights")
+_FLAT = (*_SQUARE, "num_points_list", "method")
+_CLASSIC = (
+    "value",
+    "value_spatial_shapes",
+    "value_level_start_index",
+    "sampling_locations",
+    "attention_weights",
+    "im2col_step",
+)
+
+FUNCTIONS = (
+    FunctionRow("multi_scale_deformable_attention_v2", _FLAT, adapters.flat_points),
+    FunctionRow("multi_scale_deformable_attention", _SQUARE, adapters.square_points),
+    FunctionRow("multi_scale_deformable_attn_pytorch", _SQUARE, adapters.square_points),
+    FunctionRow("ms_deform_attn_core_pytorch", _SQUARE, adapters.channels_first, package="rfdetr"),
+    FunctionRow("MSDeformAttnFunction", _CLASSIC, adapters.ClassicFunction),
+    FunctionRow("MultiScaleDeformableAttnFunction", _CLASSIC, adapters.ClassicFunction),
+    FunctionRow("MultiScaleDeformableAttnFunction_fp32", _CLASSIC, adapters.ClassicFunctionFloat32),
+)
+
+CORES = (
+    CoreRow(
+        "transformers D-FINE",
+        "multi_scale_deformable_attention_v2",
+        _FLAT,
+        adapters.flat_points,
+    ),
+    CoreRow(
+        "RT-DETRv2, D-FINE, DEIM",
+        "deformable_attention_core_func_v2",
+        _FLAT,
+        adapters.flat_points,
+    ),
+    CoreRow("RT-DETR", "deformable_attention_core_func", _SQUARE, adapters.square_points),
+)
+
+_PROJECTIONS = {"sampling_offsets", "attention_weights", "value_proj", "output_proj", "im2col_step"}
+_MMCV_PARAMETERS = (
+    "query",
+    "key",
+    "value",
+    "identity",
+    "query_pos",
+    "key_padding_mask",
+    "reference_points",
+    "spatial_shapes",
+    "level_start_index",
+    "kwargs",
+)
+_MMCV_ATTRIBUTES = _PROJECTIONS | {
+    "num_heads",
+    "num_levels",
+    "num_points",
+    "batch_first",
+    "dropout",
+}
+
+FORWARDS = (
+    ForwardRow(
+        "transformers",
+        "MultiScaleDeformableAttention",
+        (
+            "value",
+            "value_spatial_shapes",
+            "value_spatial_shapes_list",
+            "level_start_index",
+            "sampling_locations",
+            "attention_weights",
+            "im2col_step",
+        ),
+        adapters.transformers_forward,
+    ),
+    ForwardRow(
+        "Deformable-DETR",
+        "MSDeformAttn",
+        (
+            "query",
+            "reference_points",
+            "input_flatten",
+            "input_spatial_shapes",
+            "input_level_start_index",
+            "input_padding_mask",
+        ),
+        adapters.deformable_detr_forward,
+        frozenset(_PROJECTIONS | {"d_model", "n_levels", "n_heads", "n_points"}),
+    ),
+    ForwardRow(
+        "mmcv",
+        "MultiScaleDeformableAttention",
+        _MMCV_PARAMETERS,
+        adapters.mmcv_forward,
+        frozenset(_MMCV_ATTRIBUTES | {"embed_dims", "norm_cfg", "init_cfg"}),
+    ),
+    ForwardRow(
+        "detrex",
+        "MultiScaleDeformableAttention",
+        _MMCV_PARAMETERS,
+        adapters.mmcv_forward,
+        frozenset(_MMCV_ATTRIBUTES | {"embed_dim"}),
+    ),
+)
+
+FAMILIES = {
+    name: f"transformers.models.{name}.modeling_{name}"
+    for name in (
+        "d_fine",
+        "deformable_detr",
+        "deimv2",
+        "grounding_dino",
+        "lw_detr",
+        "mask2former",
+        "mm_grounding_dino",
+        "omdet_turbo",
+        "oneformer",
+        "pp_doclayout_v2",
+        "pp_doclayout_v3",
+        "pp_doclayout_v4",
+        "rf_detr",
+        "rt_detr",
+        "rt_detr_v2",
+    )
+}
+"""Short names of families of transformers and the module of each that holds its attention."""

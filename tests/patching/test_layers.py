@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of libraries that are not installed: recognised, equal with and without the op, restored."""
+
+import copy
+import pickle
+
+import foreign_layers as foreign
+import pytest
+import torch
+from torch import nn
+
+from rtdetr_ops.patching import patch, unpatch
+
+SHAPES = torch.tensor([[5, 7], [3, 2]])
+START = torch.tensor([0, 35])
+PIXELS = 41
+
+MMCV = {"embed_dims": 32, "norm_cfg": None, "init_cfg": None}
+DETREX = {"embed_dim": 32}
+
+
+def references(last):
+    return torch.rand(2, 6, 2, last) * 1.4 - 0.2  # some points fall off the image
+
+
+def padding():
+    mask = torch.zeros(2, PIXELS, dtype=torch.bool)
+    mask[1, 30:] = True
+    return mask
+
+
+def deformable_detr_inputs(last=2, mask=None):
+    return (
+        torch.randn(2, 6, 32),
+        references(last),
+        torch.randn(2, PIXELS, 32),
+        SHAPES,
+        START,
+        mask,
+    )
+
+
+def mmcv_inputs(batch_first=False, **changes):
+    query, pos, memory = torch.randn(2, 6, 32), torch.randn(2, 6, 32), torch.randn(2, PIXELS, 32)
+    tokens = (
+        [query, pos, memory] if batch_first else [t.transpose(0, 1) for t in (query, pos, memory)]
+    )
+    return {
+        "query": tokens[0],
+        "query_pos": tokens[1],
+        "value": tokens[2],
+        "reference_points": references(2),
+        "spatial_shapes": SHAPES,
+        "level_start_index": START,
+        **changes,
+    }
+
+
+def call(layer, inputs):
+    return layer(**inputs) if isinstance(inputs, dict) else layer(*inputs)
+
+
+def seeded(build):
+    torch.manual_seed(0)
+    return build()
+
+
+def results(layer, inputs):
+    """The output and the gradient of every parameter."""
+    layer.zero_grad()
+    output = call(layer, inputs)
+    output.square().sum().backward()
+    gradients = {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}
+    return {"output": output.detach(), **gradients}
+
+
+FORWARD, CORE = "forward, on these layers", "ms_deformable_attn_core, on these layers"
+FUNCTION = "function {}, for the whole process".format
+
+CASES = {
+    "deformable_detr_points": (foreign.MSDeformAttn, deformable_detr_inputs, FORWARD),
+    "deformable_detr_boxes": (foreign.MSDeformAttn, lambda: deformable_detr_inputs(4), FORWARD),
+    "deformable_detr_padding": (
+        foreign.MSDeformAttn,
+        lambda: deformable_detr_inputs(2, padding()),
+        FORWARD,
+    ),
+    "rf_detr_layer": (
+        lambda: foreign.MSDeformAttn(_export=False),
+        lambda: deformable_detr_inputs(4),
+        FORWARD,
+    ),
+    "dino_option": (
+        lambda: foreign.MSDeformAttn(use_4D_normalizer=True),
+        lambda: deformable_detr_inputs(4),
+        FUNCTION("MSDeformAttnFunction"),
+    ),
+    "mmcv": (lambda: foreign.MultiScaleDeformableAttention(**MMCV), mmcv_inputs, FORWARD),
+    "mmcv_batch_first": (
+        lambda: foreign.MultiScaleDeformableAttention(True, **MMCV),
+        lambda: mmcv_inputs(True, identity=torch.randn(2, 6, 32)),
+        FORWARD,
+    ),
+    "mmcv_byte_padding": (
+        lambda: foreign.MultiScaleDeformableAttention(**MMCV),
+        lambda: mmcv_inputs(key_padding_mask=padding()),
+        FORWARD,
+    ),
+    "detrex": (lambda: foreign.MultiScaleDeformableAttention(**DETREX), mmcv_inputs, FORWARD),
+    "mmcv_clone_with_an_option": (
+        lambda: foreign.MultiScaleDeformableAttention(**MMCV, value_scale=2),
+        mmcv_inputs,
+        FUNCTION("multi_scale_deformable_attn_pytorch"),
+    ),
+    "rf_detr_function": (
+        foreign.RFDetrAttention,
+        lambda: deformable_detr_inputs(4)[:4],
+        FUNCTION("ms_deform_attn_core_pytorch"),
+    ),
+    "bevformer": (
+        foreign.MSDeformableAttention3D,
+        lambda: deformable_detr_inputs(2)[:5],
+        FUNCTION("MultiScaleDeformableAttnFunction_fp32"),
+    ),
+}
+
+
+def core_inputs():
+    query, memory = torch.randn(2, 6, 32), torch.randn(2, PIXELS, 32)
+    return (query, references(4)[:, :, :1], memory, SHAPES.tolist())
+
+
+CASES |= {
+    name: (build, core_inputs, CORE)
+    for name, build in {
+        "rt_detr": foreign.SquareAttention,
+        "rt_detr_v2": foreign.MSDeformableAttention,
+        "rt_detr_v2_discrete": lambda: foreign.MSDeformableAttention(method="discrete"),
+        "d_fine": lambda: foreign.MSDeformableAttention((3, 6), per_level=True),
+    }.items()
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_patched_layer_gives_the_same_outputs_and_gradients(name):
+    build, inputs, how = CASES[name]
+    layer, arguments = seeded(lambda: (build().eval(), inputs()))
+    cls, contents, code = type(layer), dict(vars(layer)), dict(vars(foreign))
+    before = results(layer, arguments)
+    report = patch(layer)
+    assert [(change.count, change.how) for change in report.changes] == [(1, how)]
+    torch.testing.assert_close(results(layer, arguments), before, rtol=1e-4, atol=1e-5)
+
+    assert unpatch(layer).patched == 1
+    torch.testing.assert_close(results(layer, arguments), before, rtol=0, atol=0)
+    assert type(layer) is cls
+    assert vars(layer) == contents
+    assert dict(vars(foreign)) == code
+
+
+FUSED = [name for name, (_, _, how) in CASES.items() if how in (FORWARD, CORE)]
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_patched_layer_never_reaches_the_code_it_replaces(name, monkeypatch):
+    build, inputs, _ = CASES[name]
+    layer, arguments = seeded(lambda: (build().eval(), inputs()))
+    patch(layer)
+    monkeypatch.setattr(foreign, "sample_and_sum", None)
+    call(layer, arguments)
+
+
+def test_patched_module_serves_every_layer_of_it(monkeypatch):
+    layer, arguments = seeded(lambda: (foreign.MSDeformAttn(), deformable_detr_inputs()))
+    code = dict(vars(foreign))
+    assert patch(foreign).skipped == 0
+    monkeypatch.setattr(foreign, "sample_and_sum", None)
+    call(layer, arguments)
+    call(foreign.MSDeformableAttention(), core_inputs())
+    call(foreign.SquareAttention(), core_inputs())
+    monkeypatch.undo()
+    unpatch(foreign)
+    assert dict(vars(foreign)) == code
+    assert "ms_deformable_attn_core" not in vars(foreign.MSDeformableAttention)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_copies_and_pickles_of_a_patched_layer_stay_patched(name, monkeypatch):
+    build, inputs, _ = CASES[name]
+    layer, arguments = seeded(lambda: (build().eval(), inputs()))
+    patch(layer)
+    expected = call(layer, arguments)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert list(twin.state_dict()) == list(layer.state_dict())
+        with monkeypatch.context() as context:
+            context.setattr(foreign, "sample_and_sum", None)
+            torch.testing.assert_close(call(twin, arguments), expected, rtol=0, atol=0)
+        assert unpatch(twin).patched == 1
+        torch.testing.assert_close(call(twin, arguments), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_copy_of_a_patched_layer_has_weights_of_its_own():
+    layer, arguments = seeded(lambda: (foreign.MSDeformAttn(), deformable_detr_inputs()))
+    patch(layer)
+    twin = copy.deepcopy(layer)
+    nn.init.zeros_(twin.output_proj.weight)
+    nn.init.zeros_(twin.output_proj.bias)
+    assert call(layer, arguments).abs().max() > 0
+    assert call(twin, arguments).abs().max() == 0
+
+
+def test_patching_twice_changes_nothing_more():
+    model = nn.Sequential(foreign.MSDeformAttn(), foreign.MSDeformAttn())
+    first, second = patch(model), patch(model)
+    assert (first.patched, first.already_patched) == (2, 0)
+    assert (second.patched, second.already_patched) == (0, 2)
+    assert second
+    assert unpatch(model).patched == 2
+    assert not unpatch(model)
+
+
+def test_layers_that_share_a_function_each_count():
+    model = nn.Sequential(foreign.MSDeformableAttention3D(), foreign.MSDeformableAttention3D())
+    assert (patch(model).patched, patch(model).already_patched) == (2, 2)
+    assert unpatch(model).patched == 2
+
+
+def test_autocast_promotes_where_the_replaced_function_does():
+    value = torch.randn(1, PIXELS, 4, 8).bfloat16()
+    locations, weights = torch.rand(1, 3, 4, 2, 3, 2), torch.rand(1, 3, 4, 2, 3)
+    patch(foreign)
+    function = foreign.MultiScaleDeformableAttnFunction_fp32
+    assert function.apply(value, SHAPES, START, locations, weights, 64).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert function.apply(value, SHAPES, START, locations, weights, 64).dtype == torch.float32
+
+
+class Unknown(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sampling_offsets = nn.Linear(4, 4)
+
+    def forward(self, query):
+        return self.sampling_offsets(query)
+
+
+class MSDeformAttn(foreign.MSDeformAttn):
+    def __init__(self):
+        super().__init__(tilt=0.1)
+
+    def forward(
+        self,
+        query,
+        reference_points,
+        input_flatten,
+        input_spatial_shapes,
+        input_level_start_index,
+        input_padding_mask=None,
+    ):
+        return self.tilt * query
+
+
+def hidden_forward():
+    layer = foreign.MSDeformAttn()
+    layer.forward = lambda *arguments: arguments[0]
+    return layer
+
+
+SKIPS = {
+    "unknown_code": (Unknown, "neither its forward nor a function it calls is known"),
+    "clone": (
+        MSDeformAttn,
+        "it is not Deformable-DETR's layer: unknown attributes ['tilt'], missing []",
+    ),
+    "forward_taken": (hidden_forward, "other code has replaced its forward already"),
+}
+
+
+@pytest.mark.parametrize("name", SKIPS)
+def test_what_is_not_patched_is_reported(name):
+    build, reason = SKIPS[name]
+    layer = build()
+    contents = dict(vars(layer))
+    report = patch(layer)
+    assert (report.patched, report.skipped, report.skips[0].reason) == (0, 1, reason)
+    assert not report
+    assert vars(layer) == contents
+
+
+def test_layer_of_this_library_needs_no_patch():
+    from rtdetr_ops.ms_deform_attn.module import MSDeformAttn
+
+    report = patch(nn.Sequential(MSDeformAttn(32, 2, 4, 3)))
+    assert (report.patched, report.already_patched, report.skipped) == (0, 1, 0)
+
+
+def test_class_on_top_of_a_patched_one_is_reported_by_unpatch():
+    layer = foreign.MSDeformAttn()
+    patch(layer)
+    layer.__class__ = type("Wrapped", (type(layer),), {})
+    report = unpatch(layer)
+    assert (report.patched, report.skips[0].reason) == (
+        0,
+        "its class was changed again after patch()",
+    )
+
+
+def test_report_reads_well():
+    report = patch(nn.Sequential(foreign.MSDeformAttn(), foreign.MSDeformAttn(), Unknown()))
+    assert str(report).splitlines() == [
+        "patch(Sequential): 2 patched, 1 skipped",
+        "  2 x foreign_layers.MSDeformAttn: forward, on these layers",
+        f"  1 x {__name__}.Unknown: skipped, neither its forward nor a function it calls is known",
+    ]
+
+
+def test_report_says_when_there_is_nothing():
+    report = patch(nn.Linear(2, 2))
+    assert not report
+    assert str(report) == "patch(Linear): nothing to patch: no known deformable attention in Linear"
+
+
+BAD_TARGETS = {
+    "typo": ("rt_detrv2", ValueError, "got 'rt_detrv2' \\(did you mean 'rt_detr_v2'\\?\\)"),
+    "missing_module": ("torch.nn.no_such_thing", ValueError, "got 'torch.nn.no_such_thing'"),
+    "list": ([nn.Linear(2, 2)], TypeError, "expected a model, .* got list"),
+    "other_class": (dict, TypeError, "expected a model, .* got dict"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TARGETS)
+def test_bad_target(name):
+    target, error, message = BAD_TARGETS[name]
+    with pytest.raises(error, match=message):
+        patch(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["foreign_layers.MSDeformableAttention", foreign.MSDeformableAttention]
+)
+def test_one_class_can_be_the_target(target):
+    assert patch(target).patched == 1
+    layer = foreign.MSDeformableAttention()
+    assert layer.ms_deformable_attn_core.func.__module__ == "rtdetr_ops.patching.adapters"
+    assert unpatch(target).patched == 1
+    assert layer.ms_deformable_attn_core.func is foreign.deformable_attention_core_func_v2

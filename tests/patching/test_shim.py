@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+from rtdetr_ops import ms_deform_attn
+from rtdetr_ops.patching import install_shim, remove_shim
+
+NAME = "MultiScaleDeformableAttention"
+
+
+def inputs():
+    torch.manual_seed(0)
+    value = torch.randn(3, 14, 2, 8, dtype=torch.float64)
+    shapes, start = torch.tensor([[2, 4], [3, 2]]), torch.tensor([0, 8])
+    locations = torch.rand(3, 5, 2, 2, 4, 2, dtype=torch.float64) * 1.2 - 0.1
+    weights = torch.rand(3, 5, 2, 2, 4, dtype=torch.float64)
+    return value, shapes, start, locations, weights
+
+
+def test_import_finds_the_shim_and_remove_takes_it_away():
+    assert importlib.util.find_spec(NAME) is None
+    assert install_shim() is install_shim()
+    assert importlib.import_module(NAME).ms_deform_attn_forward
+    assert importlib.util.find_spec(NAME) is not None
+    assert remove_shim()
+    assert not remove_shim()
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(NAME)
+
+
+@pytest.mark.parametrize("im2col_step", [1, 2, 64])
+def test_forward_and_backward_are_those_of_the_op(im2col_step):
+    value, shapes, start, locations, weights = inputs()
+    leaves = [tensor.clone().requires_grad_() for tensor in (value, locations, weights)]
+    expected = ms_deform_attn(leaves[0], shapes, leaves[1], leaves[2], backend="reference")
+    grad = torch.randn_like(expected)
+    gradients = torch.autograd.grad(expected, leaves, grad)
+
+    extension = install_shim()
+    output = extension.ms_deform_attn_forward(value, shapes, start, locations, weights, im2col_step)
+    torch.testing.assert_close(output, expected.detach())
+    with torch.no_grad():  # as inside the backward of a once-differentiable Function
+        given = extension.ms_deform_attn_backward(
+            value, shapes, start, locations, weights, grad, im2col_step
+        )
+    torch.testing.assert_close(given, gradients)
+
+
+@pytest.mark.parametrize("start", [[0, 7], [8, 0], [0]], ids=["wrong", "swapped", "short"])
+def test_wrong_start_index_is_refused(start):
+    value, shapes, _, locations, weights = inputs()
+    extension = install_shim()
+    with pytest.raises(ValueError, match=r"level_start_index: expected \[0, 8\], .* got \["):
+        extension.ms_deform_attn_forward(value, shapes, torch.tensor(start), locations, weights, 64)
+
+
+def test_real_extension_is_not_shadowed_unless_forced(monkeypatch):
+    real = ModuleType(NAME)
+    real.__file__ = "elsewhere.so"
+    monkeypatch.setitem(sys.modules, NAME, real)
+    with pytest.raises(RuntimeError, match=r"imported already \(from elsewhere\.so\)"):
+        install_shim()
+    assert install_shim(force=True) is sys.modules[NAME]
+    assert remove_shim()
+    assert sys.modules[NAME] is real
