@@ -15,7 +15,7 @@ from rtdetr_ops.testing.models import MODELS
 
 __all__ = ["measure_models"]
 
-AGREEMENT = 1e-3
+AGREEMENT = 1e-4
 """Largest difference of logits and boxes at which the patched model still counts as the same."""
 
 

@@ -36,7 +36,7 @@ class Row:
     Args:
         name: as reports print it.
         bind: makes the kernel for a workload; heavy imports happen here.
-        distribution: the installed package it comes from, None when torch and this package suffice.
+        distribution: the installed package it comes from, None when it is this repository's.
         classic: whether it takes locations [B, Q, M, L, P, 2], hence one count for all levels.
         modes: sampling modes it has.
         mixed: whether it takes 16-bit values beside float32 locations as they are.
@@ -50,13 +50,13 @@ class Row:
     mixed: bool = False
 
     def version(self) -> str | None:
-        """Version of the distribution, or None when it is not installed."""
+        """Distribution and version, or None when it is not installed."""
         if self.distribution is None:
-            return torch.__version__
+            return "this repository"
         found = metadata.packages_distributions().values()
         if not any(self.distribution in names for names in found):
             return None
-        return metadata.version(self.distribution)
+        return f"{self.distribution} {metadata.version(self.distribution)}"
 
     def why_not(self, workload: Workload) -> str | None:
         """One sentence saying why it cannot run ``workload`` here, or None when it can."""
@@ -165,7 +165,7 @@ OURS = tuple(
 )
 
 PEERS = (
-    Row("grid_sample", _bind_grid_sample),
+    Row("grid_sample", _bind_grid_sample, "torch"),
     Row("transformers deformable_detr", _bind_transformers, "transformers", classic=True),
     Row(
         "transformers rt_detr_v2",

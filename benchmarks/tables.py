@@ -28,10 +28,9 @@ def full_report(run: Run) -> str:
     for suite, title in TITLES.items():
         cases = _cases(run, suite)
         if cases:
-            parts += [
-                f"## {title}",
-                _table(run, [(suite, case) for case in cases], _rows(run, suite)),
-            ]
+            picked = [(suite, case) for case in cases]
+            parts += [f"## {title}", _table(run, picked, _rows(run, suite))]
+    parts += _differences(run)
     parts += _storage_section(run)
     parts.append(_participants(run))
     return "\n\n".join(parts) + "\n"
@@ -138,6 +137,15 @@ def _storage_section(run: Run) -> list[str]:
         return []
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return ["## 16-bit storage", table]
+
+
+def _differences(run: Run) -> list[str]:
+    """How far the outputs of a patched detector are from those it had before."""
+    found = {r.case: r.details["max_difference"] for r in run.records if r.suite == "model"}
+    return [
+        f"{case}: logits and boxes before and after patching differ by {difference:.0e} at most."
+        for case, difference in found.items()
+    ]
 
 
 def _machine_text(run: Run) -> str:

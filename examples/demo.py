@@ -25,7 +25,7 @@ from rtdetr_ops.testing.models import MODELS
 SIDE = 640
 ROUNDS = 3
 SHOWN = 10
-AGREEMENT = 1e-3
+AGREEMENT = 1e-4
 """Scores and boxes (in 0..1 over the photo) closer than this count as the same."""
 
 

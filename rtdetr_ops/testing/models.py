@@ -46,7 +46,24 @@ def make_deformable_detr(seed: int = 0) -> nn.Module:
 
 def _seeded(model: Callable[[Any], nn.Module], config: Any, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return model(config).eval()
+    made = model(config).eval()
+    for layer in made.modules():
+        _awaken(layer)
+    return made
+
+
+def _awaken(layer: nn.Module) -> None:
+    """Replace initial values under which the outputs hardly depend on what the attention samples.
+
+    Box heads, offsets and attention logits start at zero and ignore their input; convolutions and
+    their normalisation start so small that the features fade from layer to layer.
+    """
+    if type(layer).__name__.endswith("BatchNorm2d"):
+        nn.init.ones_(layer.weight)  # type: ignore[arg-type]
+    elif isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight)
+    elif isinstance(layer, nn.Linear) and not layer.weight.any():
+        nn.init.normal_(layer.weight, std=0.1)
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
