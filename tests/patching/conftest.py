@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
+import torch
 
 from rtdetr_ops.patching import adapters, binding, remove_shim
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Models this small spend more time waking threads than computing."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@
 import copy
 import io
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -175,21 +176,37 @@ def test_copies_and_pickles_stay_patched_and_can_be_unpatched(op_calls):
     assert list(model.state_dict()) == state
 
 
-@pytest.mark.parametrize("name", ["rt_detr", "rt_detr_v2", "d_fine"])
-def test_patched_layer_compiles_in_one_graph(name):
-    torch._dynamo.reset()
+def layer_and_arguments(name):
     model, _ = build(name)
     patch(model)
-    layer = model.model.decoder.layers[0].encoder_attn
     sizes = [(8, 12), (4, 6), (2, 3)]
-    hidden, memory = torch.rand(2, 10, 32), torch.rand(2, 126, 32)
     arguments = {
-        "hidden_states": hidden,
-        "encoder_hidden_states": memory,
+        "hidden_states": torch.rand(2, 10, 32),
+        "encoder_hidden_states": torch.rand(2, 126, 32),
         "reference_points": torch.rand(2, 10, 1, 4),
         "spatial_shapes": torch.tensor(sizes),
         "spatial_shapes_list": sizes,
     }
+    return model.model.decoder.layers[0].encoder_attn, arguments
+
+
+@pytest.mark.parametrize("name", ["rt_detr", "rt_detr_v2", "d_fine"])
+def test_patched_layer_compiles_in_one_graph(name):
+    torch._dynamo.reset()
+    layer, arguments = layer_and_arguments(name)
     compiled = torch.compile(layer, backend="eager", fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(**arguments), layer(**arguments), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rt_detr", "rt_detr_v2", "d_fine"])
+def test_patched_layer_exports(name):
+    layer, arguments = layer_and_arguments(name)
+    with torch.no_grad():
+        exported = torch.export.export(layer, (), arguments).module()
+        torch.testing.assert_close(exported(**arguments), layer(**arguments), rtol=1e-5, atol=1e-6)
+
+
+def test_guide_names_every_family():
+    guide = Path(__file__).parents[2] / "docs" / "drop-in.md"
+    assert [name for name in FAMILIES if f"`{name}`" not in guide.read_text()] == []
