@@ -28,7 +28,6 @@ each_lowering = pytest.mark.parametrize(
     ids=["gather", "grid_sample", "discrete"],
 )
 each_form = pytest.mark.parametrize("form", ["gather", "grid_sample"])
-each_exporter = pytest.mark.parametrize("dynamo", [True, False], ids=["dynamo", "torchscript"])
 ignore_tracer_advice = pytest.mark.filterwarnings(
     "ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning"
 )
@@ -112,9 +111,12 @@ def _names(program: torch.export.ExportedProgram) -> set[str]:
 
 
 @each_lowering
-@each_entry
-@pytest.mark.parametrize("strict", [False, True], ids=["nonstrict", "strict"])
-def test_graph_is_portable(strict: bool, entry: type[Plain], form: str, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("entry", "strict"),
+    [(Plain, False), (Fused, False), (Fused, True)],
+    ids=["plain", "fused", "fused_strict"],
+)
+def test_graph_is_portable(entry: type[Plain], strict: bool, form: str, mode: str) -> None:
     model = entry(replace(RAGGED, mode=mode))
     with portable.export_form(form):
         program = _export(model, model.inputs(batch=2), strict=strict)
@@ -293,10 +295,17 @@ def _onnx_nodes(path: Path) -> set[tuple[str, str]]:
 
 
 @ignore_tracer_advice
-@each_exporter
 @each_lowering
-@each_entry
-def test_onnx(entry: type[Plain], form: str, mode: str, dynamo: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("entry", "dynamo"),
+    [
+        pytest.param(Plain, False, id="plain-torchscript"),
+        pytest.param(Fused, False, id="fused-torchscript"),
+        pytest.param(Fused, True, id="fused-dynamo"),
+        pytest.param(Plain, True, id="plain-dynamo", marks=pytest.mark.slow),
+    ],
+)
+def test_onnx(entry: type[Plain], dynamo: bool, form: str, mode: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     model = entry(replace(RAGGED, mode=mode))
     path = tmp_path / "model.onnx"
