@@ -32,7 +32,7 @@ def patch(target: Target) -> PatchReport:
 
     Raises:
         TypeError, ValueError: ``target`` is none of these.
-        ImportError: the one family asked for cannot be imported.
+        ImportError: the family asked for, or every one of several, cannot be imported.
     """
     tally = _Tally()
     if isinstance(target, nn.Module):

@@ -65,10 +65,11 @@ def needs_a_layer(cls: type[nn.Module]) -> bool:
 
 
 def calls_this_library(cls: type[nn.Module]) -> bool:
-    """Whether the forward of ``cls`` goes through an entry of this library by itself."""
+    """Whether the forward of ``cls`` names this library, or an entry of it, by itself."""
     forward = _forward(cls)
+    entries = (ms_deform_attn, ms_deform_attn_fused, attend, sys.modules["rtdetr_ops"])
     used = [_globals(forward).get(name) for name in _names_used(forward)]
-    return any(entry in used for entry in (ms_deform_attn, ms_deform_attn_fused, attend))
+    return any(found is entry for found in used for entry in entries)
 
 
 def why_unknown(layer: nn.Module) -> str:

@@ -52,18 +52,17 @@ def find_classes(target: Target, *, load: bool) -> tuple[list[type[nn.Module]], 
 
 
 def _load_families(name: str) -> dict[str, str]:
-    """Import the families below ``name``: one must succeed, of several the failures are noted."""
+    """Import the families below ``name``, note the failures, and raise only where nothing could be imported."""
     paths = [path for path in FAMILIES.values() if path == name or path.startswith(f"{name}.")]
-    if len(paths) == 1:
-        importlib.import_module(paths[0])
-        return {}
-    failures = {}
+    failures: dict[str, ImportError] = {}
     for path in paths:
         try:
             importlib.import_module(path)
         except ImportError as error:
-            failures[path] = f"it cannot be imported: {error}"
-    return failures
+            failures[path] = error
+    if paths and len(failures) == len(paths):
+        raise failures[paths[0]]
+    return {path: f"it cannot be imported: {error}" for path, error in failures.items()}
 
 
 def _resolve(name: str, load: bool) -> Any:

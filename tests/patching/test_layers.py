@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+import rtdetr_ops
+from rtdetr_ops.ms_deform_attn import module
 from rtdetr_ops.patching import patch, unpatch
 
 SHAPES = torch.tensor([[5, 7], [3, 2]])
@@ -199,14 +201,17 @@ def test_copies_and_pickles_of_a_patched_layer_stay_patched(name, monkeypatch):
         torch.testing.assert_close(call(twin, arguments), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_copy_of_a_patched_layer_has_weights_of_its_own():
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, nn.Module._replicate_for_data_parallel],
+    ids=["deepcopy", "DataParallel"],
+)
+def test_duplicate_of_a_patched_layer_computes_with_its_own_weights(duplicate):
     layer, arguments = seeded(lambda: (foreign.MSDeformAttn(), deformable_detr_inputs()))
     patch(layer)
-    twin = copy.deepcopy(layer)
-    nn.init.zeros_(twin.output_proj.weight)
-    nn.init.zeros_(twin.output_proj.bias)
-    assert call(layer, arguments).abs().max() > 0
-    assert call(twin, arguments).abs().max() == 0
+    twin = duplicate(layer)
+    twin._modules["output_proj"] = nn.Identity()
+    assert not torch.equal(call(twin, arguments), call(layer, arguments))
 
 
 def test_patching_twice_changes_nothing_more():
@@ -287,10 +292,18 @@ def test_what_is_not_patched_is_reported(name):
     assert vars(layer) == contents
 
 
-def test_layer_of_this_library_needs_no_patch():
-    from rtdetr_ops.ms_deform_attn.module import MSDeformAttn
+class Caller(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.sampling_offsets = nn.Linear(4, 4)
 
-    report = patch(nn.Sequential(MSDeformAttn(32, 2, 4, 3)))
+    def forward(self, *arguments):
+        return rtdetr_ops.ms_deform_attn(*arguments)
+
+
+@pytest.mark.parametrize("build", [lambda: module.MSDeformAttn(32, 2, 4, 3), Caller])
+def test_layer_that_calls_this_library_needs_no_patch(build):
+    report = patch(nn.Sequential(build()))
     assert (report.patched, report.already_patched, report.skipped) == (0, 1, 0)
 
 

@@ -159,6 +159,16 @@ def test_transformers_as_a_whole():
     assert unpatch("transformers").patched == len(FAMILIES)
 
 
+def test_family_that_cannot_be_imported_is_reported(monkeypatch):
+    monkeypatch.setitem(sys.modules, FAMILIES["d_fine"], None)
+    report = patch("transformers")
+    assert (report.patched, report.skipped) == (len(FAMILIES) - 1, 1)
+    assert report.skips[0].subject == FAMILIES["d_fine"]
+    assert report.skips[0].reason.startswith("it cannot be imported: ")
+    with pytest.raises(ImportError):
+        patch("d_fine")
+
+
 def test_copies_and_pickles_stay_patched_and_can_be_unpatched(op_calls):
     model, inputs = build("deformable_detr")
     state = list(model.state_dict())
