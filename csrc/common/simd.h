@@ -48,6 +48,33 @@ using VecD = Vec<double>;
 template <class A>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(A));
 
+// One 32-bit integer for each lane of Vec<A>.
+template <class A>
+struct IntegerTypes {
+  typedef std::int32_t Vector __attribute__((vector_size(kLanes<A> * 4)));
+};
+template <class A>
+using IntVec = typename IntegerTypes<A>::Vector;
+
+// Vectors pass through memcpy one by one: an array copied whole would live on the stack.
+template <class V, class T>
+inline V load_vector(const T* p) {
+  V v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class V, class T>
+inline void store_vector(T* p, V v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+// The result of comparing two Vec<A>, as 0 or -1 in each lane.
+template <class A, class Mask>
+inline IntVec<A> lane_mask(Mask mask) {
+  return __builtin_convertvector(mask, IntVec<A>);
+}
+
 inline VecF multiply_add(VecF a, VecF b, VecF c) {
 #if defined(__AVX512F__)
   return (VecF)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -72,11 +99,25 @@ inline VecD multiply_add(VecD a, VecD b, VecD c) {
 #endif
 }
 
-template <class A>
-inline Vec<A> splat(A scalar) {
-  Vec<A> v;
-  for (int i = 0; i < kLanes<A>; ++i) v[i] = scalar;
-  return v;
+// Intrinsics, because a loop over the lanes becomes sixteen masked broadcasts.
+inline VecF splat(float scalar) {
+#if defined(__AVX512F__)
+  return (VecF)_mm512_set1_ps(scalar);
+#elif defined(__AVX2__)
+  return (VecF)_mm256_set1_ps(scalar);
+#else
+  return VecF{scalar, scalar, scalar, scalar};
+#endif
+}
+
+inline VecD splat(double scalar) {
+#if defined(__AVX512F__)
+  return (VecD)_mm512_set1_pd(scalar);
+#elif defined(__AVX2__)
+  return (VecD)_mm256_set1_pd(scalar);
+#else
+  return VecD{scalar, scalar};
+#endif
 }
 
 // The four sums of the lanes of four vectors.
@@ -190,8 +231,12 @@ struct Rounded<Float16> {
 template <class V, int N>
 struct Registers {  // float, double
   using A = V;
-  static void load(const V* p, Vec<A> v[N]) { std::memcpy(v, p, N * kVectorBytes); }
-  static void store(V* p, const Vec<A> v[N]) { std::memcpy(p, v, N * kVectorBytes); }
+  static void load(const V* p, Vec<A> v[N]) {
+    for (int i = 0; i < N; ++i) v[i] = load_vector<Vec<A>>(p + i * kLanes<A>);
+  }
+  static void store(V* p, const Vec<A> v[N]) {
+    for (int i = 0; i < N; ++i) store_vector(p + i * kLanes<A>, v[i]);
+  }
 };
 
 inline VecF widen_bfloat16(HalfWords h) {
@@ -210,13 +255,10 @@ template <>
 struct Registers<BFloat16, 1> {
   using A = float;
   static void load(const BFloat16* p, VecF v[1]) {
-    HalfWords h;
-    std::memcpy(&h, p, sizeof h);
-    v[0] = widen_bfloat16(h);
+    v[0] = widen_bfloat16(load_vector<HalfWords>(p));
   }
   static void store(BFloat16* p, const VecF v[1]) {
-    const HalfWords h = __builtin_convertvector(round_to_bfloat16(v[0]) >> 16, HalfWords);
-    std::memcpy(p, &h, sizeof h);
+    store_vector(p, __builtin_convertvector(round_to_bfloat16(v[0]) >> 16, HalfWords));
   }
 };
 
@@ -227,8 +269,7 @@ struct Registers<BFloat16, N> {
   static_assert(N % 2 == 0);
   static void load(const BFloat16* p, VecF v[N]) {
     for (int i = 0; i < N; i += 2) {
-      Words words;
-      std::memcpy(&words, p + i * kLanes<float>, sizeof words);
+      const Words words = load_vector<Words>(p + i * kLanes<float>);
       v[i] = (VecF)(words << 16);
       v[i + 1] = (VecF)(words & 0xffff0000u);
     }
@@ -236,7 +277,7 @@ struct Registers<BFloat16, N> {
   static void store(BFloat16* p, const VecF v[N]) {
     for (int i = 0; i < N; i += 2) {
       const Words words = (round_to_bfloat16(v[i]) >> 16) | (round_to_bfloat16(v[i + 1]) & 0xffff0000u);
-      std::memcpy(p + i * kLanes<float>, &words, sizeof words);
+      store_vector(p + i * kLanes<float>, words);
     }
   }
 };
@@ -271,6 +312,15 @@ struct Registers<Float16, N> {
     }
   }
 };
+
+// `v` with its first `count` lanes 0
+template <class A>
+inline Vec<A> clear_leading(Vec<A> v, int count) {
+  IntVec<A> lane;
+  for (int i = 0; i < kLanes<A>; ++i) lane[i] = i;
+  const auto keep = __builtin_convertvector(lane >= count, decltype(v < v));
+  return keep ? v : Vec<A>{};
+}
 
 // The first `count` lanes of one vector, 0 in the others; memory past them is not touched.
 template <class V>

@@ -65,7 +65,7 @@ inline void store_chunk(V* row, const Chunk<N, kPartial>& c, const Vec<Compute<V
 template <class V, int N, bool kPartial>
 inline void load_owned(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
   load_chunk(row, c, v);
-  for (int lane = 0; lane < c.skip; ++lane) v[0][lane] = 0;
+  if (c.skip > 0) v[0] = clear_leading<Compute<V>>(v[0], c.skip);
 }
 
 template <class V>
@@ -146,10 +146,10 @@ void scatter_rows(const Taps<Compute<V>>& taps, std::int64_t queries, Compute<V>
         if (rows[k][i] < 0) continue;
         A* const to = accumulator + rows[k][i] * pitch + c.channel;
         const Vec<A> w = splat(weight[k][i]);
-        Vec<A> sum[N];
-        std::memcpy(sum, to, sizeof sum);
-        for (int j = 0; j < N; ++j) sum[j] = multiply_add(g[j], w, sum[j]);
-        std::memcpy(to, sum, sizeof sum);
+        for (int j = 0; j < N; ++j) {
+          A* const lanes = to + j * kLanes<A>;
+          store_vector(lanes, multiply_add(g[j], w, load_vector<Vec<A>>(lanes)));
+        }
       }
     }
   }
@@ -160,7 +160,7 @@ template <class V>
 void store_accumulator(const Compute<V>* accumulator, std::int64_t D, V* row) {
   for_each_chunk<V>(D, [&](auto c) {
     Vec<Compute<V>> v[c.kVectors];
-    std::memcpy(v, accumulator + c.channel, sizeof v);
+    Registers<Compute<V>, c.kVectors>::load(accumulator + c.channel, v);
     store_chunk(row, c, v);
   });
 }

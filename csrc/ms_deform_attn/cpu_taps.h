@@ -72,43 +72,41 @@ void set_all_levels(const Taps<A>& t, const Problem& p) {
   }
 }
 
+// floor(v) for |v| < 2^31
+template <class A>
+inline IntVec<A> floor_to_int(Vec<A> v) {
+  const IntVec<A> truncated = __builtin_convertvector(v, IntVec<A>);
+  return truncated + lane_mask<A>(v < __builtin_convertvector(truncated, Vec<A>));
+}
+
 // location -> corners: rows(k) and, in place of the location, the fraction inside the cell. A point that is not within one
 // pixel of the level, or is not finite, touches nothing; NaN compares false and so counts as not within.
+// Vectors by hand: compilers see control flow in the comparisons. Arrays are padded to whole vectors.
 template <class A>
 void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
-  A* const __restrict x = t.x;
-  A* const __restrict y = t.y;
-  const A* const __restrict width = t.width;
-  const A* const __restrict height = t.height;
-  const std::int32_t* const __restrict columns = t.columns;
-  const std::int32_t* const __restrict y_begin = t.y_begin;
-  const std::int32_t* const __restrict y_end = t.y_end;
-  const std::int32_t* const __restrict origin = t.origin;
-  std::int32_t* const __restrict row0 = t.row0;
-  std::int32_t* const __restrict row1 = t.row1;
-  std::int32_t* const __restrict row2 = t.row2;
-  std::int32_t* const __restrict row3 = t.row3;
-  for (std::int64_t i = 0; i < n; ++i) {
-    A px = x[i] * width[i] - A(0.5);
-    A py = y[i] * height[i] - A(0.5);
-    const bool touches = (px > A(-1)) & (px < width[i]) & (py > A(-1)) & (py < height[i]);
-    px = touches ? px : A(0);
-    py = touches ? py : A(0);
-    std::int32_t x0 = static_cast<std::int32_t>(px);
-    std::int32_t y0 = static_cast<std::int32_t>(py);
-    x0 -= px < static_cast<A>(x0) ? 1 : 0;
-    y0 -= py < static_cast<A>(y0) ? 1 : 0;
-    x[i] = px - static_cast<A>(x0);
-    y[i] = py - static_cast<A>(y0);
-    const bool left = touches & (x0 >= 0);
-    const bool right = touches & (x0 + 1 < columns[i]);
-    const bool top = (y0 >= y_begin[i]) & (y0 < y_end[i]);
-    const bool bottom = (y0 + 1 >= y_begin[i]) & (y0 + 1 < y_end[i]);
-    const std::int32_t pixel = origin[i] + y0 * columns[i] + x0;
-    row0[i] = (left & top) ? pixel : -1;
-    row1[i] = (right & top) ? pixel + 1 : -1;
-    row2[i] = (left & bottom) ? pixel + columns[i] : -1;
-    row3[i] = (right & bottom) ? pixel + columns[i] + 1 : -1;
+  using V = Vec<A>;
+  using I = IntVec<A>;
+  for (std::int64_t i = 0; i < n; i += kLanes<A>) {
+    const V width = load_vector<V>(t.width + i), height = load_vector<V>(t.height + i);
+    V x = load_vector<V>(t.x + i) * width - splat(A(0.5));
+    V y = load_vector<V>(t.y + i) * height - splat(A(0.5));
+    const auto touches = (x > A(-1)) & (x < width) & (y > A(-1)) & (y < height);
+    x = touches ? x : V{};
+    y = touches ? y : V{};
+    const I x0 = floor_to_int<A>(x), y0 = floor_to_int<A>(y);
+    store_vector(t.x + i, x - __builtin_convertvector(x0, V));
+    store_vector(t.y + i, y - __builtin_convertvector(y0, V));
+
+    const I columns = load_vector<I>(t.columns + i);
+    const I y_begin = load_vector<I>(t.y_begin + i), y_end = load_vector<I>(t.y_end + i);
+    const I within = lane_mask<A>(touches);
+    const I left = within & (x0 >= 0), right = within & (x0 + 1 < columns);
+    const I top = (y0 >= y_begin) & (y0 < y_end), bottom = (y0 + 1 >= y_begin) & (y0 + 1 < y_end);
+    const I pixel = load_vector<I>(t.origin + i) + y0 * columns + x0;
+    store_vector(t.row0 + i, pixel | ~(left & top));
+    store_vector(t.row1 + i, (pixel + 1) | ~(right & top));
+    store_vector(t.row2 + i, (pixel + columns) | ~(left & bottom));
+    store_vector(t.row3 + i, (pixel + columns + 1) | ~(right & bottom));
   }
 }
 
@@ -152,21 +150,16 @@ void drop_masked_pixels(const Taps<A>& t, std::int64_t n, const bool* mask, int 
 
 // attention * (bilinear weight of each corner)
 template <class A>
-void corner_weights(const Taps<A>& t, std::int64_t n, A* const __restrict weight[kCorners]) {
-  const A* const __restrict x = t.x;
-  const A* const __restrict y = t.y;
-  const A* const __restrict attention = t.attention;
-  A* const __restrict w0 = weight[0];
-  A* const __restrict w1 = weight[1];
-  A* const __restrict w2 = weight[2];
-  A* const __restrict w3 = weight[3];
-  for (std::int64_t i = 0; i < n; ++i) {
-    const A lower = attention[i] * y[i];
-    const A upper = attention[i] * (A(1) - y[i]);
-    w0[i] = upper * (A(1) - x[i]);
-    w1[i] = upper * x[i];
-    w2[i] = lower * (A(1) - x[i]);
-    w3[i] = lower * x[i];
+void corner_weights(const Taps<A>& t, std::int64_t n, A* const weight[kCorners]) {
+  using V = Vec<A>;
+  for (std::int64_t i = 0; i < n; i += kLanes<A>) {
+    const V x = load_vector<V>(t.x + i), y = load_vector<V>(t.y + i);
+    const V attention = load_vector<V>(t.attention + i);
+    const V lower = attention * y, upper = attention * (splat(A(1)) - y);
+    store_vector(weight[0] + i, upper * (splat(A(1)) - x));
+    store_vector(weight[1] + i, upper * x);
+    store_vector(weight[2] + i, lower * (splat(A(1)) - x));
+    store_vector(weight[3] + i, lower * x);
   }
 }
 
