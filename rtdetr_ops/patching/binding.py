@@ -66,7 +66,9 @@ def function_places(cls: type[nn.Module]) -> list[Place]:
 
 
 def is_replaced(place: Place) -> bool:
-    return place in _originals
+    """False also where other code has since put something of its own there, which is then left alone."""
+    current = vars(place.owner).get(place.attribute)
+    return place in _originals and current is place.replacement
 
 
 def replace(place: Place) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from . import binding, recognise
 from .report import Change, PatchReport, Skip
-from .table import LayerRow
+from .table import ForwardRow, LayerRow
 from .targets import Target, describe, find_classes
 
 __all__ = ["patch", "unpatch"]
@@ -107,8 +107,8 @@ def _patch_layer(layer: nn.Module, tally: _Tally) -> None:
     cls = type(layer)
     key, row, active = _name(cls), recognise.layer_row(layer), binding.active_row(cls)
     if active is not None:
-        tally.already[key, _how(active)] += 1
-    elif row is not None and "forward" in vars(layer):
+        tally.already[key, active.attribute] += 1
+    elif isinstance(row, ForwardRow) and "forward" in vars(layer):
         tally.skips[key, "other code has replaced its forward already"] += 1
     elif row is not None:
         binding.replace_class(layer, row)
@@ -125,11 +125,12 @@ def _unpatch_layer(layer: nn.Module, tally: _Tally) -> None:
     row = binding.active_row(type(layer))
     if row is not None and binding.restore_class(layer):
         tally.changes[_name(type(layer)), _how(row)] += 1
-    for base in type(layer).__mro__:
-        if issubclass(base, nn.Module):
-            tally.restore(base, _places(base))
-    if binding.active_row(type(layer)) is not None:
-        tally.skips[_name(type(layer)), "its class was changed again after patch()"] += 1
+    cls = type(layer)
+    bases = [base for base in cls.__mro__ if issubclass(base, nn.Module)]
+    places = [place for base in bases for place in binding.class_places(base)]
+    tally.restore(cls, places + binding.function_places(cls))
+    if binding.active_row(cls) is not None:
+        tally.skips[_name(cls), "its class was changed again after patch()"] += 1
 
 
 def _patch_class(cls: type[nn.Module], tally: _Tally) -> None:

@@ -230,6 +230,43 @@ def test_layers_that_share_a_function_each_count():
     assert unpatch(model).patched == 2
 
 
+class Derived(foreign.MSDeformableAttention3D):
+    pass
+
+
+class DerivedCore(foreign.MSDeformableAttention):
+    pass
+
+
+@pytest.mark.parametrize("build", [Derived, DerivedCore])
+def test_derived_layer_counts_once(build):
+    layer = build()
+    assert patch(layer).patched == 1
+    assert unpatch(layer).patched == 1
+
+
+def test_model_is_unpatched_also_where_its_code_was_patched():
+    layer = foreign.MSDeformableAttention()
+    patch(foreign)
+    assert (patch(layer).patched, patch(layer).already_patched) == (0, 1)
+    assert unpatch(layer).patched == 1
+    assert layer.ms_deformable_attn_core.func is foreign.deformable_attention_core_func_v2
+
+
+def test_unpatch_leaves_alone_what_other_code_put_there_since(monkeypatch):
+    layer = foreign.MSDeformableAttention3D()
+    patch(layer)
+    monkeypatch.setattr(foreign, "MultiScaleDeformableAttnFunction_fp32", "theirs")
+    assert not unpatch(layer)
+    assert foreign.MultiScaleDeformableAttnFunction_fp32 == "theirs"
+
+
+def test_stored_function_is_replaced_also_under_a_hooked_forward():
+    layer = foreign.MSDeformableAttention()
+    layer.forward = layer.forward
+    assert patch(layer).patched == 1
+
+
 def test_autocast_promotes_where_the_replaced_function_does():
     value = torch.randn(1, PIXELS, 4, 8).bfloat16()
     locations, weights = torch.rand(1, 3, 4, 2, 3, 2), torch.rand(1, 3, 4, 2, 3)
