@@ -218,35 +218,43 @@ void softmax_backward(const A* const __restrict attention, A* const __restrict g
   for (std::int64_t i = 0; i < n; ++i) grad[i] = attention[i] * (grad[i] - mean);
 }
 
-// gradient of the locations -> gradient of the anchors, added for one head
+// gradient of the locations -> the share of this head in the gradient of the anchors
 template <class A>
-void add_anchor_gradients(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx, const A* gy,
-                          A* grad_anchors) {
-  const std::int64_t coords = p.anchors.coords;
-  for (std::int64_t q = 0; q < k.queries; ++q) {
+void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx, const A* gy,
+                        A* head_anchors) {
+  const std::int64_t coords = p.anchors.coords, row = p.anchors.levels * coords;
+  A* grad = head_anchors + ((k.m * p.B + k.b) * p.Q + k.q) * row;
+  std::memset(grad, 0, static_cast<std::size_t>(k.queries * row) * sizeof(A));
+  for (std::int64_t q = 0; q < k.queries; ++q, grad += row) {
     for (std::int64_t l = 0; l < p.L; ++l) {
       const Level& level = p.levels[l];
-      A* const grad = grad_anchors + (q * p.anchors.levels + (p.anchors.levels == 1 ? 0 : l)) * coords;
+      A* const g = grad + (p.anchors.levels == 1 ? 0 : l * coords);
       const A factor = box_factor<A>(p, level);
       const std::int64_t begin = q * p.T + level.first_tap;
       for (std::int64_t i = begin; i < begin + level.points; ++i) {
-        grad[0] += gx[i];
-        grad[1] += gy[i];
+        g[0] += gx[i];
+        g[1] += gy[i];
         if (coords == 4) {
-          grad[2] += gx[i] * f.offset_x[i] * factor;
-          grad[3] += gy[i] * f.offset_y[i] * factor;
+          g[2] += gx[i] * f.offset_x[i] * factor;
+          g[3] += gy[i] * f.offset_y[i] * factor;
         }
       }
     }
   }
 }
 
+// Elements [begin, end) of the gradient of the anchors
 template <class A>
-void store_anchor_gradients(const Problem& p, const Block& k, const A* grad, void* grad_anchors) {
-  const std::int64_t row = p.anchors.levels * p.anchors.coords;
+void sum_head_anchors(const Problem& p, const A* head_anchors, std::int64_t begin, std::int64_t end,
+                      void* grad_anchors) {
+  const std::int64_t size = p.B * p.Q * p.anchors.levels * p.anchors.coords;
   with_dtype(p.anchors.dtype, [&](auto storage) {
     using S = decltype(storage);
-    store_scalars(static_cast<S*>(grad_anchors) + (k.b * p.Q + k.q) * row, k.queries * row, grad);
+    for (std::int64_t i = begin; i < end; ++i) {
+      A sum = 0;
+      for (std::int64_t m = 0; m < p.M; ++m) sum += head_anchors[m * size + i];
+      static_cast<S*>(grad_anchors)[i] = Rounded<S>::from(sum);
+    }
   });
 }
 

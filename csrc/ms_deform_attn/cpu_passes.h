@@ -23,11 +23,11 @@ std::int64_t blocks(const Problem& p) {
   return (p.Q + size - 1) / size;
 }
 
-std::int64_t query_tasks(const Problem& p) { return p.B * blocks(p); }
+std::int64_t query_tasks(const Problem& p) { return p.B * p.M * blocks(p); }
 
 Block query_block(const Problem& p, std::int64_t task) {
-  const std::int64_t size = block_queries(p, p.T), q = task % blocks(p) * size;
-  return {task / blocks(p), 0, q, q + size < p.Q ? size : p.Q - q, 0};
+  const std::int64_t size = block_queries(p, p.T), bm = task / blocks(p), q = task % blocks(p) * size;
+  return {bm / p.M, bm % p.M, q, q + size < p.Q ? size : p.Q - q, 0};
 }
 
 template <class A>
@@ -61,6 +61,49 @@ struct CornerWeights {
   A* const all[kCorners];
 };
 
+// The pixels of one head: where they lie in `value`, or a copy with the rows of the head side by side.
+//
+// In `value` the rows of a head are M*D elements apart, which maps them onto a fraction of the cache sets: a head can use
+// 1/M of each cache. When a task reads every pixel several times the copy costs less than the misses it saves.
+template <class V>
+class HeadPixels {
+ public:
+  HeadPixels(const Problem& p, std::int64_t tasks)
+      : problem_(p), copies_(pays(p, tasks)), copy_(copies_ ? p.S * p.D : 0) {}
+
+  void select(const Block& k) {
+    if (k.b == b_ && k.m == m_) return;
+    b_ = k.b, m_ = k.m;
+    const ValueView& value = problem_.value;
+    data = static_cast<const V*>(value.data) + b_ * value.stride_b + m_ * value.stride_m;
+    stride = value.stride_s;
+    if (!copies_) return;
+    const std::size_t bytes = static_cast<std::size_t>(problem_.D) * sizeof(V);
+    for (std::int64_t s = 0; s < problem_.S; ++s) {
+      std::memcpy(copy_ + s * problem_.D, data + s * stride, bytes);
+    }
+    data = copy_;
+    stride = problem_.D;
+  }
+
+  const V* data = nullptr;  // pixel 0
+  std::int64_t stride = 0;  // elements between pixels
+
+ private:
+  static constexpr std::int64_t kReadsPerPixel = 8;
+
+  static bool pays(const Problem& p, std::int64_t tasks) {
+    const std::int64_t head_tasks = tasks < blocks(p) ? tasks : blocks(p);
+    const std::int64_t reads = head_tasks * block_queries(p, p.T) * p.T * (p.discrete ? 1 : kCorners);
+    return p.M > 1 && reads >= kReadsPerPixel * p.S;
+  }
+
+  const Problem& problem_;
+  const bool copies_;
+  const Buffer<V> copy_;
+  std::int64_t b_ = -1, m_ = -1;
+};
+
 // The address of the row of each corner. A corner outside reads a row of zeros, so that the loops have no branch and no
 // pixel is read that no point touches.
 template <class V>
@@ -70,15 +113,14 @@ struct PixelRows {
     std::memset(zeros, 0, static_cast<std::size_t>(p.D) * sizeof(V));
   }
 
-  void resolve(const Problem& p, const Block& k, const Taps<Compute<V>>& taps) const {
-    const V* const base =
-        static_cast<const V*>(p.value.data) + k.b * p.value.stride_b + k.m * p.value.stride_m;
+  void resolve(const Problem& p, const HeadPixels<V>& pixels, const Taps<Compute<V>>& taps, std::int64_t n) const {
     const V* const outside = zeros;
-    const std::int64_t n = k.queries * taps.taps, stride = p.value.stride_s;
     for (int corner = 0; corner < (p.discrete ? 1 : kCorners); ++corner) {
       const std::int32_t* const __restrict row = taps.rows(corner);
       const V** const __restrict address = all[corner];
-      for (std::int64_t i = 0; i < n; ++i) address[i] = row[i] >= 0 ? base + row[i] * stride : outside;
+      for (std::int64_t i = 0; i < n; ++i) {
+        address[i] = row[i] >= 0 ? pixels.data + row[i] * pixels.stride : outside;
+      }
     }
   }
 
@@ -104,21 +146,21 @@ void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
   const Taps<A> taps(queries, p.T);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
   const CornerWeights<A> weights(size);
-  const PixelRows<V> pixels(p, size);
+  HeadPixels<V> pixels(p, end - begin);
+  const PixelRows<V> rows(p, size);
   set_all_levels(taps, p);
   for (std::int64_t task = begin; task < end; ++task) {
-    Block k = query_block(p, task);
-    for (k.m = 0; k.m < p.M; ++k.m) {
-      load_taps(p, k, 0, p.L, taps, fused);
-      find_corners(p, k, taps, 0);
-      weigh_corners(p, k, taps, weights.all);
-      pixels.resolve(p, k, taps);
-      const GatherInputs<V> in = pixels.inputs(k, p.T, weights.all);
-      V* const out = static_cast<V*>(args.out) + (k.b * p.Q + k.q) * row + k.m * p.D;
-      for_each_chunk<V>(p.D, [&](auto c) {
-        p.discrete ? gather_rows<1>(in, c, out, row) : gather_rows<kCorners>(in, c, out, row);
-      });
-    }
+    const Block k = query_block(p, task);
+    pixels.select(k);
+    load_taps(p, k, 0, p.L, taps, fused);
+    find_corners(p, k, taps, 0);
+    weigh_corners(p, k, taps, weights.all);
+    rows.resolve(p, pixels, taps, k.queries * p.T);
+    const GatherInputs<V> in = rows.inputs(k, p.T, weights.all);
+    V* const out = static_cast<V*>(args.out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+    for_each_chunk<V>(p.D, [&](auto c) {
+      p.discrete ? gather_rows<1>(in, c, out, row) : gather_rows<kCorners>(in, c, out, row);
+    });
   }
 }
 
@@ -165,42 +207,41 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
   using A = Compute<V>;
   const Problem& p = args.problem;
   const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, row = p.M * p.D;
-  const std::int64_t anchor_size = p.fused ? queries * p.anchors.levels * p.anchors.coords : 0;
   const Taps<A> taps(queries, p.T);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
-  const PixelRows<V> pixels(p, size);
-  const Buffer<A> dots(kCorners * size), grad_attention(size), grad_anchors(anchor_size);
+  HeadPixels<V> pixels(p, end - begin);
+  const PixelRows<V> rows(p, size);
+  const Buffer<A> dots(kCorners * size), grad_attention(size);
   const A* const no_weights[kCorners] = {};
   set_all_levels(taps, p);
   for (std::int64_t task = begin; task < end; ++task) {
-    Block k = query_block(p, task);
+    const Block k = query_block(p, task);
     const std::int64_t n = k.queries * p.T;
-    std::memset(grad_anchors, 0, static_cast<std::size_t>(anchor_size) * sizeof(A));
-    for (k.m = 0; k.m < p.M; ++k.m) {
-      load_taps(p, k, 0, p.L, taps, fused);
-      find_corners(p, k, taps, 0);
-      pixels.resolve(p, k, taps);
-      const GatherInputs<V> in = pixels.inputs(k, p.T, no_weights);
-      const V* const grad_out = static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * row + k.m * p.D;
-      std::memset(dots, 0, static_cast<std::size_t>(kCorners * n) * sizeof(A));
-      for_each_chunk<V>(p.D, [&](auto c) {
-        p.discrete ? dot_rows<1>(in, c, grad_out, row, static_cast<A*>(dots))
-                   : dot_rows<kCorners>(in, c, grad_out, row, static_cast<A*>(dots));
-      });
-      p.discrete ? discrete_tap_gradients(taps, n, static_cast<const A*>(dots), static_cast<A*>(grad_attention))
-                 : tap_gradients(taps, n, static_cast<const A*>(dots), static_cast<A*>(grad_attention));
-      if (args.grad_anchors != nullptr) {
-        add_anchor_gradients(p, k, fused, static_cast<A*>(taps.x), static_cast<A*>(taps.y),
-                             static_cast<A*>(grad_anchors));
-      }
-      if (p.fused) fused_tap_gradients(p, k, taps, fused, static_cast<A*>(grad_attention));
-      store_tap_gradients(p, k, static_cast<A*>(taps.x), static_cast<A*>(taps.y),
-                          static_cast<A*>(grad_attention), args.grad_pairs, args.grad_scalars);
-    }
+    pixels.select(k);
+    load_taps(p, k, 0, p.L, taps, fused);
+    find_corners(p, k, taps, 0);
+    rows.resolve(p, pixels, taps, n);
+    const GatherInputs<V> in = rows.inputs(k, p.T, no_weights);
+    const V* const grad_out = static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+    std::memset(dots, 0, static_cast<std::size_t>(kCorners * n) * sizeof(A));
+    for_each_chunk<V>(p.D, [&](auto c) {
+      p.discrete ? dot_rows<1, V>(in, c, grad_out, row, dots) : dot_rows<kCorners, V>(in, c, grad_out, row, dots);
+    });
+    p.discrete ? discrete_tap_gradients<A>(taps, n, dots, grad_attention)
+               : tap_gradients<A>(taps, n, dots, grad_attention);
     if (args.grad_anchors != nullptr) {
-      store_anchor_gradients(p, k, static_cast<A*>(grad_anchors), args.grad_anchors);
+      store_head_anchors<A>(p, k, fused, taps.x, taps.y, static_cast<A*>(args.head_anchors));
     }
+    if (p.fused) fused_tap_gradients<A>(p, k, taps, fused, grad_attention);
+    store_tap_gradients<A>(p, k, taps.x, taps.y, grad_attention, args.grad_pairs, args.grad_scalars);
   }
+}
+
+template <class V>
+void backward_anchors_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
+  const std::int64_t row = args.problem.anchors.levels * args.problem.anchors.coords;
+  sum_head_anchors(args.problem, static_cast<const Compute<V>*>(args.head_anchors), begin * row, end * row,
+                   args.grad_anchors);
 }
 
 // Levels are split into strips of rows only when there are too few (b, m, level) for the threads.
@@ -283,13 +324,17 @@ void backward_taps(const Backward& args, std::int64_t begin, std::int64_t end) {
   with_dtype(args.problem.value.dtype, [&](auto v) { backward_taps_typed<decltype(v)>(args, begin, end); });
 }
 
+void backward_anchors(const Backward& args, std::int64_t begin, std::int64_t end) {
+  with_dtype(args.problem.value.dtype, [&](auto v) { backward_anchors_typed<decltype(v)>(args, begin, end); });
+}
+
 void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin, std::int64_t end) {
   with_dtype(args.problem.value.dtype,
              [&](auto v) { backward_value_typed<decltype(v)>(args, threads, begin, end); });
 }
 
 constexpr CpuKernels make_kernels(const char* isa) {
-  return {isa, query_tasks, forward, backward_taps, value_tasks, backward_value};
+  return {isa, query_tasks, forward, backward_taps, backward_anchors, value_tasks, backward_value};
 }
 
 }  // namespace

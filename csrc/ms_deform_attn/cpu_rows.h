@@ -12,7 +12,7 @@ namespace {
 constexpr int kMostVectors = kVectorBytes == 16 ? 8 : 4;
 
 #ifndef RTDETR_PREFETCH
-#define RTDETR_PREFETCH 0
+#define RTDETR_PREFETCH 8
 #endif
 constexpr std::int64_t kPrefetchTaps = RTDETR_PREFETCH;
 
@@ -68,10 +68,12 @@ inline void load_owned(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>
   if (c.skip > 0) v[0] = clear_leading<Compute<V>>(v[0], c.skip);
 }
 
-template <class V>
-inline void prefetch_row(const V* row, std::int64_t bytes) {
-  for (std::int64_t line = 0; line < bytes; line += 64) {
-    __builtin_prefetch(reinterpret_cast<const char*>(row) + line);
+// Asks for the lines of one chunk of a row.
+template <class V, int N, bool kPartial>
+inline void prefetch_chunk(const V* row, const Chunk<N, kPartial>& c) {
+  constexpr int bytes = N * kLanes<Compute<V>> * static_cast<int>(sizeof(V));
+  for (int line = 0; line < bytes; line += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(row + c.channel) + line);
   }
 }
 
@@ -91,10 +93,8 @@ void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
   for (std::int64_t q = 0; q < in.queries; ++q, out += out_stride) {
     Vec<A> sum[N] = {};
     for (const std::int64_t end = i + in.taps; i < end; ++i) {
-      if constexpr (kPrefetchTaps > 0) {
-        if (i + kPrefetchTaps < n) {
-          for (int k = 0; k < K; ++k) prefetch_row(in.pixel[k][i + kPrefetchTaps] + c.channel, N * kVectorBytes * (int)sizeof(V) / (int)sizeof(A));
-        }
+      if (i + kPrefetchTaps < n) {
+        for (int k = 0; k < K; ++k) prefetch_chunk(in.pixel[k][i + kPrefetchTaps], c);
       }
       for (int k = 0; k < K; ++k) {
         Vec<A> v[N];
@@ -112,11 +112,15 @@ template <int K, class V, int N, bool kPartial>
 void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out, std::int64_t grad_stride,
               Compute<V>* dots) {
   using A = Compute<V>;
+  const std::int64_t n = in.queries * in.taps;
   std::int64_t i = 0;
   for (std::int64_t q = 0; q < in.queries; ++q, grad_out += grad_stride) {
     Vec<A> g[N];
     load_owned(grad_out, c, g);
     for (const std::int64_t end = i + in.taps; i < end; ++i) {
+      if (i + kPrefetchTaps < n) {
+        for (int k = 0; k < K; ++k) prefetch_chunk(in.pixel[k][i + kPrefetchTaps], c);
+      }
       Vec<A> products[kCorners] = {};
       for (int k = 0; k < K; ++k) {
         Vec<A> v[N];

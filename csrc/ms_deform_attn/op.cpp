@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <tuple>
 
@@ -142,16 +143,23 @@ Gradients run_backward(const Call& call, const Tensor& grad_output, bool needs_v
                            needs_pairs ? allocate_like(call.pairs) : none,
                            needs_scalars ? allocate_like(call.scalars) : none,
                            needs_anchors ? allocate_like(*call.anchors) : none};
+  const std::int64_t anchor_row = p.M * p.anchors.levels * p.anchors.coords;
+  const auto head_anchors = std::make_unique_for_overwrite<double[]>(needs_anchors ? p.B * p.Q * anchor_row : 0);
   const Backward args = {p,
                          grad_out.const_data_ptr(),
                          needs_value ? grads.value.mutable_data_ptr() : nullptr,
                          needs_pairs ? grads.pairs.mutable_data_ptr() : nullptr,
                          needs_scalars ? grads.scalars.mutable_data_ptr() : nullptr,
-                         needs_anchors ? grads.anchors.mutable_data_ptr() : nullptr};
+                         needs_anchors ? grads.anchors.mutable_data_ptr() : nullptr,
+                         head_anchors.get()};
   const CpuKernels& kernels = cpu_kernels();
   if (needs_pairs || needs_scalars || needs_anchors) {
     run_tasks(kernels.query_tasks(p), operations(p),
               [&](std::int64_t begin, std::int64_t end) { kernels.backward_taps(args, begin, end); });
+  }
+  if (needs_anchors) {
+    run_tasks(p.B * p.Q, p.B * p.Q * anchor_row,
+              [&](std::int64_t begin, std::int64_t end) { kernels.backward_anchors(args, begin, end); });
   }
   if (needs_value) {
     const std::int64_t threads = torch::stable::get_num_threads();

@@ -66,6 +66,7 @@ struct Backward {
   void* grad_pairs;      // [B, Q, M, T, 2]
   void* grad_scalars;    // [B, Q, M, T]
   void* grad_anchors;    // [B, Q, 1|L, 2|4]
+  void* head_anchors;    // [M, B, Q, 1|L, 2|4] the share of each head, compute type; null with grad_anchors
 };
 
 }  // namespace rtdetr_ops
