@@ -15,6 +15,8 @@ MISSING = (
 )
 
 if MISSING is None:
+    import torch  # noqa: F401  # its libraries must be in the process before ours looks for them
+
     from . import _C  # type: ignore[attr-defined]  # registers torch.ops.rtdetr_ops
 
 

@@ -36,6 +36,16 @@ void convert_pairs(const S* const __restrict from, std::int64_t n, A* const __re
   }
 }
 
+// Rows of one head are M rows apart, too far for the processor to foresee.
+constexpr std::int64_t kPrefetchRows = 16;
+
+template <class S>
+void prefetch_lines(const S* from, std::int64_t n) {
+  for (std::int64_t byte = 0; byte < n * static_cast<std::int64_t>(sizeof(S)); byte += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(from) + byte);
+  }
+}
+
 template <class A>
 void load_pairs(const TapsView& view, const Block& k, std::int64_t taps, A* x, A* y) {
   with_dtype(view.dtype, [&](auto storage) {
@@ -43,6 +53,7 @@ void load_pairs(const TapsView& view, const Block& k, std::int64_t taps, A* x, A
     const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
                     k.m * view.stride_m + 2 * k.tap;
     for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
+      prefetch_lines(from + kPrefetchRows * view.stride_q, 2 * taps);
       convert_pairs(from, taps, x + q * taps, y + q * taps);
     }
   });
@@ -55,6 +66,7 @@ void load_scalars(const TapsView& view, const Block& k, std::int64_t taps, A* ou
     const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
                     k.m * view.stride_m + k.tap;
     for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
+      prefetch_lines(from + kPrefetchRows * view.stride_q, taps);
       convert(from, taps, out + q * taps);
     }
   });

@@ -80,6 +80,7 @@ class HeadPixels {
     if (!copies_) return;
     const std::size_t bytes = static_cast<std::size_t>(problem_.D) * sizeof(V);
     for (std::int64_t s = 0; s < problem_.S; ++s) {
+      prefetch_lines(data + (s + kPrefetchRows) * stride, problem_.D);
       std::memcpy(copy_ + s * problem_.D, data + s * stride, bytes);
     }
     data = copy_;

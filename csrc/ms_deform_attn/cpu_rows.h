@@ -8,8 +8,9 @@
 namespace rtdetr_ops {
 namespace {
 
-// Half of the vector registers hold sums; with 16-byte vectors that is 8 of them.
-constexpr int kMostVectors = kVectorBytes == 16 ? 8 : 4;
+// Vectors of one row that are held at a time, and sums in flight: half of the vector registers.
+constexpr int kMostVectors = 4;
+constexpr int kMostSums = kVectorBytes == 64 ? 16 : 8;
 
 #ifndef RTDETR_PREFETCH
 #define RTDETR_PREFETCH 8
@@ -84,14 +85,16 @@ struct GatherInputs {
   const Compute<V>* weight[kCorners];        // [queries, taps]
 };
 
-// out[q] = sum over taps and corners of weight * row
+// out[q] = sum over taps and corners of weight * row. Corners have sums of their own as far as registers allow: one sum
+// for all would wait for each multiply-add in turn.
 template <int K, class V, int N, bool kPartial>
 void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out, std::int64_t out_stride) {
   using A = Compute<V>;
+  constexpr int sets = kMostSums / N < K ? kMostSums / N : K;
   const std::int64_t n = in.queries * in.taps;
   std::int64_t i = 0;
   for (std::int64_t q = 0; q < in.queries; ++q, out += out_stride) {
-    Vec<A> sum[N] = {};
+    Vec<A> sum[sets][N] = {};
     for (const std::int64_t end = i + in.taps; i < end; ++i) {
       if (i + kPrefetchTaps < n) {
         for (int k = 0; k < K; ++k) prefetch_chunk(in.pixel[k][i + kPrefetchTaps], c);
@@ -100,10 +103,13 @@ void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
         Vec<A> v[N];
         load_chunk(in.pixel[k][i], c, v);
         const Vec<A> w = splat(in.weight[k][i]);
-        for (int j = 0; j < N; ++j) sum[j] = multiply_add(v[j], w, sum[j]);
+        for (int j = 0; j < N; ++j) sum[k % sets][j] = multiply_add(v[j], w, sum[k % sets][j]);
       }
     }
-    store_chunk(out, c, sum);
+    for (int set = 1; set < sets; ++set) {
+      for (int j = 0; j < N; ++j) sum[0][j] += sum[set][j];
+    }
+    store_chunk(out, c, sum[0]);
   }
 }
 
