@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+import torch  # noqa: F401  # its libraries must be in the process before ours looks for them
 
 __all__ = ["MISSING", "build_info", "use_cpu_isa"]
 
@@ -15,9 +18,7 @@ MISSING = (
 )
 
 if MISSING is None:
-    import torch  # noqa: F401  # its libraries must be in the process before ours looks for them
-
-    from . import _C  # type: ignore[attr-defined]  # registers torch.ops.rtdetr_ops
+    _C: Any = import_module(f"{__package__}._C")  # registers torch.ops.rtdetr_ops
 
 
 def build_info() -> dict[str, Any]:

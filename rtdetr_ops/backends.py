@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backends are rows of a table; what a row supports is data, and one function turns that data into a reason.
 
-``select`` takes the first row of a table that has no reason against the call, ``explain`` prints the reasons of all rows,
-and a row asked for by name either runs or raises that same sentence. Nothing here looks at the values of a tensor, so
-the choice is traceable and costs no synchronisation.
+``select`` takes the first row of a table that has no reason against the call, ``explain_table`` prints the reasons of
+all rows, and a row asked for by name either runs or raises that same sentence. Nothing here looks at the values of a
+tensor, so the choice is traceable and costs no synchronisation.
 """
 
 from __future__ import annotations
@@ -41,11 +41,22 @@ class Support:
 
 @dataclass(frozen=True)
 class Backend:
-    """One row: a name, the two entries of the operator, and the data that says where they run."""
+    """One row.
+
+    Args:
+        name: what ``backend=`` and ``use_backend`` call it.
+        run: the unfused entry, differentiable.
+        run_fused: the fused entry, differentiable.
+        gradients: the backward of ``run`` by itself: gradients of the tensors that need one, None for the others.
+        gradients_fused: the same for ``run_fused``.
+        support: where it runs.
+    """
 
     name: str
     run: Callable[..., Tensor]
     run_fused: Callable[..., Tensor]
+    gradients: Callable[..., list[Tensor | None]]
+    gradients_fused: Callable[..., list[Tensor | None]]
     support: Support
 
 

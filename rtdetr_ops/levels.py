@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Levels", "host_levels", "level_count", "normalize_levels", "normalize_points"]
+__all__ = [
+    "Levels",
+    "check_level_start_index",
+    "host_levels",
+    "level_count",
+    "normalize_levels",
+    "normalize_points",
+]
 
 Levels: TypeAlias = Sequence[Sequence[int]] | Tensor
 """L pairs (H, W): host integers, or the classic int64 tensor [L, 2]."""
@@ -49,7 +57,9 @@ def level_count(levels: Levels) -> int:
     return levels.shape[0] if isinstance(levels, Tensor) else len(levels)
 
 
-def normalize_points(points: int | Sequence[int] | None, level_total: int, taps: int) -> tuple[int, ...]:
+def normalize_points(
+    points: int | Sequence[int] | None, level_total: int, taps: int
+) -> tuple[int, ...]:
     """One point count per level.
 
     Args:
@@ -79,6 +89,24 @@ def normalize_points(points: int | Sequence[int] | None, level_total: int, taps:
     return counts
 
 
+def check_level_start_index(levels: Levels, level_start_index: Tensor) -> None:
+    """Refuse start indices that ``levels`` do not imply, where looking is free: in host memory, outside a trace.
+
+    Raises:
+        ValueError: a start index is not the number of pixels of the levels before it.
+    """
+    tensors = [item for item in (levels, level_start_index) if isinstance(item, Tensor)]
+    if torch.compiler.is_compiling() or any(item.device.type != "cpu" for item in tensors):
+        return
+    sizes = [(height, width) for height, width in host_levels(levels)]
+    expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
+    given = torch.as_tensor(level_start_index).tolist()
+    if given != expected:
+        raise ValueError(
+            f"level_start_index: expected {expected}, as levels of {sizes} imply, got {given}"
+        )
+
+
 def _check_level_tensor(levels: Tensor) -> None:
     if levels.dtype != torch.int64:
         raise TypeError(f"levels: expected an int64 tensor, got {levels.dtype}")
@@ -90,7 +118,7 @@ def _check_sizes(sizes: tuple[tuple[int, int], ...], pixels: int) -> None:
     total = 0
     for size in sizes:
         for side in size:
-            if not isinstance(side, (int, torch.SymInt)):
+            if not isinstance(side, (int, torch.SymInt)) and not torch.jit.is_tracing():
                 raise TypeError(f"levels: expected pairs (H, W) of ints, got {size!r}")
             if side < 1:
                 raise ValueError(f"levels: expected sizes (H, W) >= 1, got {size}")

@@ -43,7 +43,12 @@ def check_fused_inputs(
     batch, queries = offsets.shape[:2]
     total = len(checked[3])
     shape = reference.shape
-    if len(shape) != 4 or shape[:2] != (batch, queries) or shape[2] not in (1, total) or shape[3] not in (2, 4):
+    if (
+        len(shape) != 4
+        or shape[:2] != (batch, queries)
+        or shape[2] not in (1, total)
+        or shape[3] not in (2, 4)
+    ):
         raise ValueError(
             f"reference: expected shape [B={batch}, Q={queries}, 1 or L={total}, 2 or 4], got {list(shape)}"
         )
@@ -80,7 +85,9 @@ def _check_taps(
         scalar = scalar.flatten(3)
     shape = pair.shape
     if len(shape) != 5 or shape[0] != batch or shape[2] != heads or shape[4] != 2:
-        raise ValueError(f"{pair_name}: expected shape [B={batch}, Q, M={heads}, T, 2], got {list(shape)}")
+        raise ValueError(
+            f"{pair_name}: expected shape [B={batch}, Q, M={heads}, T, 2], got {list(shape)}"
+        )
     if scalar.shape != shape[:4]:
         expected = f"[B={batch}, Q={shape[1]}, M={heads}, T={shape[3]}]"
         raise ValueError(
@@ -114,4 +121,6 @@ def _check_mask(value_mask: Tensor, value: Tensor) -> None:
             f"value_mask: expected shape [B={value.shape[0]}, S={value.shape[1]}], got {list(value_mask.shape)}"
         )
     if value_mask.device != value.device:
-        raise ValueError(f"value_mask: expected device {value.device} as value, got {value_mask.device}")
+        raise ValueError(
+            f"value_mask: expected device {value.device} as value, got {value_mask.device}"
+        )

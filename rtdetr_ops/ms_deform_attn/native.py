@@ -6,7 +6,7 @@ The schemas live in csrc/ms_deform_attn/op.cpp. ``levels`` is flat there: [H_0, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from .._extension import MISSING
 from ..backends import Support
 from ..levels import Levels, host_levels
 
-__all__ = ["CPU", "run", "run_fused"]
+__all__ = ["CPU", "gradients", "gradients_fused", "run", "run_fused"]
 
 CPU = Support(devices=("cpu",), missing=MISSING)
 
@@ -32,10 +32,7 @@ def run(
     mode: str,
 ) -> Tensor:  # [B, Q, M*D]
     arguments = (value, _flat(levels), locations, weights, points, mode == "discrete")
-    if _is_differentiated(value, locations, weights):
-        return _ops.ms_deform_attn(*arguments)
-    with torch._C._AutoDispatchBelowAutograd():
-        return _ops.ms_deform_attn(*arguments)
+    return _call(_ops.ms_deform_attn, arguments, (value, locations, weights))
 
 
 def run_fused(
@@ -60,24 +57,56 @@ def run_fused(
         offset_scale,
         value_mask,
     )
-    if _is_differentiated(value, reference, offsets, logits):
-        return _ops.ms_deform_attn_fused(*arguments)
-    with torch._C._AutoDispatchBelowAutograd():
-        return _ops.ms_deform_attn_fused(*arguments)
+    return _call(_ops.ms_deform_attn_fused, arguments, (value, reference, offsets, logits))
 
 
-def _is_differentiated(*tensors: Tensor) -> bool:
-    """Whether the call must pass through autograd.
+def gradients(
+    grad_output: Tensor,  # [B, Q, M*D]
+    inputs: Sequence[Tensor],  # value, locations, weights
+    levels: Levels,  # L pairs (H, W)
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+    needs: Sequence[bool],  # one for each input
+) -> list[Tensor | None]:  # one for each input
+    return _gradients(grad_output, inputs, _flat(levels), points, mode == "discrete", needs)
 
-    Where it need not, entering below autograd saves the Python half of the registered gradient formula, a third of what
-    a call on tiny inputs costs. Compilers and forward-mode differentiation always take the full way.
+
+def gradients_fused(
+    grad_output: Tensor,  # [B, Q, M*D]
+    inputs: Sequence[Tensor],  # value, reference, offsets, logits
+    levels: Levels,  # L pairs (H, W)
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+    offset_scale: float,
+    value_mask: Tensor | None,  # [B, S], True keeps
+    needs: Sequence[bool],  # one for each input
+) -> list[Tensor | None]:  # one for each input
+    discrete = mode == "discrete"
+    return _gradients_fused(
+        grad_output, inputs, _flat(levels), points, discrete, offset_scale, value_mask, needs
+    )
+
+
+def _call(
+    operator: Callable[..., Tensor], arguments: tuple[Any, ...], tensors: tuple[Tensor, ...]
+) -> Tensor:
+    """``operator(*arguments)``, below autograd where nothing is differentiated.
+
+    That saves the Python half of the registered gradient formula, a third of what a call on tiny inputs costs.
+    Compilers and forward-mode differentiation always take the full way.
     """
-    if torch.compiler.is_compiling() or torch.autograd.forward_ad._current_level >= 0:
-        return True
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if (
+        torch.compiler.is_compiling()
+        or torch.autograd.forward_ad._current_level >= 0
+        or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+    ):
+        return operator(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
 
 
 def _flat(levels: Levels) -> list[int]:
+    """The form of the operators: [H_0, W_0, H_1, W_1, ...]."""
     return [side for size in host_levels(levels) for side in size]
 
 
@@ -129,19 +158,66 @@ def _fake_fused_backward(
     return _fake_gradients((value, reference, offsets, logits), needs)
 
 
+def _gradients(
+    grad_output: Tensor,
+    inputs: Sequence[Tensor],
+    levels: Sequence[int],
+    points: Sequence[int],
+    discrete: bool,
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    needs = (needs[0], needs[1] and not discrete, needs[2])
+    value, locations, weights = inputs
+    grads = _ops.ms_deform_attn_backward(
+        grad_output, value, levels, locations, weights, points, discrete, *needs
+    )
+    return _needed(grads, needs)
+
+
+def _gradients_fused(
+    grad_output: Tensor,
+    inputs: Sequence[Tensor],
+    levels: Sequence[int],
+    points: Sequence[int],
+    discrete: bool,
+    offset_scale: float,
+    value_mask: Tensor | None,
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    moves = not discrete
+    needs = (needs[0], needs[1] and moves, needs[2] and moves, needs[3])
+    value, reference, offsets, logits = inputs
+    grads = _ops.ms_deform_attn_fused_backward(
+        grad_output,
+        value,
+        levels,
+        reference,
+        offsets,
+        logits,
+        points,
+        discrete,
+        offset_scale,
+        value_mask,
+        *needs,
+    )
+    return _needed(grads, needs)
+
+
+def _needed(grads: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
+    return [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     value, ctx.levels, locations, weights, ctx.points, ctx.discrete = inputs
     ctx.save_for_backward(value, locations, weights)
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
-    value, locations, weights = ctx.saved_tensors
     needs_value, _, needs_locations, needs_weights, _, _ = ctx.needs_input_grad
-    needs = (needs_value, needs_locations and not ctx.discrete, needs_weights)
-    grads = _ops.ms_deform_attn_backward(
-        grad_output, value, ctx.levels, locations, weights, ctx.points, ctx.discrete, *needs
+    needs = (needs_value, needs_locations, needs_weights)
+    grad_value, grad_locations, grad_weights = _gradients(
+        grad_output, ctx.saved_tensors, ctx.levels, ctx.points, ctx.discrete, needs
     )
-    grad_value, grad_locations, grad_weights = _needed(grads, needs)
     return grad_value, None, grad_locations, grad_weights, None, None
 
 
@@ -152,29 +228,19 @@ def _save_fused(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward_fused(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
-    value, reference, offsets, logits, value_mask = ctx.saved_tensors
-    needs_value, _, needs_reference, needs_offsets, needs_logits = ctx.needs_input_grad[:5]
-    moves = not ctx.discrete
-    needs = (needs_value, needs_reference and moves, needs_offsets and moves, needs_logits)
-    grads = _ops.ms_deform_attn_fused_backward(
+    *inputs, value_mask = ctx.saved_tensors
+    needs_value, _, *needs_others = ctx.needs_input_grad[:5]
+    grad_value, *grads = _gradients_fused(
         grad_output,
-        value,
+        inputs,
         ctx.levels,
-        reference,
-        offsets,
-        logits,
         ctx.points,
         ctx.discrete,
         ctx.offset_scale,
         value_mask,
-        *needs,
+        (needs_value, *needs_others),
     )
-    grad_value, grad_reference, grad_offsets, grad_logits = _needed(grads, needs)
-    return grad_value, None, grad_reference, grad_offsets, grad_logits, None, None, None, None
-
-
-def _needed(grads: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:
-    return [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
+    return grad_value, None, *grads, None, None, None, None
 
 
 def _refuse_double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:

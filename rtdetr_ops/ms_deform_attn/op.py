@@ -17,8 +17,22 @@ from .checks import check_fused_inputs, check_inputs
 __all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
 
 BACKENDS = (
-    Backend("cpu", _native.run, _native.run_fused, _native.CPU),
-    Backend("reference", _reference.run, _reference.run_fused, _reference.SUPPORT),
+    Backend(
+        "cpu",
+        _native.run,
+        _native.run_fused,
+        _native.gradients,
+        _native.gradients_fused,
+        _native.CPU,
+    ),
+    Backend(
+        "reference",
+        _reference.run,
+        _reference.run_fused,
+        _reference.gradients,
+        _reference.gradients_fused,
+        _reference.SUPPORT,
+    ),
 )
 """The rows in order of preference."""
 
@@ -64,7 +78,9 @@ def ms_deform_attn(
     Source: Deformable DETR (Zhu et al., 2021), eq. 3; RT-DETRv2 (Lv et al., 2024), sec. 3, for per-level counts and
     discrete sampling.
     """
-    levels, locations, weights, counts = check_inputs(value, levels, locations, weights, points, mode)
+    levels, locations, weights, counts = check_inputs(
+        value, levels, locations, weights, points, mode
+    )
     if backend is None and _portable.should_lower():
         return _portable.run(value, levels, locations, weights, counts, mode)
     return select(BACKENDS, backend, value).run(value, levels, locations, weights, counts, mode)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The definition of the operator in plain PyTorch: differentiable, any device, readable before fast.
 
-Every other backend is tested against this file. Coordinates, softmax and accumulation are float32 for storage of 32 bits
-or fewer and float64 for float64.
+Every other backend is tested against this file. Coordinates, softmax and accumulation are float32 for storage of 32
+bits or fewer and float64 for float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,15 @@ from torch import Tensor
 from ..backends import Support
 from ..levels import Levels, host_levels
 
-__all__ = ["SUPPORT", "attention_from_logits", "locations_from_offsets", "run", "run_fused"]
+__all__ = [
+    "SUPPORT",
+    "attention_from_logits",
+    "gradients",
+    "gradients_fused",
+    "locations_from_offsets",
+    "run",
+    "run_fused",
+]
 
 SUPPORT = Support(fallback_devices=("cuda", "xpu"))
 
@@ -62,6 +70,67 @@ def run_fused(
     return run(value, levels, locations, weights, points, mode)
 
 
+def gradients(
+    grad_output: Tensor,  # [B, Q, M*D]
+    inputs: Sequence[Tensor],  # value, locations, weights
+    levels: Levels,  # L pairs (H, W)
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+    needs: Sequence[bool],  # one for each input
+) -> list[Tensor | None]:  # one for each input
+    def forward(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        return run(value, levels, locations, weights, points, mode)
+
+    return _gradients_of(forward, grad_output, inputs, needs)
+
+
+def gradients_fused(
+    grad_output: Tensor,  # [B, Q, M*D]
+    inputs: Sequence[Tensor],  # value, reference, offsets, logits
+    levels: Levels,  # L pairs (H, W)
+    points: Sequence[int],  # L counts, sum T
+    mode: str,
+    offset_scale: float,
+    value_mask: Tensor | None,  # [B, S], True keeps
+    needs: Sequence[bool],  # one for each input
+) -> list[Tensor | None]:  # one for each input
+    def forward(value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        return run_fused(
+            value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
+        )
+
+    return _gradients_of(forward, grad_output, inputs, needs)
+
+
+def _gradients_of(
+    forward: Callable[..., Tensor],
+    grad_output: Tensor,
+    inputs: Sequence[Tensor],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """One gradient for each input, None where it is not needed or (a discrete location) does not exist.
+
+    Differentiable again where autograd asks for that, by ``create_graph=True``.
+    """
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = [
+            tensor.view_as(tensor) if create_graph and needed else tensor.detach()
+            for tensor, needed in zip(inputs, needs, strict=True)
+        ]
+        for leaf, needed in zip(leaves, needs, strict=True):
+            if needed and not leaf.requires_grad:
+                leaf.requires_grad_()
+        out = forward(*leaves)
+    if not out.requires_grad:
+        return [None] * len(leaves)
+    wanted = [leaf for leaf, needed in zip(leaves, needs, strict=True) if needed]
+    grads = iter(
+        torch.autograd.grad(out, wanted, grad_output, allow_unused=True, create_graph=create_graph)
+    )
+    return [next(grads) if needed else None for needed in needs]
+
+
 def attention_from_logits(
     logits: Tensor,  # [B, Q, M, T]
 ) -> Tensor:  # [B, Q, M, T]
@@ -84,7 +153,9 @@ def locations_from_offsets(
     sizes = host_levels(levels)
     located = []
     for level, (shape, _, taps) in enumerate(_level_slices(sizes, points)):
-        anchor = reference[:, :, min(level, reference.shape[2] - 1), None, None]  # [B, Q, 1, 1, 2|4]
+        anchor = reference[
+            :, :, min(level, reference.shape[2] - 1), None, None
+        ]  # [B, Q, 1, 1, 2|4]
         offset = offsets[:, :, :, taps]  # [B, Q, M, P, 2]
         if anchor.shape[-1] == 2:
             height, width = shape
@@ -115,7 +186,7 @@ def _sample_bilinear(
     width: int,
     locations: Tensor,  # [B, Q, M, P, 2]
 ) -> Tensor:  # [B, Q, M, P, D]
-    """Four corners around pixel ``location * size - 0.5``; a corner outside the level contributes 0 by itself."""
+    """Four corners around pixel ``location * size - 0.5``; a corner outside contributes 0 by itself."""
     x = locations[..., 0] * width - 0.5
     y = locations[..., 1] * height - 0.5
     # NaN compares false, so a non-finite point is outside like any far point and gets neither value nor gradient.
@@ -147,7 +218,8 @@ def _sample_discrete(
 ) -> Tensor:  # [B, Q, M, P, D]
     """The pixel ``trunc(location * size + 0.5)``, clamped to the border; no gradient to the location.
 
-    This is round(location * size), not the nearest pixel centre: published discrete weights rely on the half-pixel shift.
+    This is round(location * size), not the nearest pixel centre: published discrete weights rely on the half-pixel
+    shift.
     """
     locations = locations.detach()
     x = (locations[..., 0] * width + 0.5).trunc()

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
-import torch
 from torch import Tensor
 
-from ..levels import Levels, host_levels
+from ..levels import Levels, check_level_start_index
 from ..ms_deform_attn import ms_deform_attn
 
-__all__ = ["check_level_start_index", "classic_attention"]
+__all__ = ["classic_attention"]
 
 
 def classic_attention(
@@ -40,21 +37,3 @@ def classic_attention(
     """
     check_level_start_index(spatial_shapes, level_start_index)
     return ms_deform_attn(value, spatial_shapes, sampling_locations, attention_weights)
-
-
-def check_level_start_index(levels: Levels, level_start_index: Tensor) -> None:
-    """Refuse start indices that ``levels`` do not imply, where looking is free: in host memory, outside a trace.
-
-    Raises:
-        ValueError: a start index is not the number of pixels of the levels before it.
-    """
-    tensors = [item for item in (levels, level_start_index) if isinstance(item, Tensor)]
-    if torch.compiler.is_compiling() or any(item.device.type != "cpu" for item in tensors):
-        return
-    sizes = [(height, width) for height, width in host_levels(levels)]
-    expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
-    given = torch.as_tensor(level_start_index).tolist()
-    if given != expected:
-        raise ValueError(
-            f"level_start_index: expected {expected}, as levels of {sizes} imply, got {given}"
-        )

@@ -10,6 +10,10 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ..backends import select
+from ..levels import check_level_start_index
+from ..ms_deform_attn.checks import check_inputs
+from ..ms_deform_attn.op import BACKENDS
 from .classic import classic_attention
 
 __all__ = ["install_shim", "remove_shim"]
@@ -110,7 +114,7 @@ def ms_deform_attn_backward(
     grad_output: Tensor,
     im2col_step: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The extension's backward; it runs the forward again, since the old interface hands nothing over.
+    """The extension's backward.
 
     Args:
         value: [B, S, M, D].
@@ -127,10 +131,12 @@ def ms_deform_attn_backward(
     Raises:
         ValueError: see :func:`classic_attention`.
     """
-    leaves = [tensor.detach().requires_grad_() for tensor in (value, sampling_loc, attn_weight)]
-    with torch.enable_grad():
-        output = classic_attention(
-            leaves[0], spatial_shapes, level_start_index, leaves[1], leaves[2], im2col_step
-        )
-    grad_value, grad_loc, grad_weight = torch.autograd.grad(output, leaves, grad_output)
-    return grad_value, grad_loc, grad_weight
+    check_level_start_index(spatial_shapes, level_start_index)
+    levels, locations, weights, counts = check_inputs(
+        value, spatial_shapes, sampling_loc, attn_weight, None, "bilinear"
+    )
+    row = select(BACKENDS, None, value)
+    inputs = (value, locations, weights)
+    grads = row.gradients(grad_output, inputs, levels, counts, "bilinear", (True, True, True))
+    grad_value, grad_loc, grad_weight = (grad for grad in grads if grad is not None)
+    return grad_value, grad_loc.view_as(sampling_loc), grad_weight.view_as(attn_weight)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator as ``torch.autograd.Function``, for code that calls ``.apply`` and for the classic argument list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backends import Backend, select
+from ..levels import Levels, check_level_start_index
+from .checks import check_fused_inputs, check_inputs
+from .op import BACKENDS
+
+__all__ = ["FusedMSDeformAttnFunction", "MSDeformAttnFunction"]
+
+
+class MSDeformAttnFunction(torch.autograd.Function):
+    """:func:`rtdetr_ops.ms_deform_attn` as a Function, under two argument lists of six.
+
+    ``apply(value, levels, locations, weights, points, mode)`` is that of the public function.
+    ``apply(value, spatial_shapes, level_start_index, locations, weights, im2col_step)`` is that of Deformable DETR: any
+    ``im2col_step`` goes with any batch size, and it is not read.
+
+    Differentiable in ``value``, ``locations`` and ``weights``, once by the compiled backends.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`rtdetr_ops.ms_deform_attn`.
+        ValueError: host-side start indices do not follow from the shapes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, levels: Levels, *arguments: Any) -> Tensor:
+        ctx.classic = _is_classic(arguments)
+        if ctx.classic:
+            level_start_index, locations, weights, _ = arguments
+            check_level_start_index(levels, level_start_index)
+            points, mode = None, "bilinear"
+        else:
+            locations, weights, points, mode = arguments
+        ctx.shapes = locations.shape, weights.shape
+        levels, locations, weights, counts = check_inputs(
+            value, levels, locations, weights, points, mode
+        )
+        ctx.call = row, *_ = select(BACKENDS, None, value), levels, counts, mode
+        ctx.save_for_backward(value, locations, weights)
+        return row.run(value, levels, locations, weights, counts, mode)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        row, levels, counts, mode = ctx.call
+        needs_value, _, *needs = ctx.needs_input_grad
+        needs_locations, needs_weights = needs[1:3] if ctx.classic else needs[:2]
+        grad_value, grad_locations, grad_weights = row.gradients(
+            grad_output,
+            ctx.saved_tensors,
+            levels,
+            counts,
+            mode,
+            (needs_value, needs_locations, needs_weights),
+        )
+        grads = _shaped(grad_locations, ctx.shapes[0]), _shaped(grad_weights, ctx.shapes[1])
+        if ctx.classic:
+            return grad_value, None, None, *grads, None
+        return grad_value, None, *grads, None, None
+
+
+class FusedMSDeformAttnFunction(torch.autograd.Function):
+    """:func:`rtdetr_ops.ms_deform_attn_fused` as a Function.
+
+    ``apply(value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask)``. Differentiable in
+    ``value``, ``reference``, ``offsets`` and ``logits``, once by the compiled backends.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`rtdetr_ops.ms_deform_attn_fused`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        levels: Levels,
+        reference: Tensor,
+        offsets: Tensor,
+        logits: Tensor,
+        points: int | Sequence[int] | None = None,
+        mode: str = "bilinear",
+        offset_scale: float = 0.5,
+        value_mask: Tensor | None = None,
+    ) -> Tensor:
+        ctx.shapes = offsets.shape, logits.shape
+        levels, offsets, logits, counts = check_fused_inputs(
+            value, levels, reference, offsets, logits, points, mode, value_mask
+        )
+        row: Backend = select(BACKENDS, None, value)
+        ctx.call = row, levels, counts, mode, offset_scale
+        ctx.save_for_backward(value, reference, offsets, logits, value_mask)
+        return row.run_fused(
+            value, levels, reference, offsets, logits, counts, mode, offset_scale, value_mask
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        row, levels, counts, mode, offset_scale = ctx.call
+        *inputs, value_mask = ctx.saved_tensors
+        needs_value, _, *needs = ctx.needs_input_grad[:5]
+        grad_value, grad_reference, grad_offsets, grad_logits = row.gradients_fused(
+            grad_output,
+            inputs,
+            levels,
+            counts,
+            mode,
+            offset_scale,
+            value_mask,
+            (needs_value, *needs),
+        )
+        grads = _shaped(grad_offsets, ctx.shapes[0]), _shaped(grad_logits, ctx.shapes[1])
+        return grad_value, None, grad_reference, *grads, None, None, None, None
+
+
+def _is_classic(arguments: tuple[Any, ...]) -> bool:
+    """Start indices are integers where the other list has locations."""
+    if len(arguments) != 4:
+        raise TypeError(
+            "MSDeformAttnFunction.apply: expected 6 arguments, (value, levels, locations, weights, points, mode) or "
+            "(value, spatial_shapes, level_start_index, locations, weights, im2col_step), "
+            f"got {len(arguments) + 2}"
+        )
+    return isinstance(arguments[0], Tensor) and not arguments[0].is_floating_point()
+
+
+def _shaped(grad: Tensor | None, shape: torch.Size) -> Tensor | None:
+    return None if grad is None else grad.view(shape)
