@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Python module of the library: what was built, and the switch of the CPU instruction set. Loading it registers the
-// operators.
+// The Python module of the library: what was built, and the switch of the CPU instruction set.
+// Loading it registers the operators.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -24,8 +24,9 @@ std::map<std::string, std::string> build_info() {
 
 void use_cpu_isa(const std::optional<std::string>& name) {
   if (!rtdetr_ops::select_cpu_kernels(name ? name->c_str() : nullptr)) {
-    throw pybind11::value_error("isa: expected one that this build and processor have (baseline, avx2, avx512), got \"" +
-                                *name + "\"");
+    throw pybind11::value_error(
+        "isa: expected one that this build and processor have (baseline, avx2, avx512), got \"" +
+        *name + "\"");
   }
 }
 

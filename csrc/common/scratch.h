@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Short-lived arrays of a task. Kernels need some thirty of them per call; a stack per thread makes each one a pointer
-// increment, where thirty aligned allocations would cost more than a small call itself.
+// Short-lived arrays of a task. Kernels need some thirty of them per call; a stack per thread makes
+// each one a pointer increment, where thirty aligned allocations would cost more than a small call
+// itself.
 //
 // Internal linkage for the reason given in simd.h.
 #pragma once
@@ -27,16 +28,18 @@ struct ScratchStack {
 };
 inline thread_local ScratchStack scratch_stack;
 
-// An aligned array that frees itself, uninitialised. Arrays of a thread must end in the reverse order of their beginning,
-// as local variables and members do.
+// An aligned array that frees itself, uninitialised. Arrays of a thread must end in the reverse
+// order of their beginning, as local variables and members do.
 template <class T>
 class Buffer {
  public:
   explicit Buffer(std::int64_t size) {
-    const std::int64_t bytes = (size * static_cast<std::int64_t>(sizeof(T)) / kCacheLine + 1) * kCacheLine;
+    const std::int64_t bytes =
+        (size * static_cast<std::int64_t>(sizeof(T)) / kCacheLine + 1) * kCacheLine;
     ScratchStack& stack = scratch_stack;
 #if !defined(__SANITIZE_ADDRESS__)  // separate allocations let the sanitizer see an overrun
-    if (stack.base == nullptr) stack.base = static_cast<char*>(allocate_lines(ScratchStack::kCapacity));
+    if (stack.base == nullptr)
+      stack.base = static_cast<char*>(allocate_lines(ScratchStack::kCapacity));
     if (stack.used + bytes <= ScratchStack::kCapacity) {
       data_ = reinterpret_cast<T*>(stack.base + stack.used);
       borrowed_ = bytes;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One vector of the widest registers that this translation unit is compiled for, and its loads and stores.
+// One vector of the widest registers that this translation unit is compiled for, and its loads and
+// stores.
 //
-// Everything has internal linkage on purpose: the same header is compiled for several instruction sets into one library,
-// and a shared inline function could be resolved to the copy that needs the newest of them.
+// Everything has internal linkage on purpose: the same header is compiled for several instruction
+// sets into one library, and a shared inline function could be resolved to the copy that needs the
+// newest of them.
 #pragma once
 
 #include <cstdint>
@@ -162,7 +164,8 @@ inline float to_float(BFloat16 h) {
 inline float to_float(Float16 h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = h.bits & 0x7fffu;
-  // A half read as the float of the same layout is too small by 2^112; the product also normalises subnormals.
+  // A half read as the float of the same layout is too small by 2^112; the product also normalises
+  // subnormals.
   const std::uint32_t shifted = magnitude << 13;
   float f;
   std::memcpy(&f, &shifted, sizeof f);
@@ -190,7 +193,8 @@ inline Float16 to_float16(float f) {
   std::uint32_t half;
   if (bits >= 0x47800000u) {  // 65536 and above, infinity, NaN
     half = bits > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  } else if (bits < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the subnormal, rounded, in the low bits
+  } else if (bits < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the subnormal, rounded, in the
+                                    // low bits
     float magnitude;
     std::memcpy(&magnitude, &bits, sizeof magnitude);
     magnitude += 0.5f;
@@ -225,8 +229,8 @@ struct Rounded<Float16> {
   static Float16 from(double d) { return to_float16(static_cast<float>(d)); }
 };
 
-// Registers<V, N> reads and writes N vectors of storage V as its compute type. The order of the lanes inside the N
-// vectors is its own affair; it is the same for reading and writing.
+// Registers<V, N> reads and writes N vectors of storage V as its compute type. The order of the
+// lanes inside the N vectors is its own affair; it is the same for reading and writing.
 
 template <class V, int N>
 struct Registers {  // float, double
@@ -262,7 +266,8 @@ struct Registers<BFloat16, 1> {
   }
 };
 
-// Two vectors in one load: the even channels are the low halves of the words, the odd ones the high halves.
+// Two vectors in one load: the even channels are the low halves of the words, the odd ones the high
+// halves.
 template <int N>
 struct Registers<BFloat16, N> {
   using A = float;
@@ -276,7 +281,8 @@ struct Registers<BFloat16, N> {
   }
   static void store(BFloat16* p, const VecF v[N]) {
     for (int i = 0; i < N; i += 2) {
-      const Words words = (round_to_bfloat16(v[i]) >> 16) | (round_to_bfloat16(v[i + 1]) & 0xffff0000u);
+      const Words words =
+          (round_to_bfloat16(v[i]) >> 16) | (round_to_bfloat16(v[i + 1]) & 0xffff0000u);
       store_vector(p + i * kLanes<float>, words);
     }
   }

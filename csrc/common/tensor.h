@@ -20,10 +20,14 @@ using torch::stable::Tensor;
 
 inline DType storage_type(const Tensor& tensor, const char* name) {
   switch (tensor.scalar_type()) {
-    case ScalarType::Double: return DType::kFloat64;
-    case ScalarType::Float: return DType::kFloat32;
-    case ScalarType::BFloat16: return DType::kBFloat16;
-    case ScalarType::Half: return DType::kFloat16;
+    case ScalarType::Double:
+      return DType::kFloat64;
+    case ScalarType::Float:
+      return DType::kFloat32;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    case ScalarType::Half:
+      return DType::kFloat16;
     default:
       STD_TORCH_CHECK(false, name, ": expected float64, float32, bfloat16 or float16, got ",
                       torch::headeronly::toString(tensor.scalar_type()));
@@ -38,12 +42,13 @@ inline std::string shape_text(torch::headeronly::IntHeaderOnlyArrayRef shape) {
   return text + "]";
 }
 
-inline void check_shape(const Tensor& tensor, const char* name, const std::vector<std::int64_t>& expected) {
+inline void check_shape(const Tensor& tensor, const char* name,
+                        const std::vector<std::int64_t>& expected) {
   const auto actual = tensor.sizes();
   bool same = actual.size() == expected.size();
   for (std::size_t i = 0; same && i < expected.size(); ++i) same = actual[i] == expected[i];
-  STD_TORCH_CHECK(same, name, ": expected shape ", shape_text({expected.data(), expected.size()}), ", got ",
-                  shape_text(actual));
+  STD_TORCH_CHECK(same, name, ": expected shape ", shape_text({expected.data(), expected.size()}),
+                  ", got ", shape_text(actual));
 }
 
 // True when the axes from `axis` on are laid out without gaps.
@@ -56,18 +61,21 @@ inline bool is_dense_from(const Tensor& tensor, std::int64_t axis) {
   return true;
 }
 
-// Uninitialised and contiguous, with the dtype and device of `like`. The shim is called directly: the dispatcher route of
-// torch::stable::new_empty looks the operator up by name each time, which shows on small inputs.
+// Uninitialised and contiguous, with the dtype and device of `like`. The shim is called directly:
+// the dispatcher route of torch::stable::new_empty looks the operator up by name each time, which
+// shows on small inputs.
 inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
   std::vector<std::int64_t> strides(shape.size(), 1);
-  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * (shape[i] > 0 ? shape[i] : 1);
+  for (std::size_t i = shape.size(); i-- > 1;)
+    strides[i - 1] = strides[i] * (shape[i] > 0 ? shape[i] : 1);
   std::int32_t dtype, device_type, device_index;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(shape.size()), shape.data(),
-                                                         strides.data(), dtype, device_type, device_index, &handle));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<std::int64_t>(shape.size()),
+                                                         shape.data(), strides.data(), dtype,
+                                                         device_type, device_index, &handle));
   return Tensor(handle);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the arguments of either entry to the location and attention weight of each tap, and back from their gradients.
+// From the arguments of either entry to the location and attention weight of each tap, and back
+// from their gradients.
 #pragma once
 
 #include "ms_deform_attn/cpu_taps.h"
@@ -10,10 +11,14 @@ namespace {
 template <class F>
 void with_dtype(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::kFloat64: return f(double{});
-    case DType::kFloat32: return f(float{});
-    case DType::kBFloat16: return f(BFloat16{});
-    case DType::kFloat16: return f(Float16{});
+    case DType::kFloat64:
+      return f(double{});
+    case DType::kFloat32:
+      return f(float{});
+    case DType::kBFloat16:
+      return f(BFloat16{});
+    case DType::kFloat16:
+      return f(Float16{});
   }
 }
 
@@ -72,7 +77,8 @@ void load_scalars(const TapsView& view, const Block& k, std::int64_t taps, A* ou
   });
 }
 
-// exp for arguments <= 0, to about an ulp: 2^n * e^r with |r| <= ln(2) / 2, coefficients of Cephes' expf.
+// exp for arguments <= 0, to about an ulp: 2^n * e^r with |r| <= ln(2) / 2, coefficients of Cephes'
+// expf.
 inline float exp_of_nonpositive(float x) {
   const float shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
   const float n = shifted - 12582912.0f;
@@ -108,8 +114,13 @@ void softmax_row(A* const __restrict row, std::int64_t n) {
 template <class A>
 struct FusedTaps {
   explicit FusedTaps(const Problem& p, std::int64_t queries)
-      : T(p.T), offset_x(queries * T), offset_y(queries * T), step_x(queries * T), step_y(queries * T),
-        logits(T), anchors(queries * p.anchors.levels * p.anchors.coords) {}
+      : T(p.T),
+        offset_x(queries * T),
+        offset_y(queries * T),
+        step_x(queries * T),
+        step_y(queries * T),
+        logits(T),
+        anchors(queries * p.anchors.levels * p.anchors.coords) {}
   std::int64_t T;
   Buffer<A> offset_x, offset_y;  // as given
   Buffer<A> step_x, step_y;      // d location / d offset
@@ -133,10 +144,11 @@ A box_factor(const Problem& p, const Level& level) {
   return static_cast<A>(p.offset_scale / static_cast<double>(level.points > 0 ? level.points : 1));
 }
 
-// x, y hold offsets on entry and locations on return. `strips` says which levels the taps of this block belong to.
+// x, y hold offsets on entry and locations on return. `strips` says which levels the taps of this
+// block belong to.
 template <class A>
-void locate_level(const Problem& p, const Block& k, std::int64_t l, std::int64_t tap, const Taps<A>& t,
-                  const FusedTaps<A>& f) {
+void locate_level(const Problem& p, const Block& k, std::int64_t l, std::int64_t tap,
+                  const Taps<A>& t, const FusedTaps<A>& f) {
   const Level& level = p.levels[l];
   const std::int64_t coords = p.anchors.coords;
   const A width = static_cast<A>(level.width), height = static_cast<A>(level.height);
@@ -152,7 +164,8 @@ void locate_level(const Problem& p, const Block& k, std::int64_t l, std::int64_t
         f.step_y[i] = A(1) / height;
       }
     } else {
-      const A step_x = anchor[2] * box_factor<A>(p, level), step_y = anchor[3] * box_factor<A>(p, level);
+      const A step_x = anchor[2] * box_factor<A>(p, level),
+              step_y = anchor[3] * box_factor<A>(p, level);
       for (std::int64_t i = begin; i < begin + level.points; ++i) {
         t.x[i] = anchor[0] + t.x[i] * step_x;
         t.y[i] = anchor[1] + t.y[i] * step_y;
@@ -164,19 +177,21 @@ void locate_level(const Problem& p, const Block& k, std::int64_t l, std::int64_t
 }
 
 template <class A>
-void load_attention_from_logits(const Problem& p, const Block& k, const Taps<A>& t, const FusedTaps<A>& f) {
+void load_attention_from_logits(const Problem& p, const Block& k, const Taps<A>& t,
+                                const FusedTaps<A>& f) {
   for (std::int64_t q = 0; q < k.queries; ++q) {
     // The softmax runs over all T logits even when the block holds the taps of one level.
     load_scalars(p.scalars, Block{k.b, k.m, k.q + q, 1, 0}, p.T, static_cast<A*>(f.logits));
     softmax_row(static_cast<A*>(f.logits), p.T);
-    std::memcpy(t.attention + q * t.taps, f.logits + k.tap, static_cast<std::size_t>(t.taps) * sizeof(A));
+    std::memcpy(t.attention + q * t.taps, f.logits + k.tap,
+                static_cast<std::size_t>(t.taps) * sizeof(A));
   }
 }
 
 // Fills x, y (locations) and attention for levels [l_begin, l_end), whose taps the block holds.
 template <class A>
-void load_taps(const Problem& p, const Block& k, std::int64_t l_begin, std::int64_t l_end, const Taps<A>& t,
-               const FusedTaps<A>& f) {
+void load_taps(const Problem& p, const Block& k, std::int64_t l_begin, std::int64_t l_end,
+               const Taps<A>& t, const FusedTaps<A>& f) {
   load_pairs(p.pairs, k, t.taps, static_cast<A*>(t.x), static_cast<A*>(t.y));
   if (!p.fused) {
     load_scalars(p.scalars, k, t.taps, static_cast<A*>(t.attention));
@@ -199,8 +214,8 @@ void store_scalars(S* const __restrict to, std::int64_t n, const A* const __rest
 
 // Gradients are written for whole rows of T taps; `view` is contiguous [B, Q, M, T(, 2)].
 template <class A>
-void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A* gy, const A* ga, void* grad_pairs,
-                         void* grad_scalars) {
+void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A* gy, const A* ga,
+                         void* grad_pairs, void* grad_scalars) {
   for (std::int64_t q = 0; q < k.queries; ++q) {
     const std::int64_t row = ((k.b * p.Q + k.q + q) * p.M + k.m) * p.T;
     if (grad_pairs != nullptr) {
@@ -224,7 +239,8 @@ void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A*
 
 // gradient of the attention weights -> gradient of the logits, in place
 template <class A>
-void softmax_backward(const A* const __restrict attention, A* const __restrict grad, std::int64_t n) {
+void softmax_backward(const A* const __restrict attention, A* const __restrict grad,
+                      std::int64_t n) {
   A mean = 0;
   for (std::int64_t i = 0; i < n; ++i) mean += attention[i] * grad[i];
   for (std::int64_t i = 0; i < n; ++i) grad[i] = attention[i] * (grad[i] - mean);
@@ -232,8 +248,8 @@ void softmax_backward(const A* const __restrict attention, A* const __restrict g
 
 // gradient of the locations -> the share of this head in the gradient of the anchors
 template <class A>
-void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx, const A* gy,
-                        A* head_anchors) {
+void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx,
+                        const A* gy, A* head_anchors) {
   const std::int64_t coords = p.anchors.coords, row = p.anchors.levels * coords;
   A* grad = head_anchors + ((k.m * p.B + k.b) * p.Q + k.q) * row;
   std::memset(grad, 0, static_cast<std::size_t>(k.queries * row) * sizeof(A));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one instruction set offers, and the choice among them.
 //
-// Each pass is a function over a range of independent tasks, so that any number of threads may share them; the result
-// does not depend on how the range is split.
+// Each pass is a function over a range of independent tasks, so that any number of threads may
+// share them; the result does not depend on how the range is split.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ struct CpuKernels {
 
   // Tasks: (b, m, strip of rows of one level), each the only writer of its part of grad_value.
   std::int64_t (*value_tasks)(const Problem&, std::int64_t threads);
-  void (*backward_value)(const Backward&, std::int64_t threads, std::int64_t begin, std::int64_t end);
+  void (*backward_value)(const Backward&, std::int64_t threads, std::int64_t begin,
+                         std::int64_t end);
 };
 
 extern const CpuKernels kBaselineKernels;
@@ -33,10 +34,12 @@ extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvx512Kernels;
 #endif
 
-// The widest instruction set of this processor, or the narrower one asked for by select_cpu_kernels.
+// The widest instruction set of this processor, or the narrower one asked for by
+// select_cpu_kernels.
 const CpuKernels& cpu_kernels();
 
-// "baseline", "avx2" or "avx512"; false when this build or processor lacks it. Null: back to the widest.
+// "baseline", "avx2" or "avx512"; false when this build or processor lacks it. Null: back to the
+// widest.
 bool select_cpu_kernels(const char* isa);
 
 }  // namespace rtdetr_ops

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The three passes over a call, each a loop over independent tasks; compiled once per instruction set.
+// The three passes over a call, each a loop over independent tasks; compiled once per instruction
+// set.
 #pragma once
 
 #include "ms_deform_attn/cpu_inputs.h"
@@ -9,7 +10,8 @@
 namespace rtdetr_ops {
 namespace {
 
-// Enough taps per block for the vectorised geometry to pay, few enough for its arrays to stay in the first-level cache.
+// Enough taps per block for the vectorised geometry to pay, few enough for its arrays to stay in
+// the first-level cache.
 constexpr std::int64_t kTapsPerBlock = 256;
 
 std::int64_t block_queries(const Problem& p, std::int64_t taps) {
@@ -26,7 +28,8 @@ std::int64_t blocks(const Problem& p) {
 std::int64_t query_tasks(const Problem& p) { return p.B * p.M * blocks(p); }
 
 Block query_block(const Problem& p, std::int64_t task) {
-  const std::int64_t size = block_queries(p, p.T), bm = task / blocks(p), q = task % blocks(p) * size;
+  const std::int64_t size = block_queries(p, p.T), bm = task / blocks(p),
+                     q = task % blocks(p) * size;
   return {bm / p.M, bm % p.M, q, q + size < p.Q ? size : p.Q - q, 0};
 }
 
@@ -45,7 +48,8 @@ void find_corners(const Problem& p, const Block& k, const Taps<A>& taps, std::in
 
 // Corner weights of the forward sum: the attention weight alone in discrete mode.
 template <class A>
-void weigh_corners(const Problem& p, const Block& k, const Taps<A>& taps, A* const weight[kCorners]) {
+void weigh_corners(const Problem& p, const Block& k, const Taps<A>& taps,
+                   A* const weight[kCorners]) {
   const std::int64_t n = k.queries * taps.taps;
   if (p.discrete) {
     std::memcpy(weight[0], taps.attention, static_cast<std::size_t>(n) * sizeof(A));
@@ -56,15 +60,18 @@ void weigh_corners(const Problem& p, const Block& k, const Taps<A>& taps, A* con
 
 template <class A>
 struct CornerWeights {
-  explicit CornerWeights(std::int64_t size) : w0(size), w1(size), w2(size), w3(size), all{w0, w1, w2, w3} {}
+  explicit CornerWeights(std::int64_t size)
+      : w0(size), w1(size), w2(size), w3(size), all{w0, w1, w2, w3} {}
   Buffer<A> w0, w1, w2, w3;
   A* const all[kCorners];
 };
 
-// The pixels of one head: where they lie in `value`, or a copy with the rows of the head side by side.
+// The pixels of one head: where they lie in `value`, or a copy with the rows of the head side by
+// side.
 //
-// In `value` the rows of a head are M*D elements apart, which maps them onto a fraction of the cache sets: a head can use
-// 1/M of each cache. When a task reads every pixel several times the copy costs less than the misses it saves.
+// In `value` the rows of a head are M*D elements apart, which maps them onto a fraction of the
+// cache sets: a head can use 1/M of each cache. When a task reads every pixel several times the
+// copy costs less than the misses it saves.
 template <class V>
 class HeadPixels {
  public:
@@ -95,7 +102,8 @@ class HeadPixels {
 
   static bool pays(const Problem& p, std::int64_t tasks) {
     const std::int64_t head_tasks = tasks < blocks(p) ? tasks : blocks(p);
-    const std::int64_t reads = head_tasks * block_queries(p, p.T) * p.T * (p.discrete ? 1 : kCorners);
+    const std::int64_t reads =
+        head_tasks * block_queries(p, p.T) * p.T * (p.discrete ? 1 : kCorners);
     return p.M > 1 && reads >= kReadsPerPixel * p.S;
   }
 
@@ -105,8 +113,8 @@ class HeadPixels {
   std::int64_t b_ = -1, m_ = -1;
 };
 
-// The address of the row of each corner. A corner outside reads a row of zeros, so that the loops have no branch and no
-// pixel is read that no point touches.
+// The address of the row of each corner. A corner outside reads a row of zeros, so that the loops
+// have no branch and no pixel is read that no point touches.
 template <class V>
 struct PixelRows {
   PixelRows(const Problem& p, std::int64_t size)
@@ -114,7 +122,8 @@ struct PixelRows {
     std::memset(zeros, 0, static_cast<std::size_t>(p.D) * sizeof(V));
   }
 
-  void resolve(const Problem& p, const HeadPixels<V>& pixels, const Taps<Compute<V>>& taps, std::int64_t n) const {
+  void resolve(const Problem& p, const HeadPixels<V>& pixels, const Taps<Compute<V>>& taps,
+               std::int64_t n) const {
     const V* const outside = zeros;
     for (int corner = 0; corner < (p.discrete ? 1 : kCorners); ++corner) {
       const std::int32_t* const __restrict row = taps.rows(corner);
@@ -125,7 +134,8 @@ struct PixelRows {
     }
   }
 
-  GatherInputs<V> inputs(const Block& k, std::int64_t taps, const Compute<V>* const weight[kCorners]) const {
+  GatherInputs<V> inputs(const Block& k, std::int64_t taps,
+                         const Compute<V>* const weight[kCorners]) const {
     GatherInputs<V> in = {k.queries, taps, {}, {}};
     for (int corner = 0; corner < kCorners; ++corner) {
       in.pixel[corner] = all[corner];
@@ -165,9 +175,11 @@ void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
   }
 }
 
-// dots -> gradients of the location (x, y) and of the attention weight, in place of x, y and in `ga`
+// dots -> gradients of the location (x, y) and of the attention weight, in place of x, y and in
+// `ga`
 template <class A>
-void tap_gradients(const Taps<A>& t, std::int64_t n, const A* const __restrict dots, A* const __restrict ga) {
+void tap_gradients(const Taps<A>& t, std::int64_t n, const A* const __restrict dots,
+                   A* const __restrict ga) {
   A* const __restrict x = t.x;
   A* const __restrict y = t.y;
   const A* const __restrict attention = t.attention;
@@ -193,7 +205,8 @@ void discrete_tap_gradients(const Taps<A>& t, std::int64_t n, const A* const __r
 
 // Location and weight gradients -> offset and logit gradients, in place
 template <class A>
-void fused_tap_gradients(const Problem& p, const Block& k, const Taps<A>& t, const FusedTaps<A>& f, A* ga) {
+void fused_tap_gradients(const Problem& p, const Block& k, const Taps<A>& t, const FusedTaps<A>& f,
+                         A* ga) {
   for (std::int64_t i = 0; i < k.queries * p.T; ++i) {
     t.x[i] *= f.step_x[i];
     t.y[i] *= f.step_y[i];
@@ -223,10 +236,12 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
     find_corners(p, k, taps, 0);
     rows.resolve(p, pixels, taps, n);
     const GatherInputs<V> in = rows.inputs(k, p.T, no_weights);
-    const V* const grad_out = static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+    const V* const grad_out =
+        static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * row + k.m * p.D;
     std::memset(dots, 0, static_cast<std::size_t>(kCorners * n) * sizeof(A));
     for_each_chunk<V>(p.D, [&](auto c) {
-      p.discrete ? dot_rows<1, V>(in, c, grad_out, row, dots) : dot_rows<kCorners, V>(in, c, grad_out, row, dots);
+      p.discrete ? dot_rows<1, V>(in, c, grad_out, row, dots)
+                 : dot_rows<kCorners, V>(in, c, grad_out, row, dots);
     });
     p.discrete ? discrete_tap_gradients<A>(taps, n, dots, grad_attention)
                : tap_gradients<A>(taps, n, dots, grad_attention);
@@ -234,15 +249,16 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
       store_head_anchors<A>(p, k, fused, taps.x, taps.y, static_cast<A*>(args.head_anchors));
     }
     if (p.fused) fused_tap_gradients<A>(p, k, taps, fused, grad_attention);
-    store_tap_gradients<A>(p, k, taps.x, taps.y, grad_attention, args.grad_pairs, args.grad_scalars);
+    store_tap_gradients<A>(p, k, taps.x, taps.y, grad_attention, args.grad_pairs,
+                           args.grad_scalars);
   }
 }
 
 template <class V>
 void backward_anchors_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
   const std::int64_t row = args.problem.anchors.levels * args.problem.anchors.coords;
-  sum_head_anchors(args.problem, static_cast<const Compute<V>*>(args.head_anchors), begin * row, end * row,
-                   args.grad_anchors);
+  sum_head_anchors(args.problem, static_cast<const Compute<V>*>(args.head_anchors), begin * row,
+                   end * row, args.grad_anchors);
 }
 
 // Levels are split into strips of rows only when there are too few (b, m, level) for the threads.
@@ -264,14 +280,16 @@ ValueTask value_task(const Problem& p, std::int64_t threads, std::int64_t task) 
   const std::int64_t strips = strips_per_level(p, threads);
   const std::int64_t strip = task % strips, l = task / strips % p.L, bm = task / strips / p.L;
   const Level& level = p.levels[l];
-  const std::int64_t y_begin = level.height * strip / strips, y_end = level.height * (strip + 1) / strips;
+  const std::int64_t y_begin = level.height * strip / strips,
+                     y_end = level.height * (strip + 1) / strips;
   return {bm / p.M, bm % p.M, {l, y_begin, y_end, 0}};
 }
 
-// Adds the points of one level and head into `accumulator`, queries in order, whatever the strip: the sums of a pixel do
-// not depend on the number of threads.
+// Adds the points of one level and head into `accumulator`, queries in order, whatever the strip:
+// the sums of a pixel do not depend on the number of threads.
 template <class V>
-void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* accumulator, std::int64_t pitch) {
+void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* accumulator,
+                      std::int64_t pitch) {
   using A = Compute<V>;
   const Problem& p = args.problem;
   const Level& level = p.levels[task.strip.level];
@@ -285,16 +303,20 @@ void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* a
     load_taps(p, k, task.strip.level, task.strip.level + 1, taps, fused);
     find_corners(p, k, taps, level.first_pixel + task.strip.y_begin * level.width);
     weigh_corners(p, k, taps, weights.all);
-    const V* const grad_out = static_cast<const V*>(args.grad_out) + (k.b * p.Q + q) * row + k.m * p.D;
+    const V* const grad_out =
+        static_cast<const V*>(args.grad_out) + (k.b * p.Q + q) * row + k.m * p.D;
     for_each_chunk<V>(p.D, [&](auto c) {
-      p.discrete ? scatter_rows<1>(taps, k.queries, weights.all, c, grad_out, row, accumulator, pitch)
-                 : scatter_rows<kCorners>(taps, k.queries, weights.all, c, grad_out, row, accumulator, pitch);
+      p.discrete
+          ? scatter_rows<1>(taps, k.queries, weights.all, c, grad_out, row, accumulator, pitch)
+          : scatter_rows<kCorners>(taps, k.queries, weights.all, c, grad_out, row, accumulator,
+                                   pitch);
     });
   }
 }
 
 template <class V>
-void backward_value_typed(const Backward& args, std::int64_t threads, std::int64_t begin, std::int64_t end) {
+void backward_value_typed(const Backward& args, std::int64_t threads, std::int64_t begin,
+                          std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
   const std::int64_t pitch = p.D > kLanes<A> ? p.D : kLanes<A>;
@@ -313,23 +335,28 @@ void backward_value_typed(const Backward& args, std::int64_t threads, std::int64
     accumulate_strip<V>(args, t, accumulator, pitch);
     const std::int64_t first = t.b * p.S + level.first_pixel + t.strip.y_begin * level.width;
     V* const to = static_cast<V*>(args.grad_value) + (first * p.M + t.m) * p.D;
-    for (std::int64_t i = 0; i < pixels; ++i) store_accumulator<V>(accumulator + i * pitch, p.D, to + i * p.M * p.D);
+    for (std::int64_t i = 0; i < pixels; ++i)
+      store_accumulator<V>(accumulator + i * pitch, p.D, to + i * p.M * p.D);
   }
 }
 
 void forward(const Forward& args, std::int64_t begin, std::int64_t end) {
-  with_dtype(args.problem.value.dtype, [&](auto v) { forward_typed<decltype(v)>(args, begin, end); });
+  with_dtype(args.problem.value.dtype,
+             [&](auto v) { forward_typed<decltype(v)>(args, begin, end); });
 }
 
 void backward_taps(const Backward& args, std::int64_t begin, std::int64_t end) {
-  with_dtype(args.problem.value.dtype, [&](auto v) { backward_taps_typed<decltype(v)>(args, begin, end); });
+  with_dtype(args.problem.value.dtype,
+             [&](auto v) { backward_taps_typed<decltype(v)>(args, begin, end); });
 }
 
 void backward_anchors(const Backward& args, std::int64_t begin, std::int64_t end) {
-  with_dtype(args.problem.value.dtype, [&](auto v) { backward_anchors_typed<decltype(v)>(args, begin, end); });
+  with_dtype(args.problem.value.dtype,
+             [&](auto v) { backward_anchors_typed<decltype(v)>(args, begin, end); });
 }
 
-void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin, std::int64_t end) {
+void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin,
+                    std::int64_t end) {
   with_dtype(args.problem.value.dtype,
              [&](auto v) { backward_value_typed<decltype(v)>(args, threads, begin, end); });
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over the D channels of pixel rows: gather (forward), dots (gradients of taps), scatter (gradient of value).
-// N vectors of a row stay in registers while the taps of a query pass by.
+// Sums over the D channels of pixel rows: gather (forward), dots (gradients of taps), scatter
+// (gradient of value). N vectors of a row stay in registers while the taps of a query pass by.
 #pragma once
 
 #include "ms_deform_attn/cpu_taps.h"
@@ -17,7 +17,8 @@ constexpr int kMostSums = kVectorBytes == 64 ? 16 : 8;
 #endif
 constexpr std::int64_t kPrefetchTaps = RTDETR_PREFETCH;
 
-// Channels [channel, channel + count) of a row. kPartial: fewer than one vector, in a row that is no longer than that.
+// Channels [channel, channel + count) of a row. kPartial: fewer than one vector, in a row that is
+// no longer than that.
 template <int N, bool kPartial>
 struct Chunk {
   static constexpr int kVectors = N;
@@ -34,7 +35,8 @@ void for_full_chunks(std::int64_t channel, std::int64_t D, F& f) {
   if constexpr (N > 1) for_full_chunks<V, N / 2>(channel, D, f);
 }
 
-// The remainder comes first and overlaps the last full chunk: whoever writes rows writes the full chunks over it.
+// The remainder comes first and overlaps the last full chunk: whoever writes rows writes the full
+// chunks over it.
 template <class V, class F>
 void for_each_chunk(std::int64_t D, F&& f) {
   constexpr int lanes = kLanes<Compute<V>>;
@@ -62,7 +64,8 @@ inline void store_chunk(V* row, const Chunk<N, kPartial>& c, const Vec<Compute<V
   }
 }
 
-// The lanes that this chunk owns, 0 in the others, so that sums over chunks count each channel once.
+// The lanes that this chunk owns, 0 in the others, so that sums over chunks count each channel
+// once.
 template <class V, int N, bool kPartial>
 inline void load_owned(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
   load_chunk(row, c, v);
@@ -81,14 +84,15 @@ inline void prefetch_chunk(const V* row, const Chunk<N, kPartial>& c) {
 template <class V>
 struct GatherInputs {
   std::int64_t queries, taps;
-  const V* const* pixel[kCorners];           // [queries, taps] the row [D] of each corner
-  const Compute<V>* weight[kCorners];        // [queries, taps]
+  const V* const* pixel[kCorners];     // [queries, taps] the row [D] of each corner
+  const Compute<V>* weight[kCorners];  // [queries, taps]
 };
 
-// out[q] = sum over taps and corners of weight * row. Corners have sums of their own as far as registers allow: one sum
-// for all would wait for each multiply-add in turn.
+// out[q] = sum over taps and corners of weight * row. Corners have sums of their own as far as
+// registers allow: one sum for all would wait for each multiply-add in turn.
 template <int K, class V, int N, bool kPartial>
-void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out, std::int64_t out_stride) {
+void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
+                 std::int64_t out_stride) {
   using A = Compute<V>;
   constexpr int sets = kMostSums / N < K ? kMostSums / N : K;
   const std::int64_t n = in.queries * in.taps;
@@ -115,8 +119,8 @@ void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
 
 // dots[i][k] += <grad_out[q], row of corner k of tap i>
 template <int K, class V, int N, bool kPartial>
-void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out, std::int64_t grad_stride,
-              Compute<V>* dots) {
+void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out,
+              std::int64_t grad_stride, Compute<V>* dots) {
   using A = Compute<V>;
   const std::int64_t n = in.queries * in.taps;
   std::int64_t i = 0;
@@ -142,9 +146,10 @@ void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* g
 
 // accumulator[row] += weight * grad_out[q] for every corner that has a row; rows are `pitch` apart
 template <int K, class V, int N, bool kPartial>
-void scatter_rows(const Taps<Compute<V>>& taps, std::int64_t queries, Compute<V>* const weight[kCorners],
-                  const Chunk<N, kPartial>& c, const V* grad_out, std::int64_t grad_stride,
-                  Compute<V>* accumulator, std::int64_t pitch) {
+void scatter_rows(const Taps<Compute<V>>& taps, std::int64_t queries,
+                  Compute<V>* const weight[kCorners], const Chunk<N, kPartial>& c,
+                  const V* grad_out, std::int64_t grad_stride, Compute<V>* accumulator,
+                  std::int64_t pitch) {
   using A = Compute<V>;
   const std::int32_t* const rows[kCorners] = {taps.row0, taps.row1, taps.row2, taps.row3};
   std::int64_t i = 0;

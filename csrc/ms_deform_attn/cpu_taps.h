@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the taps of a block of queries fall: plain loops over flat arrays, written so that the compiler vectorises them
-// over taps. A tap is one sampling point; tap i of a block is (query i / taps, tap i % taps) of one (b, m).
+// Where the taps of a block of queries fall: plain loops over flat arrays, written so that the
+// compiler vectorises them over taps. A tap is one sampling point; tap i of a block is (query i /
+// taps, tap i % taps) of one (b, m).
 #pragma once
 
 #include <limits>
@@ -14,7 +15,8 @@ namespace {
 
 constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
 
-// The part of a level that a task sees: rows [y_begin, y_end), whose first pixel has index `first_pixel`.
+// The part of a level that a task sees: rows [y_begin, y_end), whose first pixel has index
+// `first_pixel`.
 struct Strip {
   std::int64_t level;
   std::int64_t y_begin, y_end;
@@ -27,10 +29,19 @@ struct Taps {
   Taps(std::int64_t queries, std::int64_t taps_)
       : taps(taps_),
         size(queries * taps_),
-        x(size), y(size), attention(size),
-        width(size), height(size),
-        columns(size), y_begin(size), y_end(size), origin(size),
-        row0(size), row1(size), row2(size), row3(size) {}
+        x(size),
+        y(size),
+        attention(size),
+        width(size),
+        height(size),
+        columns(size),
+        y_begin(size),
+        y_end(size),
+        origin(size),
+        row0(size),
+        row1(size),
+        row2(size),
+        row3(size) {}
 
   std::int64_t taps;
   std::int64_t size;
@@ -79,9 +90,10 @@ inline IntVec<A> floor_to_int(Vec<A> v) {
   return truncated + lane_mask<A>(v < __builtin_convertvector(truncated, Vec<A>));
 }
 
-// location -> corners: rows(k) and, in place of the location, the fraction inside the cell. A point that is not within one
-// pixel of the level, or is not finite, touches nothing; NaN compares false and so counts as not within.
-// Vectors by hand: compilers see control flow in the comparisons. Arrays are padded to whole vectors.
+// location -> corners: rows(k) and, in place of the location, the fraction inside the cell. A point
+// that is not within one pixel of the level, or is not finite, touches nothing; NaN compares false
+// and so counts as not within. Vectors by hand: compilers see control flow in the comparisons.
+// Arrays are padded to whole vectors.
 template <class A>
 void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
   using V = Vec<A>;
@@ -110,7 +122,8 @@ void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
   }
 }
 
-// location -> row0, the pixel trunc(location * size + 0.5) clamped to the border; none for a non-finite location.
+// location -> row0, the pixel trunc(location * size + 0.5) clamped to the border; none for a
+// non-finite location.
 template <class A>
 void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
   const A* const __restrict x = t.x;
@@ -137,7 +150,8 @@ void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
   }
 }
 
-// A masked pixel is a pixel that is not there. `first_pixel` is where the rows of this block count from.
+// A masked pixel is a pixel that is not there. `first_pixel` is where the rows of this block count
+// from.
 template <class A>
 void drop_masked_pixels(const Taps<A>& t, std::int64_t n, const bool* mask, int corners) {
   for (int k = 0; k < corners; ++k) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The contract between the operator and its kernels: sizes, strides and pointers, torch-free.
 //
-// B batch, Q queries, M heads, L levels, P_l points on level l, T = sum of P_l, D channels per head, S = sum of H*W.
+// B batch, Q queries, M heads, L levels, P_l points on level l, T = sum of P_l, D channels per
+// head, S = sum of H*W.
 #pragma once
 
 #include <cstdint>
@@ -44,11 +45,11 @@ struct Problem {
   std::int64_t B, Q, M, L, T, D, S;
   const Level* levels;  // [L]
   bool discrete;
-  ValueView value;       // [B, S, M, D]
-  const bool* mask;      // [B, S] contiguous, true keeps; or null
-  bool fused;            // the next three are offsets, logits, reference; else locations, weights, none
-  TapsView pairs;        // [B, Q, M, T, 2]
-  TapsView scalars;      // [B, Q, M, T]
+  ValueView value;   // [B, S, M, D]
+  const bool* mask;  // [B, S] contiguous, true keeps; or null
+  bool fused;        // the next three are offsets, logits, reference; else locations, weights, none
+  TapsView pairs;    // [B, Q, M, T, 2]
+  TapsView scalars;  // [B, Q, M, T]
   ReferenceView anchors;  // [B, Q, 1|L, 2|4]
   double offset_scale;
 };
@@ -66,7 +67,8 @@ struct Backward {
   void* grad_pairs;      // [B, Q, M, T, 2]
   void* grad_scalars;    // [B, Q, M, T]
   void* grad_anchors;    // [B, Q, 1|L, 2|4]
-  void* head_anchors;    // [M, B, Q, 1|L, 2|4] the share of each head, compute type; null with grad_anchors
+  void* head_anchors;    // [M, B, Q, 1|L, 2|4] the share of each head, compute type; null with
+                         // grad_anchors
 };
 
 }  // namespace rtdetr_ops
