@@ -143,21 +143,31 @@ def test_storage_of_sixteen_bits(form: str) -> None:
     assert_as_exact(program.module()(*inputs), model.reference, inputs, model.case)
 
 
+def _pyramid_inputs(fine: tuple[int, int], coarse: tuple[int, int]) -> tuple[Tensor, ...]:
+    random = torch.Generator().manual_seed(0)
+    maps = (torch.randn(2, 4, *size, generator=random) for size in (fine, coarse))
+    locations = torch.rand(2, 3, 1, 4, 2, generator=random)
+    return (*maps, locations, torch.rand(2, 3, 1, 4, generator=random))
+
+
 @each_form
 def test_level_sizes_may_be_dynamic(form: str) -> None:
-    def inputs(fine: tuple[int, int], coarse: tuple[int, int]) -> tuple[Tensor, ...]:
-        random = torch.Generator().manual_seed(0)
-        maps = (torch.randn(2, 4, *size, generator=random) for size in (fine, coarse))
-        locations = torch.rand(2, 3, 1, 4, 2, generator=random)
-        return (*maps, locations, torch.rand(2, 3, 1, 4, generator=random))
-
     sides = {2: DYNAMIC, 3: DYNAMIC}
     with portable.export_form(form):
         program = torch.export.export(
-            Pyramid(), inputs((6, 9), (3, 4)), dynamic_shapes=(sides, sides, None, None)
+            Pyramid(), _pyramid_inputs((6, 9), (3, 4)), dynamic_shapes=(sides, sides, None, None)
         )
-    other = inputs((5, 7), (2, 6))
+    other = _pyramid_inputs((5, 7), (2, 6))
     torch.testing.assert_close(program.module()(*other), Pyramid()(*other), rtol=1e-5, atol=1e-5)
+
+
+@ignore_tracer_advice
+@each_form
+def test_traced_level_sizes_are_dynamic(form: str) -> None:
+    with portable.export_form(form):
+        traced = torch.jit.trace(Pyramid(), _pyramid_inputs((6, 9), (3, 4)), check_trace=False)
+    other = _pyramid_inputs((5, 7), (2, 6))
+    torch.testing.assert_close(traced(*other), Pyramid()(*other), rtol=1e-5, atol=1e-5)
 
 
 def test_levels_may_be_an_input() -> None:
