@@ -34,18 +34,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("case", "lap", "row"), turns, ids=ids)
 
 
+@pytest.fixture(scope="session")
+def known_seconds() -> dict[str, float]:
+    """Seconds of one call by direction, case and row, found on the first lap."""
+    return {}
+
+
 @pytest.fixture
-def measure(benchmark) -> Callable[[str, Case, Row, Callable[[], object]], None]:
-    """Time a function: warm up, choose the rounds that fit into a lap, measure."""
+def measure(benchmark, known_seconds) -> Callable[[str, Case, Row, Callable[[], object]], None]:
+    """Time a function for one lap, in as many rounds as fit, after a warm-up."""
 
     def run(direction: str, case: Case, row: Row, function: Callable[[], object]) -> None:
-        seconds = _seconds(function)
-        if seconds < LAP_SECONDS:  # the first call may be the slow one
-            seconds = min(seconds, _seconds(function))
-        rounds = int(LAP_SECONDS / seconds)
         benchmark.group = f"{direction} {case.id}"
         benchmark.extra_info = {"suite": direction, "case": case.id, "row": row.name}
-        benchmark.pedantic(function, rounds=max(1, min(rounds, MAX_ROUNDS)))
+        key = f"{benchmark.group} {row.name}"
+        if key not in known_seconds:
+            known_seconds[key] = min(_seconds(function), _seconds(function))
+        rounds = int(LAP_SECONDS / known_seconds[key])
+        benchmark.pedantic(
+            function,
+            rounds=max(1, min(rounds, MAX_ROUNDS)),
+            warmup_rounds=int(rounds > 0),  # a call longer than a lap has no use for one
+        )
 
     return run
 

@@ -47,6 +47,6 @@ def measure_calls(quick: bool) -> list[Record]:
 
 def _run_import(program: str) -> float:
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
     )
     return float(done.stdout)

@@ -20,10 +20,10 @@ from records import Record, Run, from_pytest, save
 HERE = Path(__file__).resolve().parent
 
 MEASURES = {
-    "op": lambda options: _measure_op(options.quick, options.threads),
-    "model": lambda options: measure_models(options.quick),
-    "call": lambda options: measure_calls(options.quick),
     "import": lambda options: measure_import(options.quick),
+    "call": lambda options: measure_calls(options.quick),
+    "model": lambda options: measure_models(options.quick),
+    "op": lambda options: _measure_op(options.quick, options.threads),
 }
 
 
@@ -32,10 +32,13 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     machine = describe(options.threads)
-    records = [record for name in options.only for record in MEASURES[name](options)]
-    run = Run(machine, {row.name: row.version() for row in ROWS}, tuple(records))
+    rows = {row.name: row.version() for row in ROWS}
     path = options.json or result_path(machine)
-    save(run, path)
+    records: list[Record] = []
+    for name in options.only:
+        print(f"measuring: {name}", flush=True)
+        records += MEASURES[name](options)
+        save(Run(machine, rows, tuple(records)), path)  # what is measured outlives what fails
     print(path)
 
 
