@@ -6,25 +6,22 @@
 // Internal linkage for the reason given in simd.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdlib>
+#include <new>
 
 namespace rtdetr_ops {
 namespace {
 
 constexpr std::int64_t kCacheLine = 64;
 
-inline void* allocate_lines(std::int64_t bytes) {
-  void* p = std::aligned_alloc(kCacheLine, static_cast<std::size_t>(bytes));
-  if (p == nullptr) std::abort();
-  return p;
-}
+constexpr std::align_val_t kAlignment{kCacheLine};
 
 struct ScratchStack {
   static constexpr std::int64_t kCapacity = 1 << 18;
   char* base = nullptr;
   std::int64_t used = 0;
-  ~ScratchStack() { std::free(base); }
+  ~ScratchStack() { ::operator delete(base, kAlignment); }
 };
 inline thread_local ScratchStack scratch_stack;
 
@@ -39,7 +36,7 @@ class Buffer {
     ScratchStack& stack = scratch_stack;
 #if !defined(__SANITIZE_ADDRESS__)  // separate allocations let the sanitizer see an overrun
     if (stack.base == nullptr)
-      stack.base = static_cast<char*>(allocate_lines(ScratchStack::kCapacity));
+      stack.base = static_cast<char*>(::operator new(ScratchStack::kCapacity, kAlignment));
     if (stack.used + bytes <= ScratchStack::kCapacity) {
       data_ = reinterpret_cast<T*>(stack.base + stack.used);
       borrowed_ = bytes;
@@ -48,10 +45,10 @@ class Buffer {
     }
 #endif
     (void)stack;
-    data_ = static_cast<T*>(allocate_lines(bytes));
+    data_ = static_cast<T*>(::operator new(static_cast<std::size_t>(bytes), kAlignment));
   }
   ~Buffer() {
-    if (borrowed_ == 0) std::free(data_);
+    if (borrowed_ == 0) ::operator delete(data_, kAlignment);
     scratch_stack.used -= borrowed_;
   }
   Buffer(const Buffer&) = delete;

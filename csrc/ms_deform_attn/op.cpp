@@ -43,8 +43,6 @@ struct Call {
     check_shape(pairs, "locations", {problem.B, problem.Q, problem.M, problem.T, 2});
     check_shape(scalars, "weights", {problem.B, problem.Q, problem.M, problem.T});
     set_levels(level_sizes, points);
-    if (value.stride(1) > std::numeric_limits<std::int32_t>::max())
-      value = torch::stable::contiguous(value);
     problem.value = {value.const_data_ptr(), storage_type(value, "value"), value.stride(0),
                      value.stride(1), value.stride(2)};
     problem.pairs = taps_view(pairs, "locations");
