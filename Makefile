@@ -51,7 +51,7 @@ demo: build ## detect objects in a photo, before and after patching
 sanitize: $(READY) ## tests/ops under AddressSanitizer and UndefinedBehaviorSanitizer
 	RTDETR_OPS_SANITIZE=address,undefined CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
 	rm -rf $(SANITIZED)/tests && cp -r tests $(SANITIZED)
-	cd $(SANITIZED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 $(PYTEST_SANITIZED) tests/ops $(COMPILED_ONLY) $(ARGS)
+	cd $(SANITIZED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 $(PYTEST_SANITIZED) --capture=sys tests/ops $(COMPILED_ONLY) $(ARGS)
 
 clean: ## remove everything built, keep .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis rtdetr_ops/*.so

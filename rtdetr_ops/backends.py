@@ -31,12 +31,15 @@ class Support:
         dtypes: dtypes of ``value``; the other arguments may have any floating dtype.
         missing: why the backend is absent from this installation, or None when it is present.
         fallback_devices: device types on which running this row is a slow path worth a warning.
+        transforms: whether ``torch.func`` transforms and forward-mode differentiation go through it. torch would drop
+            the derivative of an operator without such rules in silence.
     """
 
     devices: tuple[str, ...] | None = None
     dtypes: tuple[torch.dtype, ...] = FLOAT_DTYPES
     missing: str | None = None
     fallback_devices: tuple[str, ...] = ()
+    transforms: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,18 @@ def why_not(support: Support, value: Tensor) -> str | None:
     if value.dtype not in support.dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in support.dtypes)
         return f"value must be one of {names}, got {str(value.dtype).removeprefix('torch.')}"
+    if not support.transforms and _is_transformed():
+        return "it has no rules for torch.func transforms and forward-mode differentiation"
     return None
+
+
+def _is_transformed() -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
 
 
 def select(table: tuple[Backend, ...], name: str | None, value: Tensor) -> Backend:

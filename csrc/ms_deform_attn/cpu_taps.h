@@ -41,7 +41,14 @@ struct Taps {
         row0(size),
         row1(size),
         row2(size),
-        row3(size) {}
+        row3(size) {
+    // Loops run over whole vectors; what follows the last tap is a level without pixels.
+    const std::int64_t padded = (size + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
+    for (std::int64_t i = size; i < padded; ++i) {
+      width[i] = height[i] = 0;
+      columns[i] = y_begin[i] = y_end[i] = origin[i] = 0;
+    }
+  }
 
   std::int64_t taps;
   std::int64_t size;

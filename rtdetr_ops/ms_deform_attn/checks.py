@@ -35,6 +35,7 @@ def check_fused_inputs(
     logits: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
     points: int | Sequence[int] | None,
     mode: str,
+    offset_scale: float,
     value_mask: Tensor | None,  # [B, S]
 ) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
     """Levels, offsets [B, Q, M, T, 2], logits [B, Q, M, T] and one point count per level."""
@@ -52,6 +53,8 @@ def check_fused_inputs(
         raise ValueError(
             f"reference: expected shape [B={batch}, Q={queries}, 1 or L={total}, 2 or 4], got {list(shape)}"
         )
+    if not isinstance(offset_scale, (int, float, torch.SymFloat)):
+        raise TypeError(f"offset_scale: expected a number, got {offset_scale!r}")
     if value_mask is not None:
         _check_mask(value_mask, value)
     return checked

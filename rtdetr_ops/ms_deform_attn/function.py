@@ -92,7 +92,7 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
     ) -> Tensor:
         ctx.shapes = offsets.shape, logits.shape
         levels, offsets, logits, counts = check_fused_inputs(
-            value, levels, reference, offsets, logits, points, mode, value_mask
+            value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
         )
         row: Backend = select(BACKENDS, None, value)
         ctx.call = row, levels, counts, mode, offset_scale

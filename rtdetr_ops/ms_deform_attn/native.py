@@ -92,13 +92,11 @@ def _call(
 ) -> Tensor:
     """``operator(*arguments)``, below autograd where nothing is differentiated.
 
-    That saves the Python half of the registered gradient formula, a third of what a call on tiny inputs costs.
-    Compilers and forward-mode differentiation always take the full way.
+    That saves the Python half of the registered gradient formula, a third of what a call on tiny inputs costs. A
+    compiler always takes the full way.
     """
-    if (
-        torch.compiler.is_compiling()
-        or torch.autograd.forward_ad._current_level >= 0
-        or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+    if torch.compiler.is_compiling() or (
+        torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     ):
         return operator(*arguments)
     with torch._C._AutoDispatchBelowAutograd():

@@ -128,7 +128,7 @@ def ms_deform_attn_fused(
     Source: Deformable DETR (Zhu et al., 2021), app. A.3; RT-DETRv2 (Lv et al., 2024), sec. 3.
     """
     levels, offsets, logits, counts = check_fused_inputs(
-        value, levels, reference, offsets, logits, points, mode, value_mask
+        value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
     )
     fused = (
         _portable.run_fused

@@ -25,7 +25,7 @@ __all__ = [
     "run_fused",
 ]
 
-SUPPORT = Support(fallback_devices=("cuda", "xpu"))
+SUPPORT = Support(fallback_devices=("cuda", "xpu"), transforms=True)
 
 
 def run(
@@ -199,8 +199,8 @@ def _sample_bilinear(
         inside = touches & (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height)
         cx, cy = torch.where(inside, cx, 0.0).long(), torch.where(inside, cy, 0.0).long()
         pixels = _gather_pixels(level, cy * width + cx)
-        # Selecting, not multiplying by 0, keeps a NaN of a pixel that no point touches out of the result; doing so before
-        # the product keeps it out of the gradient of the weight too.
+        # Selecting, not multiplying by 0, keeps a NaN of a pixel that no point touches out of the result; selecting
+        # before the product keeps it out of the gradient of the weight too.
         return torch.where(inside[..., None], pixels, 0.0) * weight[..., None]
 
     return (
