@@ -259,6 +259,13 @@ def test_classic_axes(target: Target) -> None:
         torch.testing.assert_close(tensor.view_as(expected[name]), expected[name], rtol=0, atol=0)
 
 
+def test_levels_as_a_tensor(target: Target) -> None:
+    call = make_call(Case(RAGGED, fused=Fused(2)))
+    expected = target.run(call)
+    call.options["levels"] = torch.tensor(RAGGED.levels)
+    torch.testing.assert_close(target.run(call), expected, rtol=0, atol=0)
+
+
 def tiny_call(mode: str, form: Fused) -> Call:
     shape = Workload("tiny", 1, 2, 2, ((3, 2), (2, 2)), (2, 1), 2, mode)
     return make_call(Case(shape, Storage(F64), form))

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registered operators: schemas, fake kernels, gradient formulas, compilation, autocast and transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from cases import BF16, F16, F32, F64, RAGGED, in_mode
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+
+from rtdetr_ops import _extension, ms_deform_attn
+from rtdetr_ops.testing.inputs import Call, Case, Fused, Storage, make_call
+from rtdetr_ops.testing.tester import Target, run
+from rtdetr_ops.testing.workloads import Workload
+
+pytestmark = pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
+
+SCHEMAS = {
+    "ms_deform_attn": "(Tensor value, SymInt[] levels, Tensor locations, Tensor weights, int[] points,"
+    " bool discrete) -> Tensor",
+    "ms_deform_attn_backward": "(Tensor grad_output, Tensor value, SymInt[] levels, Tensor locations,"
+    " Tensor weights, int[] points, bool discrete, bool needs_value, bool needs_locations,"
+    " bool needs_weights) -> (Tensor, Tensor, Tensor)",
+    "ms_deform_attn_fused": "(Tensor value, SymInt[] levels, Tensor reference, Tensor offsets,"
+    " Tensor logits, int[] points, bool discrete, float offset_scale, Tensor? value_mask) -> Tensor",
+    "ms_deform_attn_fused_backward": "(Tensor grad_output, Tensor value, SymInt[] levels,"
+    " Tensor reference, Tensor offsets, Tensor logits, int[] points, bool discrete,"
+    " float offset_scale, Tensor? value_mask, bool needs_value, bool needs_reference,"
+    " bool needs_offsets, bool needs_logits) -> (Tensor, Tensor, Tensor, Tensor)",
+}
+
+
+def operator(name: str) -> Any:
+    return getattr(torch.ops.rtdetr_ops, name).default
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schema(name: str) -> None:
+    # Exported graphs and compiled packages name the operators by these words.
+    assert str(operator(name)._schema) == f"rtdetr_ops::{name}{SCHEMAS[name]}"
+
+
+def operator_arguments(call: Call) -> tuple[str, tuple[Any, ...]]:
+    """The operator under an entry, and its arguments in order."""
+    options = call.options
+    levels = [side for size in options["levels"] for side in size]
+    value, *rest = call.tensors.values()
+    shape = (options["points"], options["mode"] == "discrete")
+    if call.entry is ms_deform_attn:
+        return "ms_deform_attn", (value, levels, *rest, *shape)
+    scale, mask = options["offset_scale"], options.get("value_mask")
+    return "ms_deform_attn_fused", (value, levels, *rest, *shape, scale, mask)
+
+
+def all_needed(call: Call) -> tuple[bool, ...]:
+    return (True,) * len(call.tensors)
+
+
+# An empty call, a mixed one, a strided one, with and without a mask.
+SAMPLES = {
+    "plain": Case(RAGGED),
+    "plain_discrete_mixed": in_mode(Case(RAGGED, Storage(BF16, F32, F32)), "discrete"),
+    "plain_strided": Case(RAGGED, layout="value_stored_BMSD"),
+    "plain_no_query": Case(replace(RAGGED, queries=0)),
+    "fused_box_masked": Case(RAGGED, fused=Fused(4, masked=True)),
+    "fused_point_per_level": Case(RAGGED, Storage(F64), Fused(2, per_level=True)),
+    "fused_discrete": in_mode(Case(RAGGED, Storage(F32, F16), Fused(4)), "discrete"),
+}
+each_sample = pytest.mark.parametrize("case", SAMPLES.values(), ids=SAMPLES)
+
+
+@each_sample
+def test_opcheck(case: Case) -> None:
+    call = make_call(case)
+    fixed = {"locations", "reference", "offsets"} if case.workload.mode == "discrete" else set()
+    leaves = {n: t.detach().requires_grad_(n not in fixed) for n, t in call.tensors.items()}
+    name, arguments = operator_arguments(call.with_tensors(**leaves))
+    torch.library.opcheck(operator(name), arguments)
+
+
+@each_sample
+def test_opcheck_backward(case: Case) -> None:
+    call = make_call(case)
+    name, arguments = operator_arguments(call)
+    needs = all_needed(call)
+    torch.library.opcheck(operator(f"{name}_backward"), (call.grad_out, *arguments, *needs))
+    torch.library.opcheck(
+        operator(f"{name}_backward"), (call.grad_out, *arguments, *needs[:-2], False, True)
+    )
+
+
+def describe(result: Tensor | tuple[Tensor, ...]) -> list[tuple[Any, ...]]:
+    tensors = (result,) if isinstance(result, Tensor) else result
+    return [(t.shape, t.dtype, t.stride(), t.device) for t in tensors]
+
+
+@each_sample
+def test_fake_kernels_tell_the_truth(case: Case) -> None:
+    call = make_call(case)
+    name, arguments = operator_arguments(call)
+    for op, args in (
+        (operator(name), arguments),
+        (operator(f"{name}_backward"), (call.grad_out, *arguments, *all_needed(call))),
+        (operator(f"{name}_backward"), (call.grad_out, *arguments, *(False,) * len(call.tensors))),
+    ):
+        with FakeTensorMode() as mode:
+            fake = [mode.from_tensor(a) if isinstance(a, Tensor) else a for a in args]
+            promised = describe(op(*fake))
+        assert promised == describe(op(*args))
+
+
+def test_unneeded_gradients_have_no_elements() -> None:
+    call = make_call(Case(RAGGED))
+    name, arguments = operator_arguments(call)
+    backward = operator(f"{name}_backward")
+    value, locations, weights = backward(call.grad_out, *arguments, False, True, False)
+    assert (value.numel(), locations.shape, weights.numel()) == (
+        0,
+        call.tensors["locations"].shape,
+        0,
+    )
+
+
+def entry_of(call: Call) -> Callable[..., Tensor]:
+    def forward(*tensors: Tensor) -> Tensor:
+        named = dict(zip(call.tensors, tensors, strict=True))
+        return call.entry(**named, **call.options)
+
+    return forward
+
+
+def forward_backward(function: Callable[..., Tensor], call: Call) -> list[Tensor]:
+    leaves = [tensor.detach().requires_grad_() for tensor in call.tensors.values()]
+    for leaf in leaves:
+        torch._dynamo.mark_dynamic(leaf, 0)
+    out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, call.grad_out)]
+
+
+FORMS = {"plain": None, "fused": Fused(4)}
+each_entry = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+@pytest.fixture
+def fresh_compiler() -> None:
+    torch._dynamo.reset()
+
+
+@each_entry
+def test_compiles_whole_for_any_batch(fresh_compiler: None, form: Fused | None) -> None:
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = None
+    for batch in (2, 5, 3):
+        call = make_call(Case(replace(RAGGED, batch=batch), fused=form))
+        compiled = compiled or torch.compile(entry_of(call), fullgraph=True, backend=counter)
+        got = forward_backward(compiled, call)
+        torch.testing.assert_close(got, list(run(call, "cpu").values()), rtol=0, atol=0)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.slow
+@each_entry
+def test_compiles_with_inductor(fresh_compiler: None, form: Fused | None) -> None:
+    call = make_call(Case(RAGGED, fused=form))
+    # An operation before and after: the operator must fit between kernels that the compiler makes.
+    forward = entry_of(call)
+    compiled = torch.compile(lambda *t: forward(t[0] * 2, *t[1:]) + 1, fullgraph=True)
+    output, *gradients = forward_backward(compiled, call)
+    doubled = run(call.with_tensors(value=call.tensors["value"] * 2), "cpu")
+    expected = list(doubled.values())
+    torch.testing.assert_close(output, expected[0] + 1)
+    torch.testing.assert_close(gradients, [expected[1] * 2, *expected[2:]])
+
+
+class Attention(nn.Module):
+    """The projections of a deformable attention layer around the plain entry."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        self.backend = backend
+        self.value = nn.Linear(8, 8)
+        self.logits = nn.Linear(8, 8)
+
+    def forward(self, features: Tensor, query: Tensor, locations: Tensor) -> Tensor:
+        value = self.value(features).unflatten(-1, (2, 4))
+        weights = self.logits(query).unflatten(-1, (2, 4)).softmax(-1, dtype=F32)
+        self.dtypes = (value.dtype, locations.dtype, weights.dtype)
+        return ms_deform_attn(
+            value, ((3, 4), (2, 2)), locations, weights, points=2, backend=self.backend
+        )
+
+
+def test_autocast(kernel: Target) -> None:
+    results = []
+    for backend in (kernel.backend, "reference"):
+        torch.manual_seed(0)
+        layer = Attention(backend)
+        locations = torch.rand(2, 3, 2, 4, 2).requires_grad_()
+        with kernel.selected(), torch.autocast("cpu", torch.bfloat16):
+            out = layer(torch.randn(2, 16, 8), torch.randn(2, 3, 8), locations)
+            out.float().square().sum().backward()
+        assert layer.dtypes == (BF16, F32, F32)
+        results.append([out, locations.grad, *(p.grad for p in layer.parameters())])
+    got, expected = results
+    assert (got[0].dtype, got[1].dtype) == (BF16, F32)
+    # Both sides round to bfloat16 at the same places: one step of it apart at most.
+    torch.testing.assert_close(got, expected, rtol=2**-7, atol=2**-7)
+
+
+def test_autocast_leaves_float32_alone(kernel: Target) -> None:
+    call = make_call(Case(RAGGED))
+    expected = kernel.run(call)["output"]
+    with kernel.selected(), torch.autocast("cpu", torch.bfloat16):
+        out = call.entry(**call.tensors, **call.options, backend=kernel.backend)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+
+
+def test_autograd_through_graph_breaks_and_checkpoints(kernel: Target) -> None:
+    call = make_call(Case(RAGGED))
+    leaves = [tensor.detach().requires_grad_() for tensor in call.tensors.values()]
+    call.options["backend"] = kernel.backend
+    with kernel.selected():
+        out = torch.utils.checkpoint.checkpoint(entry_of(call), *leaves, use_reentrant=False)
+        gradients = torch.autograd.grad(out, leaves, call.grad_out)
+    del call.options["backend"]
+    expected = list(kernel.run(call).values())[1:]
+    torch.testing.assert_close(list(gradients), expected, rtol=0, atol=0)
+
+
+def of_value(call: Call, backend: str | None) -> Callable[[Tensor], Tensor]:
+    rest = {name: tensor for name, tensor in call.tensors.items() if name != "value"}
+    return lambda value: call.entry(value, **rest, **call.options, backend=backend)
+
+
+def small_call(form: Fused | None) -> Call:
+    return make_call(Case(Workload("small", 1, 2, 1, ((2, 3),), (2,), 2), fused=form))
+
+
+def tangent(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor | None:
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(value, torch.ones_like(value))
+        return forward_ad.unpack_dual(function(dual)).tangent
+
+
+def gradient_of_vmap(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    values = torch.stack([value, 2 * value]).requires_grad_()
+    # The second term would hide a gradient that got lost.
+    (torch.func.vmap(function)(values).square().sum() + values.sum()).backward()
+    return values.grad
+
+
+TRANSFORMS = {
+    "forward_ad": tangent,
+    "jvp": lambda function, value: torch.func.jvp(function, (value,), (value,))[1],
+    "jacfwd": lambda function, value: torch.func.jacfwd(function)(value),
+    "jacrev": lambda function, value: torch.func.jacrev(function)(value),
+    "grad": lambda function, value: torch.func.grad(lambda x: function(x).square().sum())(value),
+    "gradient_of_vmap": gradient_of_vmap,
+}
+each_transform = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
+
+
+@each_entry
+@each_transform
+def test_transform_is_refused(
+    kernel: Target, transform: Callable[..., Any], form: Fused | None
+) -> None:
+    # torch would drop the derivative of an operator that has no rule for a transform, in silence.
+    call = small_call(form)
+    with pytest.raises(
+        RuntimeError, match=f"'{kernel.backend}' cannot run this call: .* torch.func"
+    ):
+        transform(of_value(call, kernel.backend), call.tensors["value"])
+
+
+@each_entry
+@each_transform
+def test_transform_goes_to_a_backend_that_knows_it(
+    transform: Callable[..., Any], form: Fused | None
+) -> None:
+    call = small_call(form)
+    result = transform(of_value(call, None), call.tensors["value"])
+    assert result.any()
+    expected = transform(of_value(call, "reference"), call.tensors["value"])
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
+@each_entry
+def test_no_grad_reaches_the_same_kernel(kernel: Target, form: Fused | None) -> None:
+    # Calls that need no graph enter below autograd.
+    call = make_call(Case(RAGGED, fused=form))
+    expected = kernel.run(call)["output"]
+    with kernel.selected(), torch.no_grad():
+        out = call.entry(**call.tensors, **call.options, backend=kernel.backend)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may use whom: csrc <- rtdetr_ops <- rtdetr. Read from the sources, not from a running program."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import rtdetr_ops
+from rtdetr_ops import _extension
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rtdetr_ops"
+SOURCES = ROOT / "csrc"
+
+# What a module of rtdetr_ops imports when it is imported itself.
+AT_IMPORT = {"torch", "triton"} | set(sys.stdlib_module_names)
+# What it may import when one of its functions is called.
+WHEN_CALLED = {
+    "patching": {"transformers"},
+    "testing": {"transformers", "numpy"},
+}
+
+TORCH_HEADERS = ("torch/csrc/stable/", "torch/headeronly/")
+BINDINGS = {"common/tensor.h", "ms_deform_attn/op.cpp"}
+
+needs_sources = pytest.mark.skipif(not SOURCES.is_dir(), reason="csrc/ is not beside these tests")
+
+
+def modules(package: Path) -> list[Path]:
+    return sorted(package.rglob("*.py"))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and top-level package of every import that leaves the package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.lineno, str(node.module).split(".")[0]
+
+
+def deferred_lines(tree: ast.AST) -> set[int]:
+    """Lines inside functions, and under ``if TYPE_CHECKING``: not run by an import."""
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        is_guard = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if is_guard or isinstance(node, ast.FunctionDef):
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+@pytest.mark.parametrize("path", modules(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_operator_library_imports_torch_alone(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    deferred = deferred_lines(tree)
+    part = path.relative_to(PACKAGE).parts[0]
+    for line, name in imports(tree):
+        allowed = AT_IMPORT | WHEN_CALLED.get(part, set()) if line in deferred else AT_IMPORT
+        assert name in allowed, f"{path.name}:{line} imports {name}"
+
+
+def test_operator_table_does_not_know_its_users() -> None:
+    # The operator is below the layers that patch, test and wrap it.
+    for path in modules(PACKAGE / "ms_deform_attn"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"from \.\.?(patching|testing)", text), path.name
+
+
+@pytest.mark.skipif(not (ROOT / "rtdetr").is_dir(), reason="there is no detector package yet")
+def test_detector_uses_public_names() -> None:
+    for path in modules(ROOT / "rtdetr"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("rtdetr_ops"):
+                names = {alias.name for alias in node.names}
+                assert node.module == "rtdetr_ops", f"{path.name}:{node.lineno}"
+                assert names <= set(rtdetr_ops.__all__), f"{path.name}:{node.lineno}"
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(
+        r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+
+
+def sources() -> list[Path]:
+    return sorted(
+        path for path in SOURCES.rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}
+    )
+
+
+def included_from(path: Path) -> set[str]:
+    """Everything a file includes, its own headers followed."""
+    found: set[str] = set()
+    pending = includes(path)
+    while pending:
+        header = pending.pop()
+        if header not in found:
+            found.add(header)
+            pending += includes(SOURCES / header) if (SOURCES / header).is_file() else []
+    return found
+
+
+@needs_sources
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(SOURCES)))
+def test_kernels_know_no_torch(path: Path) -> None:
+    own = str(path.relative_to(SOURCES))
+    for header in sorted(included_from(path)):
+        if header.startswith(("torch/", "ATen/", "c10/")):
+            assert own in BINDINGS, f"{own} includes {header}"
+            assert header.startswith(TORCH_HEADERS), f"{header} is not of the stable ABI"
+        if header.startswith(("pybind11/", "Python.h")):
+            assert own == "module.cpp", f"{own} includes {header}"
+
+
+@needs_sources
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(SOURCES)))
+def test_includes_go_down(path: Path) -> None:
+    for header in includes(path):
+        if path.parent.name == "common" and (SOURCES / header).is_file():
+            assert header.startswith("common/"), f"{path.name} includes {header}"
+        assert not header.startswith(".."), f"{path.name} includes {header}"
+
+
+@pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm of binutils")
+def test_library_exports_nothing_but_its_entry() -> None:
+    # An inline function of a wide instruction set that leaks out may be the one a processor without it runs.
+    library = str(_extension._C.__file__)
+    table = subprocess.run(
+        ["nm", "-DC", "--defined-only", library], capture_output=True, text=True, check=True
+    ).stdout
+    own = [line for line in table.splitlines() if re.search("rtdetr_ops|avx|Kernels", line)]
+    assert own == []
+    assert "PyInit__C" in table
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.slow
+def test_import_is_light() -> None:
+    loaded = loaded_by("import rtdetr_ops") - loaded_by("import torch")
+    packages = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names)
+    assert packages <= {"rtdetr_ops", "torch"}
+    assert "torch._dynamo" not in loaded
+    assert "rtdetr_ops.testing" not in loaded
+
+
+@pytest.mark.slow
+def test_import_asks_no_gpu() -> None:
+    code = (
+        "import torch\n"
+        "def refuse(*_): raise AssertionError('import asked for a GPU')\n"
+        "torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = refuse\n"
+        "import rtdetr_ops\n"
+        "assert not torch.cuda.is_initialized()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_device_is_initialised() -> None:
+    assert not torch.cuda.is_initialized()
