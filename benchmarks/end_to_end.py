@@ -24,7 +24,7 @@ AGREEMENT = 1e-4
 def measure_models(quick: bool) -> list[Record]:
     """One record for each model as it comes, one for it patched."""
     names = list(MODELS)[:1] if quick else list(MODELS)
-    return [record for name in names for record in _measure_model(name, rounds=1 if quick else 7)]
+    return [record for name in names for record in _measure_model(name, rounds=1 if quick else 5)]
 
 
 def _measure_model(name: str, rounds: int) -> list[Record]:

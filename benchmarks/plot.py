@@ -25,14 +25,13 @@ def plot(run: Run, path: Path) -> None:
         row for row in run.rows if any(row in speedups(run, s, c) for s in SUITES for c in cases)
     ]
     figure, panels = pyplot.subplots(
-        1, len(SUITES), sharey=True, figsize=(12, 1.5 + 0.55 * len(cases)), layout="constrained"
+        1, len(SUITES), sharey=True, figsize=(12, 1.5 + 0.6 * len(cases)), layout="constrained"
     )
     for panel, suite in zip(panels, SUITES, strict=True):
         _draw(panel, run, suite, cases, peers)
     panels[0].set_yticks(range(len(cases)), cases)
     panels[0].invert_yaxis()
-    if peers:
-        panels[-1].legend(loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     machine = run.machine
     figure.suptitle(
         f"Times slower than rtdetr_ops: {machine['cpu']}, {machine['threads']} threads, "

@@ -19,12 +19,15 @@ TITLES = {
 
 README_ROWS = ("torch-ms-deform-attn", "grid_sample")
 
+BUSY = 1.5
+"""Median over minimum above which something else ran beside the measurement."""
+
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def full_report(run: Run) -> str:
     """Everything: machine, one table per suite, 16-bit storage against float32, who was absent."""
-    parts = ["# Benchmarks", _machine_text(run)]
+    parts = ["# Benchmarks", _machine_text(run), *_noise_section(run)]
     for suite, title in TITLES.items():
         cases = _cases(run, suite)
         if cases:
@@ -117,7 +120,7 @@ def _cell(record: Record | None, slower: float | None, spread: bool) -> str:
     text = seconds_text(record.median_s)
     text = f"**{text}**" if slower is None and is_ours(record.row) else text
     if slower is not None:
-        text += f" ({slower:.1f}x)"
+        text += f" ({slower:.{2 if slower < 2 else 1}f}x)"
     return f"{text}, min {seconds_text(record.min_s)}" if spread else text
 
 
@@ -155,6 +158,17 @@ def _machine_text(run: Run) -> str:
         f"{machine['cpu']} ({machine['isa']}), {machine['threads']} threads, "
         f"torch {machine['torch']}, commit {machine['commit']}{changed}, {machine['date']}."
     )
+
+
+def _noise_section(run: Run) -> list[str]:
+    """A warning when many medians are far from their minima."""
+    noisy = [record for record in run.records if record.median_s > BUSY * record.min_s]
+    if len(noisy) * 10 <= len(run.records):
+        return []
+    return [
+        f"**The machine was busy:** {len(noisy)} of {len(run.records)} medians are more than "
+        f"{BUSY} times the minimum. Measure again."
+    ]
 
 
 def _participants(run: Run) -> str:

@@ -103,6 +103,12 @@ def test_report_has_ours_first_ratios_dashes_and_the_absent():
     assert f"| decoder_b1 ring, forward, {OURS} | 2.00 ms | 1.00 ms | 2.00x |" in lines
 
 
+@pytest.mark.parametrize(("median", "warned"), [(1.4, False), (1.6, True)])
+def test_report_warns_when_the_machine_was_busy(median, warned):
+    run = Run(MACHINE, RUN.rows, (Record("forward", "a", OURS, median, 1.0, 9),))
+    assert ("**The machine was busy:** 1 of 1 medians" in full_report(run)) == warned
+
+
 def test_readme_block_names_its_source():
     block = readme_block(RUN, "benchmarks/results/x/y.json")
     assert "| decoder_b1 float32 ring, forward | **2.00 ms** | 8.00 ms (4.0x) | - |" in block
