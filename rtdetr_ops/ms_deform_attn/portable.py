@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from ..levels import Levels
-from .reference import attention_from_logits
+from .reference import attention_from_logits, compute_dtype
 
 __all__ = ["FORMS", "export_form", "is_exporting", "run", "run_fused", "should_lower"]
 
@@ -86,7 +86,7 @@ def run(
     mode: str,
 ) -> Tensor:  # [B, Q, M*D]
     """As :func:`.reference.run`, in the form chosen."""
-    compute = _compute_dtype(value)
+    compute = compute_dtype(value)
     lowering = _LOWERINGS[mode, _form]
     out = lowering(value, levels, locations.to(compute), weights.to(compute), points)
     return out.to(value.dtype)
@@ -104,7 +104,7 @@ def run_fused(
     value_mask: Tensor | None,  # [B, S], True keeps
 ) -> Tensor:  # [B, Q, M*D]
     """As :func:`.reference.run_fused`, in the form chosen."""
-    compute = _compute_dtype(value)
+    compute = compute_dtype(value)
     if value_mask is not None:
         value = value.masked_fill(~value_mask[:, :, None, None], 0)
     locations = _locations(levels, reference.to(compute), offsets.to(compute), points, offset_scale)
@@ -319,10 +319,6 @@ def _per_tap(
         for number, count in zip(per_level, points, strict=True)
     ]
     return torch.cat(parts)
-
-
-def _compute_dtype(value: Tensor) -> torch.dtype:
-    return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
 def _check_form(name: str, form: str) -> str:

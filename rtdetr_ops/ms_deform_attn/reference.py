@@ -18,6 +18,7 @@ from ..levels import Levels, host_levels
 __all__ = [
     "SUPPORT",
     "attention_from_logits",
+    "compute_dtype",
     "gradients",
     "gradients_fused",
     "locations_from_offsets",
@@ -36,7 +37,7 @@ def run(
     points: Sequence[int],  # L counts, sum T
     mode: str,
 ) -> Tensor:  # [B, Q, M*D]
-    compute = _compute_dtype(value)
+    compute = compute_dtype(value)
     batch, _, heads, channels = value.shape
     queries = locations.shape[1]
     sample = _SAMPLERS[mode]
@@ -60,7 +61,7 @@ def run_fused(
     offset_scale: float,
     value_mask: Tensor | None,  # [B, S], True keeps
 ) -> Tensor:  # [B, Q, M*D]
-    compute = _compute_dtype(value)
+    compute = compute_dtype(value)
     if value_mask is not None:
         value = value.masked_fill(~value_mask[:, :, None, None], 0)
     locations = locations_from_offsets(
@@ -176,7 +177,8 @@ def _level_slices(
         pixel, tap = pixel + height * width, tap + count
 
 
-def _compute_dtype(value: Tensor) -> torch.dtype:
+def compute_dtype(value: Tensor) -> torch.dtype:
+    """Of coordinates, softmax and sums."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 
