@@ -77,7 +77,7 @@ def normalize_points(
                 f"points: T={taps} does not divide evenly over L={level_total} levels; pass one count per level"
             )
         return (taps // level_total,) * level_total
-    counts = (points,) * level_total if isinstance(points, int) else tuple(points)
+    counts = points if isinstance(points, Sequence) else (points,) * level_total
     if not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
         raise TypeError(f"points: expected an int or one int per level, got {points!r}")
     if len(counts) != level_total:
@@ -86,7 +86,7 @@ def normalize_points(
         raise ValueError(f"points: expected counts >= 0, got {list(counts)}")
     if sum(counts) != taps:
         raise ValueError(f"points: expected counts that add up to T={taps}, got {list(counts)}")
-    return counts
+    return tuple(counts)
 
 
 def check_level_start_index(levels: Levels, level_start_index: Tensor) -> None:

@@ -246,6 +246,12 @@ void softmax_backward(const A* const __restrict attention, A* const __restrict g
   for (std::int64_t i = 0; i < n; ++i) grad[i] = attention[i] * (grad[i] - mean);
 }
 
+// A point that touches nothing has slope 0, also where the other factor is not finite.
+template <class A>
+inline A chain(A slope, A factor) {
+  return slope == A(0) ? A(0) : slope * factor;
+}
+
 // gradient of the locations -> the share of this head in the gradient of the anchors
 template <class A>
 void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx,
@@ -263,8 +269,8 @@ void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f,
         g[0] += gx[i];
         g[1] += gy[i];
         if (coords == 4) {
-          g[2] += gx[i] * f.offset_x[i] * factor;
-          g[3] += gy[i] * f.offset_y[i] * factor;
+          g[2] += chain(gx[i], f.offset_x[i] * factor);
+          g[3] += chain(gy[i], f.offset_y[i] * factor);
         }
       }
     }

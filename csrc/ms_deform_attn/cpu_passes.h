@@ -208,8 +208,8 @@ template <class A>
 void fused_tap_gradients(const Problem& p, const Block& k, const Taps<A>& t, const FusedTaps<A>& f,
                          A* ga) {
   for (std::int64_t i = 0; i < k.queries * p.T; ++i) {
-    t.x[i] *= f.step_x[i];
-    t.y[i] *= f.step_y[i];
+    t.x[i] = chain<A>(t.x[i], f.step_x[i]);
+    t.y[i] = chain<A>(t.y[i], f.step_y[i]);
   }
   for (std::int64_t q = 0; q < k.queries; ++q) {
     softmax_backward(t.attention + q * p.T, ga + q * p.T, p.T);

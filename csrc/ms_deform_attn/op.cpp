@@ -16,6 +16,9 @@ namespace {
 
 using Sizes = std::vector<std::int64_t>;
 
+// Pixel indices inside an image are 32-bit in the kernels; offsets to memory are 64-bit.
+constexpr std::int64_t kMaxPixels = std::int64_t{1} << 30;
+
 // The tensors of a call, made dense where the kernels need it, and the problem that points into
 // them.
 struct Call {
@@ -78,7 +81,9 @@ struct Call {
             tensor.stride(2)};
   }
 
+  // Sizes are checked as they are added up, so that no sum can overflow.
   void set_levels(const Sizes& sizes, const Sizes& points) {
+    STD_TORCH_CHECK(problem.S < kMaxPixels, "value: expected S < 2^30 pixels, got S=", problem.S);
     STD_TORCH_CHECK(sizes.size() == 2 * points.size(),
                     "levels: expected one (H, W) for each of the ", points.size(),
                     " counts in points, got ", sizes.size(), " numbers");
@@ -87,18 +92,19 @@ struct Call {
       const std::int64_t height = sizes[2 * l], width = sizes[2 * l + 1];
       STD_TORCH_CHECK(height > 0 && width > 0, "levels: expected sizes (H, W) >= 1, got (", height,
                       ", ", width, ")");
-      STD_TORCH_CHECK(points[l] >= 0, "points: expected counts >= 0, got ", points[l]);
+      STD_TORCH_CHECK(
+          height <= problem.S && width <= problem.S && pixel + height * width <= problem.S,
+          "levels: expected ", problem.S, " pixels in all as S of value, got more");
+      STD_TORCH_CHECK(points[l] >= 0 && points[l] <= problem.T,
+                      "points: expected counts from 0 to T=", problem.T, ", got ", points[l]);
       levels.push_back({height, width, pixel, tap, points[l]});
       pixel += height * width;
       tap += points[l];
     }
-    STD_TORCH_CHECK(pixel == problem.S, "levels: ", pixel,
-                    " pixels in all, but value has S=", problem.S);
-    STD_TORCH_CHECK(tap == problem.T, "points: ", tap,
-                    " points in all, but locations have T=", problem.T);
-    // Pixel indices inside an image are 32-bit in the kernels; offsets to memory are 64-bit.
-    STD_TORCH_CHECK(pixel < std::numeric_limits<std::int32_t>::max() / 2,
-                    "value: expected S < 2^30 pixels, got S=", pixel);
+    STD_TORCH_CHECK(pixel == problem.S, "levels: expected ", problem.S,
+                    " pixels in all as S of value, got ", pixel);
+    STD_TORCH_CHECK(tap == problem.T, "points: expected ", problem.T,
+                    " in all as T of locations, got ", tap);
     problem.levels = levels.data();
     problem.L = static_cast<std::int64_t>(levels.size());
   }

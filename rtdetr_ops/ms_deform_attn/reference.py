@@ -163,8 +163,15 @@ def locations_from_offsets(
             located.append(anchor + offset / offset.new_tensor([width, height]))
         else:
             step = anchor[..., 2:] * (offset_scale / max(points[level], 1))
-            located.append(anchor[..., :2] + offset * step)
+            located.append(anchor[..., :2] + _finite_product(offset, step))
     return torch.cat(located, 3)
+
+
+def _finite_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a * b``, without a gradient where it is not finite: a slope of 0 times an infinite factor would be NaN."""
+    product = (a * b).detach()
+    finite = torch.isfinite(product)
+    return torch.where(finite, torch.where(finite, a, 0.0) * torch.where(finite, b, 0.0), product)
 
 
 def _level_slices(
