@@ -274,6 +274,7 @@ LAYOUTS: dict[str, Callable[[Call], Call]] = {
     "scalars_stored_BTQM": _lay(partial(_stored_as, (0, 3, 1, 2)), *_SCALARS),
     "scalars_window_of_points": _lay(partial(_window, 3), *_SCALARS),
     "scalars_one_query_for_all": _lay(partial(_repeated, 1), *_SCALARS),
+    "scalars_one_head_for_all": _lay(partial(_repeated, 2), *_SCALARS),
     "reference_stored_4QB": _lay(partial(_stored_as, (3, 1, 0, 2)), "reference"),
     "reference_one_query_for_all": _lay(partial(_repeated, 1), "reference"),
     "mask_stored_SB": _lay(partial(_stored_as, (1, 0)), "value_mask"),
