@@ -338,6 +338,13 @@ def test_operator_refuses(place: int, argument: Any) -> None:
 
 
 @compiled_only
+def test_operator_refuses_counts_that_overflow() -> None:
+    tensors = (torch.zeros(PAIRS), torch.zeros(SCALARS), [2**63 - 1, 2**63 - 1, 5])
+    with pytest.raises(RuntimeError, match="points: expected counts from 0 to T=3"):
+        torch.ops.rtdetr_ops.ms_deform_attn(torch.zeros(VALUE), [2, 3, 2, 1, 2, 1], *tensors, False)
+
+
+@compiled_only
 @pytest.mark.parametrize(
     ("place", "argument"),
     [
