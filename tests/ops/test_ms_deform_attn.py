@@ -9,7 +9,9 @@ import math
 import pytest
 import torch
 from cases import (
+    BF16,
     CHANNELS,
+    F16,
     F32,
     F64,
     RAGGED,
@@ -134,7 +136,7 @@ NON_FINITE = [*itertools.product((NAN, INF, -INF), (0.5,)), (0.5, NAN), (0.5, IN
 
 
 @each_mode
-@pytest.mark.parametrize("dtype", [F64, F32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [F64, F32, BF16, F16], ids=str)
 @pytest.mark.parametrize("point", NON_FINITE, ids=str)
 def test_non_finite_location_is_zero(
     target: Target, point: tuple[float, float], dtype: torch.dtype, mode: str
@@ -156,6 +158,35 @@ def test_non_finite_location_spares_its_neighbours(target: Target, mode: str) ->
     for name in ("output", "grad_value", "grad_locations"):
         torch.testing.assert_close(results[name], expected[name], rtol=0, atol=0)
     assert results["grad_weights"][0, 2, 1, 3] == results["grad_weights"][1, 0, 0, 0] == 0
+
+
+# One, a tie between two neighbours in bfloat16 and in float16, into the subnormals, over the top.
+FACTORS = (1.0, 1 + 2**-8, 1 + 2**-11, 2.0**-16, 2.0**15)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("channels", [1, 7, 16])
+@pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
+def test_every_number_of_16_bits(
+    target: Target, dtype: torch.dtype, channels: int, factor: float
+) -> None:
+    """Each is read exactly, and its product with a float32 weight is rounded as torch rounds it."""
+    side = math.ceil(math.sqrt(2**16 / channels))
+    bits = torch.arange(side * side * channels).to(torch.int16)  # wraps around
+    value = bits.view(dtype).view(1, side * side, 1, channels)
+    x, y = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy")
+    pixels = torch.stack([x, y], -1).view(1, side * side, 1, 1, 2)
+    with target.selected():
+        out = ms_deform_attn(
+            value,
+            ((side, side),),
+            pixels.double() / side,
+            torch.full((1, side * side, 1, 1), factor),
+            mode="discrete",
+            backend=target.backend,
+        )
+    expected = (value.float() * factor).to(dtype).view_as(out)
+    torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
 
 
 @each_mode

@@ -198,6 +198,30 @@ def test_extreme_logits(kernel: Target, storage: Storage) -> None:
     assert_close_to_truth(kernel, call.with_tensors(logits=logits))
 
 
+@pytest.mark.parametrize("dtype", [F64, F32], ids=str)
+@pytest.mark.parametrize("span", [0.1, 10.0, 80.0])
+def test_softmax_is_accurate(target: Target, span: float, dtype: torch.dtype) -> None:
+    # Point t of a head reads pixel t, which is 1 in channel t alone: the result is the softmax.
+    taps = 64
+    random = torch.Generator().manual_seed(0)
+    logits = -span * torch.rand((1, 50, 1, taps), generator=random, dtype=F64).to(dtype)
+    centres = torch.stack([torch.arange(taps) / taps, torch.zeros(taps)], -1)
+    with target.selected():
+        out = ms_deform_attn_fused(
+            torch.eye(taps, dtype=dtype).view(1, taps, 1, taps),
+            ((1, taps),),
+            torch.zeros(1, 50, 1, 2, dtype=dtype),
+            (centres * torch.tensor([taps, 1])).to(dtype).expand(1, 50, 1, -1, -1),
+            logits,
+            mode="discrete",
+            backend=target.backend,
+        )
+    expected = logits.double().softmax(-1).view_as(out)
+    error = ((out.double() - expected) / expected).abs().max().item()
+    # The subtraction of the maximum rounds by half a step of the span; the rest is a few steps.
+    assert error <= (4 + span / 2) * torch.finfo(dtype).eps
+
+
 @each_mode
 def test_masked_pixel_counts_as_zero(target: Target, mode: str) -> None:
     call = make_call(in_mode(Case(RAGGED, fused=BOX), mode))

@@ -96,6 +96,10 @@ def test_opcheck_backward(case: Case) -> None:
     )
 
 
+FORMS = {"plain": None, "fused": Fused(4)}
+each_entry = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
 def describe(result: Tensor | tuple[Tensor, ...]) -> list[tuple[Any, ...]]:
     tensors = (result,) if isinstance(result, Tensor) else result
     return [(t.shape, t.dtype, t.stride(), t.device) for t in tensors]
@@ -128,6 +132,16 @@ def test_unneeded_gradients_have_no_elements() -> None:
     )
 
 
+@each_entry
+def test_discrete_locations_have_zero_gradients_when_asked(form: Fused | None) -> None:
+    # The gradient formulas never ask; whoever calls the operator itself may.
+    call = make_call(in_mode(Case(RAGGED, fused=form), "discrete"))
+    name, arguments = operator_arguments(call)
+    gradients = operator(f"{name}_backward")(call.grad_out, *arguments, *all_needed(call))
+    for argument, gradient in zip(call.tensors, gradients, strict=True):
+        assert gradient.any() == (argument in ("value", "weights", "logits")), argument
+
+
 def entry_of(call: Call) -> Callable[..., Tensor]:
     def forward(*tensors: Tensor) -> Tensor:
         named = dict(zip(call.tensors, tensors, strict=True))
@@ -142,10 +156,6 @@ def forward_backward(function: Callable[..., Tensor], call: Call) -> list[Tensor
         torch._dynamo.mark_dynamic(leaf, 0)
     out = function(*leaves)
     return [out.detach(), *torch.autograd.grad(out, leaves, call.grad_out)]
-
-
-FORMS = {"plain": None, "fused": Fused(4)}
-each_entry = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
 @pytest.fixture
