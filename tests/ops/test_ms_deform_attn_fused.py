@@ -199,7 +199,7 @@ def test_extreme_logits(kernel: Target, storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F64, F32], ids=str)
-@pytest.mark.parametrize("span", [0.1, 10.0, 80.0])
+@pytest.mark.parametrize("span", [0.1, 1.0, 80.0])
 def test_softmax_is_accurate(target: Target, span: float, dtype: torch.dtype) -> None:
     # Point t of a head reads pixel t, which is 1 in channel t alone: the result is the softmax.
     taps = 64
@@ -218,8 +218,8 @@ def test_softmax_is_accurate(target: Target, span: float, dtype: torch.dtype) ->
         )
     expected = logits.double().softmax(-1).view_as(out)
     error = ((out.double() - expected) / expected).abs().max().item()
-    # The subtraction of the maximum rounds by half a step of the span; the rest is a few steps.
-    assert error <= (4 + span / 2) * torch.finfo(dtype).eps
+    # Subtracting the maximum rounds by half a step of the span; a sum of 64 terms and the rest by a few.
+    assert error <= (5 + span / 2) * torch.finfo(dtype).eps
 
 
 @each_mode
