@@ -189,6 +189,21 @@ def test_every_number_of_16_bits(
     torch.testing.assert_close(out, expected, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0x7FFFFFFF, -1], ids=hex)
+@pytest.mark.parametrize("channels", [1, 7, 16])
+@pytest.mark.parametrize("dtype", [BF16, F16], ids=str)
+def test_a_nan_of_any_bits_stays_one(
+    target: Target, dtype: torch.dtype, channels: int, bits: int
+) -> None:
+    # Rounding to 16 bits adds to the bits: that must not carry a NaN over into a number.
+    weights = torch.tensor(bits, dtype=torch.int32).view(F32).view(1, 1, 1, 1)
+    call = at((0.5, 0.5), dtype=dtype, mode="bilinear")
+    call = call.with_tensors(weights=weights, value=torch.ones(1, 16, 1, channels, dtype=dtype))
+    with target.selected():
+        out = ms_deform_attn(**call.tensors, **call.options, backend=target.backend)
+    assert out.isnan().all()
+
+
 @each_mode
 @pytest.mark.parametrize("poison", [NAN, INF], ids=["nan", "inf"])
 @pytest.mark.parametrize(
