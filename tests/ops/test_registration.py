@@ -142,6 +142,17 @@ def test_discrete_locations_have_zero_gradients_when_asked(form: Fused | None) -
         assert gradient.any() == (argument in ("value", "weights", "logits")), argument
 
 
+@each_entry
+def test_gradient_of_another_dtype_is_converted(form: Fused | None) -> None:
+    # Autograd never passes one; whoever calls the operator itself may.
+    call = make_call(Case(RAGGED, Storage(BF16), form))
+    name, arguments = operator_arguments(call)
+    backward, needs = operator(f"{name}_backward"), all_needed(call)
+    got = backward(call.grad_out.double(), *arguments, *needs)
+    expected = backward(call.grad_out, *arguments, *needs)
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
 def entry_of(call: Call) -> Callable[..., Tensor]:
     def forward(*tensors: Tensor) -> Tensor:
         named = dict(zip(call.tensors, tensors, strict=True))
