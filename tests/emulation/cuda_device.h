@@ -71,6 +71,11 @@ T __ldg(const T* address) {
   return *address;
 }
 
+inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
+inline unsigned int __float_as_uint(float x) { return std::bit_cast<unsigned int>(x); }
+inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
+inline float __uint_as_float(unsigned int bits) { return std::bit_cast<float>(bits); }
+
 inline int __popc(unsigned int bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 

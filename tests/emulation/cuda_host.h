@@ -72,11 +72,6 @@ struct Launch {
   }
 };
 
-template <class... Parameters>
-const char* signature() {
-  return __PRETTY_FUNCTION__;
-}
-
 }  // namespace emulation
 
 template <class... Parameters, class... Arguments>
@@ -84,7 +79,6 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Arguments&&... arguments) {
   const emulation::Launch<Parameters...> launch{kernel, {std::forward<Arguments>(arguments)...}};
   return emulation::launch(*config, {reinterpret_cast<emulation::Function>(kernel),
-                                     emulation::signature<Parameters...>(),
                                      &emulation::Launch<Parameters...>::run, &launch});
 }
 

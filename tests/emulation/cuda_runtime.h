@@ -10,8 +10,7 @@
 #endif
 #define __CUDA_ARCH__ RTDETR_OPS_EMULATED_ARCH
 
-// Exported, so that the dynamic linker can tell a kernel's name when something is found in it.
-#define __global__ __attribute__((visibility("default")))
+#define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))

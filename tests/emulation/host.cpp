@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host functions: what a launch may ask for, the order of its blocks, what was found.
-#include <cxxabi.h>
-#include <dlfcn.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +11,7 @@
 
 #include "cuda_runtime.h"
 #include "multiprocessor.h"
+#include "symbols.h"
 
 namespace emulation {
 namespace {
@@ -65,18 +63,6 @@ cudaError_t check(const cudaLaunchConfig_t& config, Function kernel) {
   return config.dynamicSmemBytes > limit || attributes ? cudaErrorInvalidValue : cudaSuccess;
 }
 
-std::string name_of(const Kernel& kernel) {
-  Dl_info info;
-  const auto address = reinterpret_cast<const void*>(kernel.function);
-  if (dladdr(address, &info) == 0 || info.dli_saddr != address) {
-    return std::string("a kernel of ") + kernel.parameters;
-  }
-  char* readable = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, nullptr);
-  const std::string name = readable == nullptr ? info.dli_sname : readable;
-  std::free(readable);
-  return name;
-}
-
 // In random order: on a device, no block may rely on another one's having run.
 std::string run_blocks(Multiprocessor& multiprocessor, dim3 grid, Random random) {
   std::vector<std::uint64_t> order(std::uint64_t{grid.x} * grid.y * grid.z);
@@ -103,7 +89,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const Kernel& kernel) {
   multiprocessor.begin(config, kernel, Random(random.next()));
   const std::string finding = run_blocks(multiprocessor, config.gridDim, random);
   if (finding.empty()) return cudaSuccess;
-  last_finding = name_of(kernel) + ": " + finding + " [launch " + std::to_string(launches) +
+  last_finding = function_at(reinterpret_cast<const void*>(kernel.function)) + ": " + finding +
+                 " [launch " + std::to_string(launches) +
                  " with RTDETR_OPS_EMULATOR_SEED=" + std::to_string(seed()) + "]";
   return remember(cudaErrorLaunchFailure);
 }
