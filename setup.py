@@ -5,8 +5,12 @@ Environment:
     CXX                    the C++ compiler; else c++, g++ or clang++, whichever speaks C++20
     CUDA_HOME, CUDA_PATH   where nvcc is; else PATH, then /usr/local/cuda
     MAX_JOBS               parallel compilations; else ninja decides
+    TORCH_CUDA_ARCH_LIST   GPUs to build for, e.g. "8.0;9.0+PTX"; else all from sm_80 to sm_120
+    RTDETR_OPS_CUDA=0      no CUDA, though nvcc may be there
     RTDETR_OPS_WERROR=1    warnings are errors
-    RTDETR_OPS_SANITIZE    e.g. "address,undefined": an instrumented build
+    RTDETR_OPS_SANITIZE    e.g. "address,undefined": an instrumented build, without CUDA
+    RTDETR_OPS_EMULATE_CUDA    1 or races: a library for the tests, whose CUDA kernels run on the CPU
+    RTDETR_OPS_EMULATED_ARCH   800 or 900: the architecture those kernels believe to be on
 """
 
 from __future__ import annotations
@@ -25,38 +29,51 @@ from setuptools.command.build_ext import build_ext
 sys.path.insert(0, str(Path(__file__).resolve().parent / "build_tools"))
 
 from compile_plan import Unit, cuda_units, cxx_units
-from compilers import Compiler, find_cxx, find_nvcc
+from compilers import Compiler, find_cxx
+from cuda_targets import Cuda, choose_cuda
+from emulated_plan import STATUS, emulated_units
 from ninja_build import Library, Rule, build
+from options import Options, read_options
 from torch_install import REQUIREMENT, TorchInstall, find_torch
 
 CSRC = Path("csrc")
-SANITIZERS = os.environ.get("RTDETR_OPS_SANITIZE", "")
-WERROR = ("-Werror",) if os.environ.get("RTDETR_OPS_WERROR") == "1" else ()
+EMULATOR = Path("tests/emulation")
 
 
 class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it untyped
     """Compile through ninja: flags per file, header dependencies, in parallel."""
 
     def build_extension(self, ext: Extension) -> None:
-        torch, cxx, cuda = require_torch(), find_cxx(), cuda_units(CSRC)
-        nvcc = find_nvcc() if cuda else None
-        units = cxx_units(CSRC, cxx.target, SANITIZERS) + (cuda if nvcc else [])
+        options, torch, cxx = read_options(os.environ), require_torch(), find_cxx()
+        cuda, units = plan(options, cxx)
         info = {
             "RTDETR_OPS_VERSION": self.distribution.get_version(),
             "RTDETR_OPS_TORCH_BUILD": torch.version,
-            "RTDETR_OPS_CUDA_STATUS": cuda_status(cuda, nvcc),
+            "RTDETR_OPS_CUDA_STATUS": cuda.status,
         }
-        announce(units, torch, cxx, info["RTDETR_OPS_CUDA_STATUS"])
+        announce(units, torch, cxx, cuda, options)
+        # nvcc adds its own runtime, statically; no kernel calls into another file's.
+        nvcc_links = cuda.nvcc and (*nvcc_command(cuda.nvcc, cxx), "--no-device-link")
         library = Library(
             path=Path(self.get_ext_fullpath(ext.name)).resolve(),
             units=units,
-            rules=rules(torch, cxx, nvcc, info),
-            linker=(nvcc or cxx).command,  # nvcc adds its own runtime, statically
-            link_flags=link_flags(torch, "-Xcompiler=" if nvcc else ""),
+            rules=rules(torch, cxx, cuda, info, options),
+            linker=nvcc_links or cxx.command,
+            link_flags=link_flags(torch, options.sanitizers),
         )
         # pip gives an editable build a temporary folder; a kept one makes the next build short.
         folder = Path("build/objects" if self.editable_mode else self.build_temp).resolve()
         build(library, folder)
+
+
+def plan(options: Options, cxx: Compiler) -> tuple[Cuda, list[Unit]]:
+    """Return what becomes of CUDA, and every file to compile."""
+    if options.emulation:
+        return Cuda(STATUS), emulated_units(CSRC, EMULATOR, options)
+    cuda = choose_cuda(list(CSRC.rglob("*.cu")), options)
+    built = cuda.nvcc is not None
+    units = cxx_units(CSRC, cxx.target, options.sanitizers, cuda=built)
+    return cuda, units + (cuda_units(CSRC, cuda.targets) if built else [])
 
 
 def require_torch() -> TorchInstall:
@@ -73,42 +90,53 @@ def require_torch() -> TorchInstall:
     return torch
 
 
-def cuda_status(cuda: list[Unit], nvcc: Compiler | None) -> str:
-    """Return the CUDA version built with, or one sentence saying why it is not built."""
-    if not cuda:
-        return "not built: no .cu sources"
-    return nvcc.version if nvcc else "not built: nvcc not found"
+def nvcc_command(nvcc: Compiler, cxx: Compiler) -> tuple[str, ...]:
+    """Return nvcc with our C++ compiler as the one for the host."""
+    return (*nvcc.command, f"-ccbin={cxx.command[-1]}")
 
 
 def rules(
-    torch: TorchInstall, cxx: Compiler, nvcc: Compiler | None, info: dict[str, str]
+    torch: TorchInstall, cxx: Compiler, cuda: Cuda, info: dict[str, str], options: Options
 ) -> dict[str, Rule]:
     """One rule per compiler; CUDA sources see csrc/ alone, which keeps torch out of them."""
     # pybind11 before torch, which bundles an older copy of it.
     system = (pybind11.get_include(), torch.root / "include", sysconfig.get_path("include"))
     defines = [f'-D{name}="{value}"' for name, value in info.items()]
-    cxx_words = [f"-I{CSRC}", *(f"-isystem{folder}" for folder in system), *defines, *WERROR]
-    table = {"cxx": Rule(cxx.command, cxx_words)}
-    if nvcc:
-        table["nvcc"] = Rule(nvcc.command, [f"-I{CSRC}", f"-ccbin={cxx.command[-1]}"])
+    ours, werror = f"-I{CSRC}", ["-Werror"] if options.werror else []
+    table = {
+        "cxx": Rule(
+            cxx.command, [ours, *(f"-isystem{folder}" for folder in system), *defines, *werror]
+        ),
+        "emulated": Rule(cxx.command, [ours, *werror]),
+    }
+    if cuda.nvcc:
+        werror = ["-Werror=all-warnings"] if options.werror else []
+        table["nvcc"] = Rule(nvcc_command(cuda.nvcc, cxx), [ours, *werror])
     return table
 
 
-def link_flags(torch: TorchInstall, to_host: str) -> list[str]:
-    """Link torch by name alone: `import torch` has loaded its libraries before ours is opened."""
-    sanitize = [f"{to_host}-fsanitize={SANITIZERS}"] if SANITIZERS else []
-    return ["-shared", *sanitize, f"-L{torch.root / 'lib'}", "-ltorch", "-ltorch_cpu"]
+def link_flags(torch: TorchInstall, sanitizers: str) -> list[str]:
+    """Link torch by name alone: `import torch` has loaded its libraries before ours is opened.
+
+    Nothing of ours needs libtorch itself on a CPU build of torch, so a linker may drop it; a CUDA
+    build has the functions behind our weak symbols in what libtorch brings along.
+    """
+    sanitize = [f"-fsanitize={sanitizers}"] if sanitizers else []
+    libraries = (f"-L{torch.root / 'lib'}", "-Xlinker", "--no-as-needed", "-ltorch", "-ltorch_cpu")
+    return ["-shared", *sanitize, *libraries]
 
 
-def announce(units: list[Unit], torch: TorchInstall, cxx: Compiler, cuda: str) -> None:
+def announce(
+    units: list[Unit], torch: TorchInstall, cxx: Compiler, cuda: Cuda, options: Options
+) -> None:
     """Print what is about to be built, and from what."""
     files = Counter(unit.isa for unit in units)
     rows = {
         "compiler": f"{' '.join(cxx.command)}: {cxx.version} for {cxx.target}",
         "files": ", ".join(f"{count} {isa}" for isa, count in sorted(files.items())),
         "torch": f"{torch.version} in {torch.root}, found in {torch.found_by}",
-        "CUDA": cuda,
-        "sanitizers": SANITIZERS or "none",
+        "CUDA": cuda.status,
+        "sanitizers": options.sanitizers or "none",
     }
     lines = (f"  {name:12}{value}" for name, value in rows.items())
     print("building rtdetr_ops._C", *lines, sep="\n", flush=True)

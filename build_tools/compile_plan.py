@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compiled, and with which flags: one Unit per source file of csrc/."""
+"""What is compiled into the product, and with which flags: one Unit per source file of csrc/."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuda_targets import gencode_flags
 from torch_install import TARGET_VERSION
 
 # A file's suffix says which instruction set it needs; the code picks among them when it runs.
@@ -27,8 +29,8 @@ CXX_FLAGS = (
 )
 RELEASE_FLAGS = ("-O3", "-DNDEBUG")
 NVCC_FLAGS = (
-    *("-O3", "-std=c++20", "-arch=all-major", "-DNDEBUG"),
-    "-Xcompiler=-fPIC,-fvisibility=hidden",
+    *("-O3", "-std=c++20", "-DNDEBUG", "-fmad=false"),  # no contraction, as in C++
+    *("-Xcompiler=-fPIC,-fvisibility=hidden", "-Xptxas=-warn-spills,-warn-lmem-usage"),
 )
 
 
@@ -37,18 +39,19 @@ class Unit:
     """One file to compile."""
 
     source: Path
-    rule: str  # "cxx" or "nvcc"
-    isa: str  # "baseline", "avx2", "avx512" or "cuda"
+    rule: str  # names a compiler and the folders it sees: "cxx", "nvcc" or "emulated"
+    isa: str  # "baseline", "avx2", "avx512", "cuda" or "emulated"
     flags: tuple[str, ...]
 
 
-def cxx_units(csrc: Path, target: str, sanitizers: str = "") -> list[Unit]:
+def cxx_units(csrc: Path, target: str, sanitizers: str = "", *, cuda: bool = False) -> list[Unit]:
     """Plan the C++ files of csrc.
 
     Args:
         csrc: the source folder, searched recursively.
         target: what the compiler's -dumpmachine prints.
         sanitizers: value for -fsanitize, e.g. "address,undefined"; empty for a release build.
+        cuda: whether .cu files are compiled too, and so the `*_cuda.cpp` files that call them.
     """
     x86 = target.startswith("x86_64")
     common = CXX_FLAGS + (sanitizer_flags(sanitizers) if sanitizers else RELEASE_FLAGS)
@@ -56,16 +59,17 @@ def cxx_units(csrc: Path, target: str, sanitizers: str = "") -> list[Unit]:
     units = []
     for source in sorted(csrc.rglob("*.cpp")):
         suffix = next((s for s in X86_ISA_FLAGS if source.stem.endswith(s)), None)
-        if suffix is None:
+        if suffix is None and (cuda or not source.stem.endswith("_cuda")):
             units.append(Unit(source, "cxx", "baseline", common))
-        elif x86:
+        elif suffix is not None and x86:
             units.append(Unit(source, "cxx", suffix[1:], common + X86_ISA_FLAGS[suffix]))
     return units
 
 
-def cuda_units(csrc: Path) -> list[Unit]:
-    """Plan the CUDA files of csrc; they include no torch header, so any torch will do."""
-    return [Unit(source, "nvcc", "cuda", NVCC_FLAGS) for source in sorted(csrc.rglob("*.cu"))]
+def cuda_units(csrc: Path, targets: Collection[str]) -> list[Unit]:
+    """Plan the CUDA files of csrc for targets such as "sm_90"."""
+    flags = NVCC_FLAGS + gencode_flags(targets)
+    return [Unit(source, "nvcc", "cuda", flags) for source in sorted(csrc.rglob("*.cu"))]
 
 
 def sanitizer_flags(sanitizers: str) -> tuple[str, ...]:

@@ -59,6 +59,11 @@ def find_nvcc() -> Compiler | None:
     return None
 
 
+def gpu_codes(nvcc: Compiler) -> frozenset[str]:
+    """Return the machine codes that nvcc can build: "sm_80", "sm_90" and so on."""
+    return frozenset(_output(*nvcc.command, "--list-gpu-code").split())
+
+
 def _refusal(command: tuple[str, ...]) -> str | None:
     if shutil.which(command[0]) is None:
         return "not found"

@@ -14,17 +14,25 @@ sys.path.insert(0, str(ROOT / "build_tools"))
 
 import compile_plan
 import compilers
+import cuda_targets
+import emulated_plan
 import ninja_build
+import options
 import torch_install
+
+NVCC_13 = ["sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "sm_121"]
+NVCC_12_4 = ["sm_50", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90"]
 
 
 @pytest.fixture
 def csrc(tmp_path: Path) -> Path:
     for name in (
         "op.cpp",
-        "cpu/kernel.cpp",
-        "cpu/kernel_avx2.cpp",
-        "cpu/kernel_avx512.cpp",
+        "op_cuda.cpp",
+        "op_cpu.cpp",
+        "cpu/cpu_kernel.cpp",
+        "cpu/cpu_avx2.cpp",
+        "cpu/cpu_avx512.cpp",
         "k.cu",
     ):
         path = tmp_path / "csrc" / name
@@ -44,21 +52,22 @@ def test_a_file_name_decides_its_instruction_set(csrc: Path) -> None:
 
     assert {name: unit.isa for name, unit in planned.items()} == {
         "op.cpp": "baseline",
-        "kernel.cpp": "baseline",
-        "kernel_avx2.cpp": "avx2",
-        "kernel_avx512.cpp": "avx512",
+        "op_cpu.cpp": "baseline",
+        "cpu_kernel.cpp": "baseline",
+        "cpu_avx2.cpp": "avx2",
+        "cpu_avx512.cpp": "avx512",
     }
-    assert not [flag for flag in planned["kernel.cpp"].flags if flag.startswith("-m")]
-    assert "-mavx2" in planned["kernel_avx2.cpp"].flags
-    assert not [flag for flag in planned["kernel_avx2.cpp"].flags if "avx512" in flag]
-    assert "-mavx512bw" in planned["kernel_avx512.cpp"].flags
+    assert not [flag for flag in planned["cpu_kernel.cpp"].flags if flag.startswith("-m")]
+    assert "-mavx2" in planned["cpu_avx2.cpp"].flags
+    assert not [flag for flag in planned["cpu_avx2.cpp"].flags if "avx512" in flag]
+    assert "-mavx512bw" in planned["cpu_avx512.cpp"].flags
     assert all("-DRTDETR_OPS_X86_DISPATCH=1" in unit.flags for unit in planned.values())
 
 
 def test_other_machines_build_the_baseline_alone(csrc: Path) -> None:
     units = compile_plan.cxx_units(csrc, "aarch64-linux-gnu")
 
-    assert {unit.source.name for unit in units} == {"op.cpp", "kernel.cpp"}
+    assert {unit.source.name for unit in units} == {"op.cpp", "op_cpu.cpp", "cpu_kernel.cpp"}
     assert not [flag for unit in units for flag in unit.flags if "X86" in flag or flag[:2] == "-m"]
 
 
@@ -130,3 +139,120 @@ def test_paths_with_spaces_survive_ninja() -> None:
     assert "build /obj$ dir/my$ csrc/a.cpp.o: cxx my$ csrc/a.cpp" in script
     assert "c++ $flags '-DTEXT=\"a b\"' '-I/in $$dir' -MD" in script
     assert "build /out$ dir/_C.so: link /obj$ dir/my$ csrc/a.cpp.o" in script
+
+
+@pytest.mark.parametrize("cuda", [True, False], ids=["with nvcc", "without"])
+def test_the_binding_of_cuda_is_compiled_where_cuda_is(csrc: Path, cuda: bool) -> None:
+    planned = {u.source.name for u in compile_plan.cxx_units(csrc, "x86_64-linux-gnu", cuda=cuda)}
+
+    assert ("op_cuda.cpp" in planned) == cuda
+    assert "op.cpp" in planned
+
+
+@pytest.mark.parametrize(
+    ("arch_list", "known", "targets"),
+    [
+        ("", NVCC_13, "sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 compute_120"),
+        ("", NVCC_12_4, "sm_80 sm_86 sm_89 sm_90 compute_90"),
+        ("9.0", NVCC_13, "sm_90"),
+        ("8.0;9.0+PTX", NVCC_13, "sm_80 sm_90 compute_90"),
+        ("8.0 8.6", NVCC_12_4, "sm_80 sm_86"),
+        ("12.0;12.0+PTX", NVCC_13, "sm_120 compute_120"),
+        ("9.0a", NVCC_13, "sm_90a"),
+    ],
+    ids=["default", "default of an older nvcc", "one", "PTX", "spaces", "twice", "feature"],
+)
+def test_gpus_to_build_for(arch_list: str, known: list[str], targets: str) -> None:
+    assert " ".join(cuda_targets.choose_targets(arch_list, known)) == targets
+
+
+@pytest.mark.parametrize(
+    ("arch_list", "message"),
+    [
+        ("8.0;Hopper", "compute capabilities such as \"8.0;9.0+PTX\", got 'Hopper'"),
+        ("All", "got 'All'"),
+        ("90", "got '90'"),
+        ("9.0+ptx", "got '9.0+ptx'"),
+        ("8.0,9.0", "got '8.0,9.0'"),
+        ("10.0", "this nvcc builds (5.0, 7.5, 8.0, 8.6, 8.9, 9.0), got '10.0'"),
+    ],
+    ids=["name", "all", "no dot", "case", "comma", "unknown to nvcc"],
+)
+def test_a_gpu_that_cannot_be_built_for_is_refused_by_name(arch_list: str, message: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(message)) as refusal:
+        cuda_targets.choose_targets(arch_list, NVCC_12_4)
+
+    assert str(refusal.value).startswith("TORCH_CUDA_ARCH_LIST: expected")
+
+
+def test_each_target_is_one_gencode() -> None:
+    assert cuda_targets.gencode_flags(("sm_80", "sm_90a", "compute_120")) == (
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90a,code=sm_90a",
+        "-gencode=arch=compute_120,code=compute_120",
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "environ", "nvcc", "status"),
+    [
+        ([], {}, "13.0", "not built: no .cu sources"),
+        (["k.cu"], {"RTDETR_OPS_CUDA": "0"}, "13.0", "not built: RTDETR_OPS_CUDA=0"),
+        (["k.cu"], {"RTDETR_OPS_SANITIZE": "address"}, "13.0", "not built: RTDETR_OPS_SANITIZE"),
+        (["k.cu"], {}, None, "not built: nvcc not found"),
+        (["k.cu"], {"TORCH_CUDA_ARCH_LIST": "8.0 9.0"}, "13.0", "13.0 for sm_80 sm_90"),
+    ],
+    ids=["no sources", "switched off", "sanitized", "no nvcc", "built"],
+)
+def test_a_build_says_what_became_of_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+    sources: list[str],
+    environ: dict[str, str],
+    nvcc: str | None,
+    status: str,
+) -> None:
+    found = compilers.Compiler(("nvcc",), nvcc, "cuda") if nvcc else None
+    monkeypatch.setattr(cuda_targets, "find_nvcc", lambda: found)
+    monkeypatch.setattr(cuda_targets, "gpu_codes", lambda _: NVCC_13)
+
+    cuda = cuda_targets.choose_cuda(sources, options.read_options(environ))
+
+    assert cuda.status.startswith(status)
+    assert (cuda.nvcc is None) == status.startswith("not built")
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"RTDETR_OPS_CUDA": "no"}, "RTDETR_OPS_CUDA: expected 0, or unset; got 'no'"),
+        ({"RTDETR_OPS_EMULATE_CUDA": "yes"}, "expected 1 or races, or unset; got 'yes'"),
+        ({"RTDETR_OPS_EMULATED_ARCH": "90"}, "expected 800 or 900, or unset; got '90'"),
+        (
+            {"RTDETR_OPS_EMULATE_CUDA": "races", "RTDETR_OPS_SANITIZE": "address"},
+            "RTDETR_OPS_SANITIZE: expected unset with RTDETR_OPS_EMULATE_CUDA=races",
+        ),
+    ],
+    ids=["switch", "flavour", "architecture", "two instruments"],
+)
+def test_a_variable_without_meaning_is_refused(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        options.read_options(environ)
+
+
+def test_the_emulated_library_has_the_cuda_kernels_and_not_the_cpu_ones(
+    csrc: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "emulation").mkdir()
+    (tmp_path / "emulation" / "fibers.cpp").touch()
+    chosen = options.read_options({"RTDETR_OPS_EMULATE_CUDA": "races"})
+
+    units = emulated_plan.emulated_units(csrc, tmp_path / "emulation", chosen)
+    planned = {unit.source.name: unit for unit in units}
+
+    assert set(planned) == {"op.cpp", "op_cuda.cpp", "k.cu", "fibers.cpp"}
+    assert "-DRTDETR_OPS_CUDA_DISPATCH_KEY=CPU" in planned["op_cuda.cpp"].flags
+    assert planned["k.cu"].rule == planned["fibers.cpp"].rule == "emulated"
+    emulator = {f"-I{tmp_path / 'emulation'}", "-DRTDETR_OPS_EMULATED_ARCH=800"}
+    assert emulator | {"-x", "-fsanitize=thread"} <= set(planned["k.cu"].flags)
+    assert emulator | {"-DRTDETR_OPS_RACES=1"} <= set(planned["fibers.cpp"].flags)
+    assert "-fsanitize=thread" not in planned["fibers.cpp"].flags

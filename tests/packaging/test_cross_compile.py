@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "build_tools"))
 from compile_plan import Unit, cxx_units
 
 TARGET = "aarch64-linux-gnu"
-UNITS = cxx_units(ROOT / "csrc", TARGET)
+UNITS = cxx_units(ROOT / "csrc", TARGET, cuda=True)
 
 
 @pytest.mark.slow

@@ -13,6 +13,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
 @pytest.fixture(autouse=True)
+def _without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTDETR_OPS_CUDA", "0")  # its kernels take minutes: test_cuda_build.py
+
+
+@pytest.fixture(autouse=True)
 def _uninstall(with_torch: Environment) -> Iterator[None]:
     yield
     with_torch.pip("uninstall", "-y", "rtdetr-ops")
@@ -30,7 +35,7 @@ def test_isolated_install_builds_against_the_installed_torch(
     assert "found in the installing environment" in log
     answer = with_torch.smoke(tmp_path)
     assert Path(answer["file"]).is_relative_to(with_torch.folder)
-    assert "not built: no .cu sources" in answer["build"]
+    assert "not built: RTDETR_OPS_CUDA=0" in answer["build"]
 
 
 def test_install_without_isolation(with_torch: Environment, source: Path, tmp_path: Path) -> None:
