@@ -53,7 +53,6 @@ using Function = void (*)();
 
 struct Kernel {
   Function function;
-  const char* parameters;           // their types, for a kernel whose name the linker does not know
   void (*run)(const void* launch);  // one thread of it
   const void* launch;               // function and arguments
 };
