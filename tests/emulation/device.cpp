@@ -15,7 +15,8 @@ Operation operation(Shuffle kind) {
 }
 
 template <class T>
-T add(T* address, T value) {
+T add(T* address, T value, const void* code) {
+  Multiprocessor::instance().touch(Access::kAtomic, {address, sizeof(T)}, code);
   const T before = *address;
   *address = before + value;
   return before;
@@ -32,7 +33,7 @@ std::uint64_t shuffle(Shuffle kind, unsigned int mask, std::uint64_t bits, unsig
                ", expected a power of two up to 32");
   }
   const Operation name = operation(kind);
-  return block.meet({name, mask, source_lane(name, block.running().lane(), operand, lanes), bits});
+  return block.meet({name, mask, source_lane(name, block.running()->lane(), operand, lanes), bits});
 }
 
 }  // namespace emulation
@@ -54,13 +55,18 @@ unsigned int __ballot_sync(unsigned int mask, int predicate) {
   return static_cast<unsigned int>(votes);
 }
 
-float atomicAdd(float* address, float value) { return emulation::add(address, value); }
-double atomicAdd(double* address, double value) { return emulation::add(address, value); }
-int atomicAdd(int* address, int value) {
-  // A device wraps around; adding as unsigned keeps that defined.
-  return static_cast<int>(
-      atomicAdd(reinterpret_cast<unsigned int*>(address), static_cast<unsigned int>(value)));
+float atomicAdd(float* address, float value) {
+  return emulation::add(address, value, __builtin_return_address(0));
+}
+double atomicAdd(double* address, double value) {
+  return emulation::add(address, value, __builtin_return_address(0));
 }
 unsigned int atomicAdd(unsigned int* address, unsigned int value) {
-  return emulation::add(address, value);
+  return emulation::add(address, value, __builtin_return_address(0));
+}
+int atomicAdd(int* address, int value) {
+  // A device wraps around; adding as unsigned keeps that defined.
+  auto* const bits = reinterpret_cast<unsigned int*>(address);
+  const auto addend = static_cast<unsigned int>(value);
+  return static_cast<int>(emulation::add(bits, addend, __builtin_return_address(0)));
 }

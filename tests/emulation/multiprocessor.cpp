@@ -2,11 +2,13 @@
 #include "multiprocessor.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <new>
 #include <utility>
 
 #include "cuda_device.h"
+#include "symbols.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -26,6 +28,10 @@ uint3 index_of(unsigned int number, dim3 size) {
   return {number % size.x, number / size.x % size.y, number / size.x / size.y};
 }
 
+// By Access.
+constexpr std::array kPresent = {"reads", "writes", "atomically updates"};
+constexpr std::array kPerfect = {"read", "written", "atomically updated"};
+
 std::string describe_wait(const Thread& thread) {
   switch (thread.state) {
     case State::kAtBarrier:
@@ -43,6 +49,20 @@ std::string describe_wait(const Thread& thread) {
 
 std::string place(uint3 block, uint3 thread) {
   return "block " + coordinates(block) + ", thread " + coordinates(thread);
+}
+
+// "writes 4 bytes of shared memory at 0x10, which block (1, 0, 0), thread (2, 0, 0) has read with
+// nothing to order them"
+std::string Multiprocessor::describe(const Race& race, Access access, Bytes bytes,
+                                     const void* code) const {
+  const bool shared = Bytes{shared_.get(), shared_bytes_}.contain(bytes.begin);
+  const auto from = shared ? reinterpret_cast<std::uintptr_t>(shared_.get()) : 0;
+  const auto at = reinterpret_cast<std::uintptr_t>(bytes.begin) - from;
+  return std::string(kPresent[static_cast<int>(access)]) + " " + std::to_string(bytes.count) +
+         " bytes of " + (shared ? "shared" : "global") + " memory at " + hexadecimal(at) +
+         ", which " + place(race.block, index_of(race.thread, blockDim)) + " has " +
+         kPerfect[static_cast<int>(race.access)] + " with nothing to order them (code at " +
+         location(code) + ")";
 }
 
 Multiprocessor& Multiprocessor::instance() {
@@ -68,6 +88,7 @@ void Multiprocessor::begin(const cudaLaunchConfig_t& config, const Kernel& kerne
     pool_[number].index = index_of(number, blockDim);
     threads_.push_back(&pool_[number]);
   }
+  races_.begin_launch();
 }
 
 std::string Multiprocessor::run(uint3 block) {
@@ -77,6 +98,7 @@ std::string Multiprocessor::run(uint3 block) {
   ready_.clear();
   at_barrier_ = 0;
   alive_ = threads_.size();
+  races_.begin_block(block, threads_.size(), {shared_.get(), shared_bytes_});
   for (Thread* thread : threads_) start(*thread);
   while (!ready_.empty() && finding_.empty()) step();
   if (finding_.empty() && alive_ > 0) finding_ = describe_deadlock();
@@ -100,12 +122,13 @@ void Multiprocessor::start(Thread& thread) {
 
 void Multiprocessor::step() {
   std::swap(ready_[random_.below(ready_.size())], ready_.back());
-  running_ = ready_.back();
+  Thread& thread = *ready_.back();
   ready_.pop_back();
-  threadIdx = running_->index;
-  running_->fiber.resume();
-  if (!running_->fiber.finished()) return;
-  running_->state = State::kExited;
+  running_.store(&thread, std::memory_order_relaxed);
+  threadIdx = thread.index;
+  thread.fiber.resume();
+  if (!thread.fiber.finished()) return;
+  thread.state = State::kExited;
   --alive_;
   leave_barrier_if_complete();
 }
@@ -116,25 +139,27 @@ void Multiprocessor::make_ready(Thread& thread) {
 }
 
 void Multiprocessor::barrier() {
-  running_->state = State::kAtBarrier;
+  Thread& self = *running();
+  self.state = State::kAtBarrier;
   ++at_barrier_;
   leave_barrier_if_complete();
-  running_->fiber.suspend();
+  self.fiber.suspend();
 }
 
 // As on a device, a barrier does not wait for threads that have exited.
 void Multiprocessor::leave_barrier_if_complete() {
   if (at_barrier_ == 0 || at_barrier_ < alive_) return;
   at_barrier_ = 0;
+  races_.barrier();
   for (Thread* thread : threads_) {
     if (thread->state == State::kAtBarrier) make_ready(*thread);
   }
 }
 
 std::uint64_t Multiprocessor::meet(const Meeting& meeting) {
-  Thread& self = *running_;
+  Thread& self = *running();
   if (((meeting.mask >> self.lane()) & 1) == 0) {
-    fail("calls " + describe(meeting) + ", which does not name its own lane " +
+    fail("calls " + emulation::describe(meeting) + ", which does not name its own lane " +
          std::to_string(self.lane()));
   }
   self.meeting = meeting;
@@ -142,6 +167,9 @@ std::uint64_t Multiprocessor::meet(const Meeting& meeting) {
   const Warp warp = warp_of(self);
   if (missing(warp, meeting) == nullptr) {
     exchange(warp, meeting);
+    if (kFindRaces && meeting.operation == Operation::kSyncwarp) {
+      races_.warp_barrier(self.number - self.lane(), lanes_of(warp, meeting.mask));
+    }
     for (Thread* thread : warp) {
       if (thread->waits_for(meeting)) make_ready(*thread);
     }
@@ -151,9 +179,20 @@ std::uint64_t Multiprocessor::meet(const Meeting& meeting) {
 }
 
 void Multiprocessor::fail(std::string finding) {
-  finding_ = place(blockIdx, running_->index) + " " + std::move(finding);
-  running_->fiber.suspend();
+  finding_ = place(blockIdx, running()->index) + " " + std::move(finding);
+  running()->fiber.suspend();
   __builtin_unreachable();  // the scheduler stops at a finding
+}
+
+void Multiprocessor::touch(Access access, Bytes bytes, const void* code) {
+  if constexpr (kFindRaces) {
+    // Host code has hooks too, in this thread and in others: none of it runs on a fiber's stack.
+    const Thread* self = running();
+    if (self == nullptr || !self->fiber.owns(__builtin_frame_address(0))) return;
+    if (self->fiber.owns(bytes.begin)) return;
+    const std::optional<Race> race = races_.touch(self->number, access, bytes);
+    if (race) fail(describe(*race, access, bytes, code));
+  }
 }
 
 Warp Multiprocessor::warp_of(const Thread& thread) const {

@@ -2,6 +2,7 @@
 // Runs the threads of one block as fibers, one at a time, in random order.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <deque>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "cuda_host.h"
+#include "races.h"
 #include "random.h"
 #include "warp.h"
 
@@ -33,7 +35,11 @@ class Multiprocessor {
   // Never returns: the rest of the launch is dropped.
   [[noreturn]] void fail(std::string finding);
 
-  const Thread& running() const { return *running_; }
+  // What the running thread is about to do to memory, and the code that does it. Does nothing
+  // outside kernels, for a thread's own stack, and in a build that does not look for races.
+  void touch(Access access, Bytes bytes, const void* code);
+
+  Thread* running() const { return running_.load(std::memory_order_relaxed); }
   void* shared_memory() const { return shared_.get(); }
 
  private:
@@ -48,6 +54,7 @@ class Multiprocessor {
   void leave_barrier_if_complete();
   Warp warp_of(const Thread& thread) const;
   std::string describe_deadlock() const;
+  std::string describe(const Race& race, Access access, Bytes bytes, const void* code) const;
 
   const Kernel* kernel_ = nullptr;
   Random random_;
@@ -59,7 +66,8 @@ class Multiprocessor {
   std::vector<Thread*> ready_;    // in no order
   std::size_t alive_ = 0;         // not exited
   std::size_t at_barrier_ = 0;
-  Thread* running_ = nullptr;
+  std::atomic<Thread*> running_ = nullptr;  // touch() looks at it in any host thread
+  Races races_;
   std::string finding_;
 };
 

@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <vector>
 
 namespace emulation {
@@ -19,6 +21,21 @@ namespace {
 using Header = ElfW(Ehdr);
 using Section = ElfW(Shdr);
 using Symbol = ElfW(Sym);
+
+// Where something lies in the file that it was loaded from.
+struct Place {
+  const char* path;
+  std::uint64_t address;
+};
+
+std::optional<Place> locate(const void* address) {
+  Dl_info info;
+  if (dladdr(address, &info) == 0) return std::nullopt;
+  const auto* header = static_cast<const Header*>(info.dli_fbase);
+  const auto base = reinterpret_cast<std::uint64_t>(info.dli_fbase);
+  const auto loaded = reinterpret_cast<std::uint64_t>(address);
+  return Place{info.dli_fname, header->e_type == ET_DYN ? loaded - base : loaded};
+}
 
 std::vector<char> read_file(const char* path) {
   std::ifstream file(path, std::ios::binary);
@@ -59,18 +76,23 @@ std::string demangle(const char* name) {
 }  // namespace
 
 std::string function_at(const void* address) {
-  Dl_info info;
-  if (dladdr(address, &info) == 0) return "an unknown function";
-  const std::vector<char> file = read_file(info.dli_fname);
-  auto offset = reinterpret_cast<std::uint64_t>(address);
-  if (file.size() >= sizeof(Header)) {
-    const bool relocated = at<Header>(file, 0)->e_type == ET_DYN;
-    if (relocated) offset -= reinterpret_cast<std::uint64_t>(info.dli_fbase);
-    if (const char* name = find_symbol(file, offset)) return demangle(name);
-  }
+  const std::optional<Place> place = locate(address);
+  if (!place) return hexadecimal(reinterpret_cast<std::uint64_t>(address));
+  const std::vector<char> file = read_file(place->path);
+  const char* name = find_symbol(file, place->address);
+  return name == nullptr ? location(address) : demangle(name);
+}
+
+std::string location(const void* address) {
+  const std::optional<Place> place = locate(address);
+  if (!place) return hexadecimal(reinterpret_cast<std::uint64_t>(address));
+  return std::filesystem::path(place->path).filename().string() + "+" + hexadecimal(place->address);
+}
+
+std::string hexadecimal(std::uint64_t number) {
   std::array<char, 32> text;
-  std::snprintf(text.data(), text.size(), "%#llx", static_cast<unsigned long long>(offset));
-  return std::string(info.dli_fname) + ":" + text.data();
+  std::snprintf(text.data(), text.size(), "%#llx", static_cast<unsigned long long>(number));
+  return text.data();
 }
 
 }  // namespace emulation
