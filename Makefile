@@ -6,18 +6,21 @@ MARK ?= not slow
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-CXX_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+CXX_FILES = $(shell find csrc tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 SANITIZED := build/sanitize
+EMULATED := build/emulate
 # libstdc++ too: Python does not link it, and AddressSanitizer looks for it when the process starts.
 PRELOAD = $(foreach name,libasan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(name)))
 # Export and the portable lowering are Python alone: nothing instrumented runs in their tests.
 COMPILED_ONLY := --ignore=tests/ops/test_export.py --ignore=tests/ops/test_portable.py
-PYTEST_SANITIZED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider
+PYTEST_COPIED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider --capture=sys
+# Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
+EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
 
-.PHONY: help build test lint format bench report demo sanitize clean
+.PHONY: help build test lint format bench report demo sanitize emulate gpu-check clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,7 +54,17 @@ demo: build ## detect objects in a photo, before and after patching
 sanitize: $(READY) ## tests/ops under AddressSanitizer and UndefinedBehaviorSanitizer
 	RTDETR_OPS_SANITIZE=address,undefined CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
 	rm -rf $(SANITIZED)/tests && cp -r tests $(SANITIZED)
-	cd $(SANITIZED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 $(PYTEST_SANITIZED) --capture=sys tests/ops $(COMPILED_ONLY) $(ARGS)
+	cd $(SANITIZED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 $(PYTEST_COPIED) tests/ops $(COMPILED_ONLY) $(ARGS)
+
+emulate: $(READY) ## tests/ops on the CUDA kernels, run on the CPU: bounds, fresh memory, races
+	RTDETR_OPS_EMULATE_CUDA=1 RTDETR_OPS_SANITIZE=address,undefined CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(EMULATED) --build-temp $(EMULATED)/objects
+	RTDETR_OPS_EMULATE_CUDA=races CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(EMULATED)-races --build-temp $(EMULATED)-races/objects
+	for made in $(EMULATED) $(EMULATED)-races; do rm -rf $$made/tests && cp -r tests $$made; done
+	cd $(EMULATED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=$(EMULATED_ASAN) $(PYTEST_COPIED) tests/ops $(COMPILED_ONLY) $(ARGS)
+	cd $(EMULATED)-races && $(PYTEST_COPIED) tests/ops $(COMPILED_ONLY) $(ARGS)
+
+gpu-check: ## on a machine with a GPU: build, test, measure; ARGS="--help" tells more
+	$(PYTHON) benchmarks/gpu_check.py $(ARGS)
 
 clean: ## remove everything built, keep .venv
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis rtdetr_ops/*.so

@@ -28,7 +28,7 @@ def emulated_units(csrc: Path, emulator: Path, options: Options) -> list[Unit]:
     binding = (*common, "-DRTDETR_OPS_CUDA_DISPATCH_KEY=CPU")
     device = (*common, f"-I{emulator}", f"-DRTDETR_OPS_EMULATED_ARCH={options.emulated_arch}")
     races = options.emulation == "races"
-    device += ("-DRTDETR_OPS_RACES=1",) if races else ()
+    device += ("-DRTDETR_OPS_EMULATOR_RACES=1",) if races else ()
     kernel = (*("-x", "c++", "-Wno-unknown-pragmas"), *device, *(RACE_FLAGS if races else ()))
     return [
         *(Unit(source, "cxx", "baseline", binding) for source in _bindings(csrc)),

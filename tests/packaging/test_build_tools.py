@@ -254,5 +254,5 @@ def test_the_emulated_library_has_the_cuda_kernels_and_not_the_cpu_ones(
     assert planned["k.cu"].rule == planned["fibers.cpp"].rule == "emulated"
     emulator = {f"-I{tmp_path / 'emulation'}", "-DRTDETR_OPS_EMULATED_ARCH=800"}
     assert emulator | {"-x", "-fsanitize=thread"} <= set(planned["k.cu"].flags)
-    assert emulator | {"-DRTDETR_OPS_RACES=1"} <= set(planned["fibers.cpp"].flags)
+    assert emulator | {"-DRTDETR_OPS_EMULATOR_RACES=1"} <= set(planned["fibers.cpp"].flags)
     assert "-fsanitize=thread" not in planned["fibers.cpp"].flags
