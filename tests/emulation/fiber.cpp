@@ -56,7 +56,7 @@ thread_local Fiber* starting = nullptr;
 
 }  // namespace
 
-#if defined(__x86_64__)
+#if defined(RTDETR_OPS_FIBER_ASSEMBLY)
 
 // Saves the registers that a call preserves, and swaps the stacks. swapcontext would do, but asks
 // the kernel for the signal mask each time.

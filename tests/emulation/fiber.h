@@ -4,7 +4,9 @@
 
 #include <cstddef>
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(RTDETR_OPS_PORTABLE_FIBERS)
+#define RTDETR_OPS_FIBER_ASSEMBLY
+#else
 #include <ucontext.h>
 #endif
 
@@ -35,7 +37,7 @@ class Fiber {
   }
 
  private:
-#if defined(__x86_64__)
+#if defined(RTDETR_OPS_FIBER_ASSEMBLY)
   using Context = void*;  // stack pointer; the registers lie on the stack
 #else
   using Context = ucontext_t;
