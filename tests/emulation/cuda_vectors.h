@@ -2,28 +2,31 @@
 // CUDA's short vectors, with its alignments: UndefinedBehaviorSanitizer finds a misaligned load.
 #pragma once
 
-struct alignas(8) int2 {
+// Kernels move numbers of any type through them, which NVIDIA's compiler takes as it is meant.
+#define RTDETR_OPS_ANY_TYPE [[gnu::may_alias]]
+
+struct RTDETR_OPS_ANY_TYPE alignas(8) int2 {
   int x, y;
 };
-struct alignas(16) int4 {
+struct RTDETR_OPS_ANY_TYPE alignas(16) int4 {
   int x, y, z, w;
 };
-struct alignas(8) uint2 {
+struct RTDETR_OPS_ANY_TYPE alignas(8) uint2 {
   unsigned int x, y;
 };
 struct uint3 {
   unsigned int x, y, z;
 };
-struct alignas(16) uint4 {
+struct RTDETR_OPS_ANY_TYPE alignas(16) uint4 {
   unsigned int x, y, z, w;
 };
-struct alignas(8) float2 {
+struct RTDETR_OPS_ANY_TYPE alignas(8) float2 {
   float x, y;
 };
-struct alignas(16) float4 {
+struct RTDETR_OPS_ANY_TYPE alignas(16) float4 {
   float x, y, z, w;
 };
-struct alignas(16) double2 {
+struct RTDETR_OPS_ANY_TYPE alignas(16) double2 {
   double x, y;
 };
 
