@@ -16,6 +16,7 @@ import torch
 __all__ = ["describe", "result_path"]
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def describe(threads: int) -> dict[str, Any]:
@@ -29,16 +30,15 @@ def describe(threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": _git("rev-parse", "--short", "HEAD"),
-        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        **_commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
     }
 
 
-def result_path(machine: dict[str, Any]) -> Path:
-    """``benchmarks/results/<machine>/<date>-<commit>.json``."""
-    name = re.sub(r"[^a-z0-9]+", "-", machine["cpu"].lower()).strip("-")
-    folder = ROOT / "benchmarks" / "results" / f"{name}-{machine['threads']}-threads"
+def result_path(machine: dict[str, Any], results: Path = RESULTS) -> Path:
+    """``<results>/<machine>/<date>-<commit>.json``; a machine is known by its GPU if one was used."""
+    name = machine.get("gpu") or f"{machine['cpu']} {machine['threads']} threads"
+    folder = results / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     return folder / f"{machine['date']}-{machine['commit']}.json"
 
 
@@ -49,6 +49,16 @@ def _cpu_name() -> str:
         if found:
             return found.group(1).strip()
     return platform.processor() or platform.machine()
+
+
+def _commit() -> dict[str, Any]:
+    """The commit and whether files differ from it; a copy without its repository knows neither."""
+    if not (ROOT / ".git").exists():
+        return {"commit": "unknown", "modified": None}
+    return {
+        "commit": _git("rev-parse", "--short", "HEAD"),
+        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
 
 
 def _git(*arguments: str) -> str:

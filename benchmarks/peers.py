@@ -2,9 +2,9 @@
 """Who takes part: our backends and every other implementation, as rows of one table.
 
 Each row turns a workload into a function of (value, locations, weights). What its callers would
-have at hand (shape tensors, start indices) is made there, outside the timing. A row that computes
-in float32 only is given float32, and the casts from and to 16-bit storage are timed: its users pay
-them.
+have at hand (shape tensors, start indices) is made there, outside the timing, on torch's default
+device. A row that computes in float32 only is given float32, and the casts from and to 16-bit
+storage are timed: its users pay them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import rtdetr_ops
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.workloads import Workload
 
-__all__ = ["OURS", "PEERS", "ROWS", "Kernel", "Row", "ours_name"]
+__all__ = ["OURS", "PEERS", "ROWS", "Kernel", "Row", "bind_ours", "bind_ours_fused", "ours_name"]
 
-Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(value [B, S, M, D], locations, weights) -> [B, Q, M*D]."""
+Kernel = Callable[..., Tensor]
+"""(value [B, S, M, D], locations, weights) -> [B, Q, M*D], or the fused entry's
+(value, reference, offsets, logits) -> [B, Q, M*D]."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Row:
         classic: whether it takes locations [B, Q, M, L, P, 2], hence one count for all levels.
         modes: sampling modes it has.
         mixed: whether it takes 16-bit values beside float32 locations as they are.
+        devices: device types it runs on, None for any.
+        missing: why it cannot run here at all, None when it can.
+        bind_fused: makes its kernel for the fused entry, None when it has none.
     """
 
     name: str
@@ -48,6 +52,9 @@ class Row:
     classic: bool = False
     modes: tuple[str, ...] = ("bilinear",)
     mixed: bool = False
+    devices: tuple[str, ...] | None = None
+    missing: str | None = None
+    bind_fused: Callable[[Workload], Kernel] | None = None
 
     def version(self) -> str | None:
         """Distribution and version, or None when it is not installed."""
@@ -58,10 +65,14 @@ class Row:
             return None
         return f"{self.distribution} {metadata.version(self.distribution)}"
 
-    def why_not(self, workload: Workload) -> str | None:
-        """One sentence saying why it cannot run ``workload`` here, or None when it can."""
+    def why_not(self, workload: Workload, device: str = "cpu") -> str | None:
+        """One sentence saying why it cannot run ``workload`` on ``device``, or None when it can."""
+        if self.missing is not None:
+            return self.missing
         if self.version() is None:
             return "not installed"
+        if self.devices is not None and device not in self.devices:
+            return f"runs on {' or '.join(self.devices)} tensors only"
         if workload.mode not in self.modes:
             return f"has no {workload.mode} mode"
         if self.classic and workload.is_ragged:
@@ -74,8 +85,14 @@ def ours_name(backend: str) -> str:
     return f"rtdetr_ops {backend}"
 
 
-def _bind_ours(backend: str, workload: Workload) -> Kernel:
+def bind_ours(backend: str, workload: Workload) -> Kernel:
+    """One of our backends."""
     return partial(_call_ours, backend, workload)
+
+
+def bind_ours_fused(backend: str, workload: Workload) -> Kernel:
+    """The fused entry of one of our backends."""
+    return partial(_call_ours_fused, backend, workload)
 
 
 def _call_ours(
@@ -86,6 +103,26 @@ def _call_ours(
         workload.levels,
         locations,
         weights,
+        points=workload.points,
+        mode=workload.mode,
+        backend=backend,
+    )
+
+
+def _call_ours_fused(
+    backend: str,
+    workload: Workload,
+    value: Tensor,
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+) -> Tensor:
+    return rtdetr_ops.ms_deform_attn_fused(
+        value,
+        workload.levels,
+        reference,
+        offsets,
+        logits,
         points=workload.points,
         mode=workload.mode,
         backend=backend,
@@ -147,6 +184,16 @@ def _bind_torch_ms_deform_attn(workload: Workload) -> Kernel:
     )
 
 
+def _bind_msda_triton(workload: Workload) -> Kernel:
+    # The public function turns every error of the kernels into a silent run of grid_sample.
+    from msda_triton.frontend import triton_multiscale_deformable_attention
+
+    shapes, _ = _classic_shapes(workload)
+    return lambda value, locations, weights: triton_multiscale_deformable_attention(
+        value, shapes, locations, weights, "zeros", False
+    ).flatten(2)
+
+
 def _classic_shapes(workload: Workload) -> tuple[Tensor, Tensor]:
     """The pyramid as int64 tensors: sizes [L, 2] and the first pixel of each level [L]."""
     sizes = [height * width for height, width in workload.levels]
@@ -156,9 +203,12 @@ def _classic_shapes(workload: Workload) -> tuple[Tensor, Tensor]:
 OURS = tuple(
     Row(
         ours_name(row.name),
-        partial(_bind_ours, row.name),
+        partial(bind_ours, row.name),
         modes=("bilinear", "discrete"),
         mixed=True,
+        devices=row.support.devices,
+        missing=row.support.missing,
+        bind_fused=partial(bind_ours_fused, row.name),
     )
     for row in BACKENDS
     if row.name != "reference"  # it is the truth the others are checked against, not a contestant
@@ -179,6 +229,7 @@ PEERS = (
         "torch-ms-deform-attn",
         classic=True,
     ),
+    Row("msda-triton", _bind_msda_triton, "msda-triton", classic=True, devices=("cuda",)),
 )
 
 ROWS = (*OURS, *PEERS)

@@ -12,8 +12,21 @@ from typing import Any
 
 __all__ = ["SUITES", "Record", "Run", "from_pytest", "load", "save", "summarise"]
 
-SUITES = ("forward", "forward+backward", "model", "import", "call")
-"""What a record may be about: the operator, a whole detector, the import, one tiny call."""
+SUITES = (
+    "forward",
+    "forward+backward",
+    "backward",
+    "backward, deterministic",
+    "fused forward",
+    "fused forward+backward",
+    "fused forward, graph",
+    "fused forward+backward, graph",
+    "model",
+    "import",
+    "call",
+)
+"""What a record may be about: the operator (its fused entry, its replay from a CUDA graph), a whole
+detector, the import, one tiny call."""
 
 SCHEMA = 1
 
@@ -30,6 +43,7 @@ class Record:
         min_s: shortest, in seconds.
         rounds: how many measurements.
         details: whatever else was measured, such as the difference of two models' outputs.
+            ``q1_s`` and ``q3_s`` are quartiles, ``gather_bytes`` what the sampled corners weigh.
     """
 
     suite: str
@@ -49,11 +63,13 @@ class Run:
         machine: CPU, threads, versions, commit, date.
         rows: implementations: name to version, or to None when it was not installed.
         records: the results.
+        gpu_check: of a run on a GPU: its steps, ceilings, failures, and whether it was a dry run.
     """
 
     machine: dict[str, Any]
     rows: dict[str, str | None]
     records: tuple[Record, ...]
+    gpu_check: dict[str, Any] | None = None
 
 
 def summarise(
@@ -84,12 +100,16 @@ def from_pytest(document: Mapping[str, Any]) -> list[Record]:
 
 
 def save(run: Run, path: Path) -> None:
-    """Write ``run`` as JSON, one record per line."""
+    """Write ``run`` as JSON, one record per line; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     head = {"schema": SCHEMA, "machine": run.machine, "rows": run.rows}
+    if run.gpu_check is not None:
+        head["gpu_check"] = run.gpu_check
     lines = ",\n".join(f"  {json.dumps(_rounded(record))}" for record in run.records)
     text = json.dumps(head, indent=1).removesuffix("\n}")
-    path.write_text(f'{text},\n "records": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(f'{text},\n "records": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    unfinished.replace(path)
 
 
 def load(path: Path) -> Run:
@@ -102,12 +122,18 @@ def load(path: Path) -> Run:
     if document.get("schema") != SCHEMA:
         raise ValueError(f"{path}: expected schema {SCHEMA}, got {document.get('schema')!r}")
     records = tuple(Record(**record) for record in document["records"])
-    return Run(document["machine"], document["rows"], records)
+    return Run(document["machine"], document["rows"], records, document.get("gpu_check"))
 
 
 def _rounded(record: Record) -> dict[str, Any]:
     """Four digits: more than any timing is worth."""
+    entries = asdict(record)
+    entries["details"] = _four_digits(entries["details"])
+    return _four_digits(entries)
+
+
+def _four_digits(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: float(f"{value:.4g}") if isinstance(value, float) else value
-        for key, value in asdict(record).items()
+        for key, value in entries.items()
     }

@@ -8,31 +8,50 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from fused_entry import FusedInputs, bind_fused_entry, fused_inputs
 from peers import ROWS, Kernel, Row
 from torch import Tensor
 
 from rtdetr_ops.testing.workloads import Inputs, Offsets, Workload, find_workload, make_inputs
 
-__all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "inputs_of", "laps"]
+__all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "drawn", "inputs_of", "laps"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A workload, a storage dtype and a distribution of the points."""
+    """What one call computes.
+
+    Args:
+        workload: the shape.
+        dtype: of the storage.
+        offsets: how the points are spread.
+        device: where the tensors lie.
+        fused: whether softmax and locations are part of the call.
+    """
 
     workload: Workload
     dtype: torch.dtype
     offsets: Offsets
+    device: str = "cpu"
+    fused: bool = False
 
     @property
     def id(self) -> str:
-        """Readable and unique."""
+        """Readable; unique among the cases of one entry on one device."""
         return f"{self.workload.name} {str(self.dtype).removeprefix('torch.')} {self.offsets}"
 
     @property
     def lap_count(self) -> int:
         """How often the rows take turns: fewer turns where a single call takes seconds."""
         return 3 if self.workload.is_encoder else 5
+
+    @property
+    def gather_bytes(self) -> int:
+        """What the sampled pixels weigh, each counted as often as it is read."""
+        shape = self.workload
+        corners = 1 if shape.mode == "discrete" else 4
+        rows = shape.batch * shape.queries * shape.heads * shape.taps * corners
+        return rows * shape.channels * self.dtype.itemsize
 
 
 def _cases(dtype: torch.dtype, offsets: Offsets, *names: str) -> tuple[Case, ...]:
@@ -53,7 +72,7 @@ QUICK_CASES = _cases(torch.float32, "ring", "decoder_b1", "decoder_ragged", "dec
 class Bound:
     """One row on the tensors of one case, in the layout the row takes."""
 
-    leaves: tuple[Tensor, Tensor, Tensor]
+    leaves: tuple[Tensor, ...]
     grad_out: Tensor
     kernel: Kernel
 
@@ -63,46 +82,63 @@ class Bound:
             return self.kernel(*self.leaves)
 
     def forward_backward(self) -> tuple[Tensor | None, ...]:
-        """Gradients of value, locations (None in discrete mode) and weights."""
+        """One gradient for each leaf, None for points in discrete mode."""
         out = self.kernel(*self.leaves)
         return torch.autograd.grad(out, self.leaves, self.grad_out, allow_unused=True)
 
 
 @lru_cache(maxsize=1)
-def inputs_of(case: Case) -> Inputs:
-    """The seeded tensors of a case; the rows of one case share them."""
-    return make_inputs(case.workload, case.dtype, seed=0, offsets=case.offsets)
+def drawn(workload: Workload, offsets: Offsets, device: str) -> Inputs:
+    """The seeded numbers of a case in float64."""
+    inputs = make_inputs(workload, torch.float64, seed=0, offsets=offsets)
+    return Inputs(*(tensor.detach().to(device) for tensor in inputs))
+
+
+@lru_cache(maxsize=1)
+def inputs_of(case: Case) -> Inputs | FusedInputs:
+    """The tensors of a case; its rows share them. Locations keep at least float32."""
+    numbers = drawn(case.workload, case.offsets, case.device)
+    if case.fused:
+        return fused_inputs(case.workload, numbers, case.dtype)
+    coordinate = torch.promote_types(case.dtype, torch.float32)
+    return Inputs(
+        _leaf(numbers.value.to(case.dtype)),
+        _leaf(numbers.locations.to(coordinate)),
+        _leaf(numbers.weights.to(case.dtype)),
+        numbers.grad_out.to(case.dtype),
+    )
 
 
 def bind(case: Case, row: Row) -> Bound:
     """``row`` ready to be timed on ``case``."""
     inputs = inputs_of(case)
-    kernel = row.bind(case.workload)
+    leaves = inputs.leaves
+    with torch.device(case.device):
+        kernel = bind_fused_entry(row, case.workload) if case.fused else row.bind(case.workload)
     if not row.mixed and case.dtype in (torch.bfloat16, torch.float16):
         kernel = _in_float32(kernel)
-    leaves = inputs.leaves
-    if row.classic:
+    if row.classic and not case.fused:
         per_level = (len(case.workload.levels), case.workload.points[0])
-        value, locations, weights = leaves
-        leaves = (value, _leaf(locations, per_level), _leaf(weights, per_level))
+        value, *taps = leaves
+        leaves = (value, *(_leaf(tensor.unflatten(3, per_level)) for tensor in taps))
     return Bound(leaves, inputs.grad_out, kernel)
 
 
 def laps(cases: tuple[Case, ...], once: bool) -> Iterator[tuple[Case, int, Row]]:
     """(case, lap, row): rows take turns, so that a slow moment of the machine meets all of them."""
     for case in cases:
-        rows = [row for row in ROWS if row.why_not(case.workload) is None]
+        rows = [row for row in ROWS if row.why_not(case.workload, case.device) is None]
         for lap in range(1 if once else case.lap_count):
             for row in rows:
                 yield case, lap, row
 
 
-def _leaf(tensor: Tensor, per_level: tuple[int, int]) -> Tensor:
-    return tensor.detach().unflatten(3, per_level).requires_grad_()
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
 
 
 def _in_float32(kernel: Kernel) -> Kernel:
-    def cast(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        return kernel(value.float(), locations, weights.float()).to(value.dtype)
+    def cast(*leaves: Tensor) -> Tensor:
+        return kernel(*(leaf.float() for leaf in leaves)).to(leaves[0].dtype)
 
     return cast

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from timed_cases import Bound, Case
+from peers import Kernel, bind_ours, bind_ours_fused
+from timed_cases import Bound, Case, inputs_of
 from torch import Tensor
-
-from rtdetr_ops import ms_deform_attn
-from rtdetr_ops.testing.workloads import Workload, make_inputs
 
 __all__ = ["Truth", "check_forward", "check_gradients", "truth"]
 
@@ -22,70 +21,74 @@ It covers inputs and results rounded to the storage dtype, and in float32 the ro
 ``2 * location - 1`` in the grid_sample form; the tests of this package are far stricter.
 """
 
-CHUNK = 2048
-"""Queries per step: the reference keeps every sampled pixel for its backward."""
+CHUNK_ROWS = 2**21
+"""Sampled points per step: the reference keeps every sampled pixel for its backward."""
+
+LEAVES = {
+    False: ("value", "locations", "weights"),
+    True: ("value", "reference", "offsets", "logits"),
+}
+"""Names of the leaves, by whether the entry is the fused one."""
 
 
 class Truth(NamedTuple):
     """Result and gradients in float64."""
 
     out: Tensor  # [B, Q, M*D]
-    grads: tuple[Tensor | None, ...]  # of value, locations (None in discrete mode), weights
+    grads: tuple[Tensor | None, ...]  # of every leaf; None where there is no gradient
+
+
+def truth(case: Case) -> Truth:
+    """The reference backend in float64.
+
+    Rounding to the storage dtype is not in the truth of the plain entry. It is in that of the fused
+    one, whose rounded offsets move the points.
+    """
+    return _truth(case if case.fused else replace(case, dtype=torch.float64))
 
 
 @lru_cache(maxsize=4)
-def truth(workload: Workload, offsets: str) -> Truth:
-    """The reference backend in float64, a chunk of queries at a time."""
-    inputs = make_inputs(workload, torch.float64, seed=0, offsets=offsets)  # type: ignore[arg-type]
-    grad_value = torch.zeros_like(inputs.value)
-    outs, grads_locations, grads_weights = [], [], []
-    for start in range(0, workload.queries, CHUNK):
-        rows = slice(start, start + CHUNK)
-        locations = inputs.locations.detach()[:, rows].requires_grad_()
-        weights = inputs.weights.detach()[:, rows].requires_grad_()
-        out = ms_deform_attn(
-            inputs.value,
-            workload.levels,
-            locations,
-            weights,
-            points=workload.points,
-            mode=workload.mode,
-            backend="reference",
-        )
-        grads = torch.autograd.grad(
-            out,
-            (inputs.value, locations, weights),
-            inputs.grad_out[:, rows],
-            allow_unused=True,
-        )
-        grad_value += grads[0]
+def _truth(case: Case) -> Truth:
+    inputs, shape = inputs_of(case), case.workload
+    kernel = (bind_ours_fused if case.fused else bind_ours)("reference", shape)
+    points = shape.batch * shape.heads * shape.taps
+    leaves = [leaf.detach().double() for leaf in inputs.leaves]
+    return _in_chunks(kernel, leaves, inputs.grad_out.double(), max(CHUNK_ROWS // points, 1))
+
+
+def _in_chunks(kernel: Kernel, leaves: list[Tensor], grad_out: Tensor, chunk: int) -> Truth:
+    """A few queries at a time; every leaf but the value has them on axis 1."""
+    value = leaves[0].requires_grad_()
+    grad_value = torch.zeros_like(value)
+    outs, grads = [], []
+    for start in range(0, grad_out.shape[1], chunk):
+        rows = slice(start, start + chunk)
+        others = [leaf[:, rows].requires_grad_() for leaf in leaves[1:]]
+        out = kernel(value, *others)
+        found = torch.autograd.grad(out, (value, *others), grad_out[:, rows], allow_unused=True)
+        grad_value += found[0]
         outs.append(out.detach())
-        grads_locations.append(grads[1])
-        grads_weights.append(grads[2])
-    no_locations = workload.mode == "discrete"
-    return Truth(
-        torch.cat(outs, 1),
-        (
-            grad_value,
-            None if no_locations else torch.cat(grads_locations, 1),
-            torch.cat(grads_weights, 1),
-        ),
-    )
+        grads.append(found[1:])
+    joined = [
+        None if parts[0] is None else torch.cat(parts, 1) for parts in zip(*grads, strict=True)
+    ]
+    return Truth(torch.cat(outs, 1), (grad_value, *joined))
 
 
 def check_forward(bound: Bound, case: Case) -> None:
     """Raise AssertionError when the result is wrong."""
-    _check("out", bound.forward(), truth(case.workload, case.offsets).out, case.dtype)
+    _check("out", bound.forward(), truth(case).out, case.dtype)
 
 
 def check_gradients(bound: Bound, case: Case) -> None:
     """Raise AssertionError when a gradient is wrong."""
-    expected = truth(case.workload, case.offsets).grads
-    names = ("grad_value", "grad_locations", "grad_weights")
-    for name, grad, true in zip(names, bound.forward_backward(), expected, strict=True):
+    expected = truth(case).grads
+    for name, grad, true in zip(
+        LEAVES[case.fused], bound.forward_backward(), expected, strict=True
+    ):
         if true is not None:
-            assert grad is not None, f"{name}: missing"
-            _check(name, grad, true, case.dtype)
+            assert grad is not None, f"grad_{name}: missing"
+            _check(f"grad_{name}", grad, true, case.dtype)
 
 
 def _check(name: str, actual: Tensor, true: Tensor, dtype: torch.dtype) -> None:

@@ -15,7 +15,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["TINY", "WORKLOADS", "Inputs", "Offsets", "Workload", "find_workload", "make_inputs"]
+__all__ = [
+    "LARGE_WORKLOADS",
+    "TINY",
+    "WORKLOADS",
+    "Inputs",
+    "Offsets",
+    "Workload",
+    "find_workload",
+    "make_inputs",
+]
 
 Offsets = Literal["ring", "uniform"]
 
@@ -106,6 +115,17 @@ WORKLOADS = (
     Workload("decoder_discrete", 1, 300, 8, _RTDETR_640, (4, 4, 4), 32, "discrete"),
 )
 
+_BEVFORMER_928x1600 = ((116, 200), (58, 100), (29, 50), (15, 25))
+
+LARGE_WORKLOADS = (
+    Workload("decoder_b32", 32, 300, 8, _RTDETR_640, (4, 4, 4), 32),
+    Workload("encoder_800x1333_b2", 2, 22_223, 8, _DEFORMABLE_800x1333, (4, 4, 4, 4), 32),
+    # BEVFormer base: six cameras with ten thousand bird's-eye cells each, and the grid of cells on itself.
+    Workload("bevformer_spatial", 6, 10_000, 8, _BEVFORMER_928x1600, (8, 8, 8, 8), 32),
+    Workload("bevformer_temporal", 2, 40_000, 8, ((200, 200),), (4,), 32),
+)
+"""Too large to time on a CPU."""
+
 TINY = Workload("tiny", 1, 3, 2, ((4, 5), (2, 3)), (2, 2), 8)
 """Too small to measure a kernel with: what is left is the cost of the call."""
 
@@ -116,7 +136,7 @@ def find_workload(name: str) -> Workload:
     Raises:
         ValueError: there is none.
     """
-    known = {workload.name: workload for workload in (*WORKLOADS, TINY)}
+    known = {workload.name: workload for workload in (*WORKLOADS, *LARGE_WORKLOADS, TINY)}
     if name not in known:
         raise ValueError(f"workload: expected one of {', '.join(known)}, got {name!r}")
     return known[name]

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything there is to find out on a machine with a GPU, within minutes and in one JSON file.
+
+Builds and installs the package and the peers in .peers/, runs tests/gpu, the same under
+compute-sanitizer, the microbenchmarks and the benchmarks. What one part finds outlives what fails in
+another. The status is 1 if anything of this package failed; a peer that fails is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from machine import RESULTS, ROOT, describe, result_path
+from records import Run, load, save
+from tables import is_ours
+
+from compilers import find_nvcc
+from gpu import steps
+from gpu.commands import Command, Outcome, run_together
+from gpu.devices import Device, find_device
+from gpu.summary import summary
+from gpu.targets import judge
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the parts, print the summary, return the exit status."""
+    options = _options(arguments)
+    started = time.monotonic()
+    check = Check(options, find_device(options.dry_run), started + 60 * options.minutes)
+    for name in options.only:
+        print(f"== {name} (after {time.monotonic() - started:.0f} s)", flush=True)
+        if not PARTS[name](check):
+            break
+    check.judge()
+    run = load(check.path)
+    print(summary(run), check.path, sep="\n")
+    return int(failed(run))
+
+
+class Check:
+    """One run of the check: its setting and its result file.
+
+    Every part returns whether it makes sense to go on.
+    """
+
+    def __init__(self, options: argparse.Namespace, device: Device, deadline: float) -> None:
+        found, nvcc = device.describe(), find_nvcc()
+        self._deadline = deadline
+        self._outcomes: list[Outcome] = []
+        self._setting = steps.Setting(
+            capability=found["capability"],
+            work=options.work.resolve(),
+            nvcc=nvcc.command[0] if nvcc else None,
+            dry_run=options.dry_run,
+        )
+        self._setting.work.mkdir(parents=True, exist_ok=True)
+        machine = describe(threads=os.cpu_count() or 1) | found
+        results = options.work / "dry-run" if options.dry_run else options.results
+        self.path = result_path(machine, results.resolve())
+        save(Run(machine, {}, (), {"dry_run": options.dry_run, "steps": []}), self.path)
+
+    def build(self) -> bool:
+        """Package and peers; without the package there is nothing to look at."""
+        self._run(steps.build(self._setting), in_dry_run=False)
+        self._run(steps.look(self._setting), in_dry_run=False)
+        return not any(outcome.fails_the_check for outcome in self._outcomes)
+
+    def test(self) -> bool:
+        """The tests, and a few of them under compute-sanitizer meanwhile: nothing here is timed."""
+        sanitized = steps.sanitize(self._setting)
+        if self._setting.dry_run:
+            self._run(sanitized, in_dry_run=False)
+            sanitized = []
+        elif not sanitized:
+            self._note(Outcome("compute-sanitizer", "absent", note="neither on PATH nor by nvcc"))
+        self._run([*steps.test(self._setting), *sanitized])
+        return True
+
+    def micro(self) -> bool:
+        """The ceilings: compile, then measure with nothing beside it."""
+        compilation = steps.micro(self._setting)
+        if not compilation:
+            self._note(Outcome("nvcc micro.cu", "absent", note="nvcc not found"))
+        elif not any(outcome.fails_the_check for outcome in self._run(compilation)):
+            command = steps.ceilings(self._setting)
+            if self._run([command], in_dry_run=False)[0].status == "passed":
+                log = self._setting.work / f"{command.name}.log"
+                self._save(ceilings=json.loads(log.read_text(encoding="utf-8")))
+        return True
+
+    def benchmarks(self) -> bool:
+        """The rows, in a process of their own that is started again where it died.
+
+        A kernel that faults takes the whole process with it.
+        """
+        while True:
+            before = load(self.path)
+            left = self._deadline - time.monotonic()
+            command = steps.measure(self._setting, self.path, max(left, 0))
+            died = self._run([command])[0].status != "passed"
+            if not died or left < 0:
+                return True
+            if load(self.path) == before:
+                self._note(Outcome(command.name, "failed", note="died before it did anything"))
+                return True
+
+    def judge(self) -> None:
+        """Compare what was found with what was asked for."""
+        self._save(targets=[asdict(judgement) for judgement in judge(load(self.path))])
+
+    def _run(self, commands: list[Command], in_dry_run: bool = True) -> list[Outcome]:
+        if self._setting.dry_run and not in_dry_run:
+            print(*(f"  would run: {command}" for command in commands), sep="\n")
+            outcomes = [Outcome(command.name, "printed") for command in commands]
+        else:
+            outcomes = run_together(commands, self._setting.work)
+        self._note(*outcomes)
+        return outcomes
+
+    def _note(self, *outcomes: Outcome) -> None:
+        self._outcomes += outcomes
+        self._save(steps=[asdict(outcome) for outcome in self._outcomes])
+
+    def _save(self, **notes: Any) -> None:
+        run = load(self.path)
+        save(replace(run, gpu_check={**(run.gpu_check or {}), **notes}), self.path)
+
+
+PARTS: dict[str, Callable[[Check], bool]] = {
+    "build": Check.build,
+    "tests": Check.test,
+    "micro": Check.micro,
+    "benchmarks": Check.benchmarks,
+}
+
+
+def failed(run: Run) -> bool:
+    """Whether a step failed, or a row of this package did."""
+    notes = run.gpu_check or {}
+    ours = [row for _, _, row, _ in notes.get("failures", []) if is_ours(row)]
+    return bool(ours) or any(Outcome(**step).fails_the_check for step in notes["steps"])
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gpu_check.py", description=__doc__)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="no GPU: print what cannot run, put tiny cases on the CPU through the rest",
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts; all by default"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=7.5, help="when to start no more rows; default 7.5"
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="folder of result files; a dry run has its own",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build" / "gpu-check", help="folder of logs"
+    )
+    return parser.parse_args(arguments)

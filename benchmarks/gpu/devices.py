@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GPU to measure on, and a CPU that stands in for it in a dry run, behind one interface."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+__all__ = ["CpuStandIn", "CudaDevice", "Device", "Limits", "find_device"]
+
+Function = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long one measurement may take.
+
+    Args:
+        seconds: to aim at, warm-up not counted.
+        fewest: repetitions, however long they take.
+        most: repetitions, however short they are.
+    """
+
+    seconds: float
+    fewest: int
+    most: int
+
+    def repetitions(self, each: float) -> int:
+        """How many of ``each`` seconds fit."""
+        return max(self.fewest, min(self.most, int(self.seconds / max(each, 1e-9))))
+
+
+class Device(Protocol):
+    """Where the rows run and how a run is timed."""
+
+    type: str
+    compiler: str
+    """The backend of ``torch.compile`` that makes sense there."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a result file says about it."""
+
+    def synchronize(self) -> None:
+        """Wait for everything, and raise what went wrong."""
+
+    def time(self, function: Function, limits: Limits) -> list[float]:
+        """Seconds on the device of each launch, with cold caches."""
+
+    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds per call as the host sees them, ``calls`` of them in a row."""
+
+    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds on the device of one of ``calls`` calls in a row, replayed from one graph."""
+
+    def free_memory(self) -> None:
+        """Give back what the allocator keeps."""
+
+
+class CudaDevice:
+    """The current CUDA device."""
+
+    type = "cuda"
+    compiler = "inductor"
+
+    FLUSH_BYTES = 2**28  # several times the second-level cache of any GPU
+    CYCLES_PER_SECOND = 2e9  # about the highest clock there is; waiting longer does no harm
+
+    def __init__(self) -> None:
+        self._flushed = torch.empty(self.FLUSH_BYTES, dtype=torch.int8, device=self.type)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, capability, sizes, versions, and the clocks and limits as they were found."""
+        found = torch.cuda.get_device_properties(0)
+        return {
+            "gpu": found.name,
+            "gpu_count": torch.cuda.device_count(),
+            "capability": f"{found.major}.{found.minor}",
+            "multiprocessors": found.multi_processor_count,
+            "gpu_memory_gib": round(found.total_memory / 2**30, 1),
+            "l2_mib": round(found.L2_cache_size / 2**20, 1),
+            "cuda": torch.version.cuda,
+            **_ask_driver("driver_version", "clocks.max.sm", "clocks.max.mem", "power.limit"),
+        }
+
+    def synchronize(self) -> None:
+        """Wait for everything, and raise what went wrong."""
+        torch.cuda.synchronize()
+
+    def time(self, function: Function, limits: Limits) -> list[float]:
+        """Seconds between two events around each launch, the second-level cache flushed before.
+
+        A delay kernel goes ahead of every launch for as long as the host takes to enqueue it, so that
+        the device does not wait for the host between the events.
+        """
+        function()
+        self.synchronize()
+        start = time.perf_counter()
+        function()
+        enqueue = time.perf_counter() - start
+        self.synchronize()
+        each = time.perf_counter() - start
+
+        def prepare() -> None:
+            self._flushed.zero_()
+            torch.cuda._sleep(int(1.5 * enqueue * self.CYCLES_PER_SECOND))
+
+        return self._between_events(function, limits.repetitions(each + 2 * enqueue), prepare)
+
+    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds per call as the host sees them, ``calls`` of them in a row."""
+        return _on_the_host_clock(function, calls, limits, self.synchronize)
+
+    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds of one of ``calls`` calls in a row replayed from one graph, caches warm."""
+        graph = self._capture(function, calls)
+        start = time.perf_counter()
+        graph.replay()
+        self.synchronize()
+        count = limits.repetitions(time.perf_counter() - start)
+        return [seconds / calls for seconds in self._between_events(graph.replay, count)]
+
+    def free_memory(self) -> None:
+        """Give back what the allocator keeps."""
+        torch.cuda.empty_cache()
+
+    def _between_events(
+        self, function: Function, count: int, prepare: Function = lambda: None
+    ) -> list[float]:
+        pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
+        for before, after in pairs:
+            prepare()
+            before.record()
+            function()
+            after.record()
+        self.synchronize()
+        return [before.elapsed_time(after) / 1e3 for before, after in pairs]
+
+    def _capture(self, function: Function, calls: int) -> torch.cuda.CUDAGraph:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # what is done lazily on first calls must not be captured
+                function()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(calls):
+                function()
+        return graph
+
+
+class CpuStandIn:
+    """Goes through the same motions without a GPU; its numbers mean nothing."""
+
+    type = "cpu"
+    compiler = "eager"
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)  # the tensors are tiny
+
+    def describe(self) -> dict[str, Any]:
+        """Says that there is no GPU."""
+        return {"gpu": "no GPU", "capability": "9.0", "cuda": torch.version.cuda}
+
+    def synchronize(self) -> None:
+        """Nothing runs behind the host's back."""
+
+    def time(self, function: Function, limits: Limits) -> list[float]:
+        """Seconds of each call."""
+        return self.time_host(function, 1, limits)
+
+    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds per call, ``calls`` of them in a row."""
+        return _on_the_host_clock(function, calls, limits, self.synchronize)
+
+    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """As ``time_host``: there are no graphs."""
+        return self.time_host(function, calls, limits)
+
+    def free_memory(self) -> None:
+        """Nothing is kept."""
+
+
+def find_device(dry_run: bool) -> Device:
+    """The GPU, or its stand-in.
+
+    Raises:
+        SystemExit: there is no GPU and this is no dry run.
+    """
+    if dry_run:
+        return CpuStandIn()
+    if not torch.cuda.is_available():
+        raise SystemExit("expected a CUDA device, found none; --dry-run goes without one")
+    return CudaDevice()
+
+
+def _on_the_host_clock(
+    function: Function, calls: int, limits: Limits, synchronize: Function
+) -> list[float]:
+    def run() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        synchronize()
+        return (time.perf_counter() - start) / calls
+
+    run()  # a warm-up
+    return [run() for _ in range(limits.repetitions(run() * calls))]
+
+
+def _ask_driver(*fields: str) -> dict[str, str]:
+    """What nvidia-smi says of the first GPU; nothing where it is not installed."""
+    if shutil.which("nvidia-smi") is None:
+        return {}
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
+    done = subprocess.run(query, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(zip(fields, done.stdout.strip().split(", "), strict=True))

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check and time every row, for as long as there is time; goes on where an earlier process died."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import time
+from pathlib import Path
+
+from timed_cases import Bound, bind
+from verify import check_forward, check_gradients
+
+from gpu.devices import Device, Limits, find_device
+from gpu.ledger import Key, Ledger
+from gpu.plan import Job, compiled_reference, jobs, rows
+from gpu.suites import SUITES
+
+LIMITS = {False: Limits(0.25, 5, 60), True: Limits(0, 2, 2)}
+"""Of one measurement, by whether it is a dry run."""
+
+
+HANGS = 90
+"""Seconds after which a row counts as hung, and this process ends."""
+
+
+def main() -> None:
+    """Measure what the file does not have yet."""
+    options = _options()
+    deadline = time.monotonic() + options.seconds
+    device, ledger = find_device(options.dry_run), Ledger(options.json)
+    ledger.know_rows({row.name: row.version() for row in (*rows(), compiled_reference(device))})
+    for job in jobs(device, options.dry_run):
+        keys = [Key(suite, job.case.id, job.row.name) for suite in job.suites]
+        keys = [key for key in keys if not ledger.has(key)]
+        if time.monotonic() > deadline:
+            ledger.leave_out(keys)
+        elif keys:
+            faulthandler.dump_traceback_later(HANGS, exit=True)
+            _measure(job, keys, device, ledger, LIMITS[options.dry_run])
+            device.free_memory()
+            device.synchronize()  # raises, and so ends this process, where the device is lost
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _measure(job: Job, keys: list[Key], device: Device, ledger: Ledger, limits: Limits) -> None:
+    ledger.begin(keys)
+    try:
+        bound = _bind_and_check(job)
+    except Exception as error:  # whatever a row raises is its result
+        for key in keys:
+            ledger.fail(key, _describe(error))
+        return
+    weight = job.case.gather_bytes
+    for key in keys:
+        try:
+            seconds = SUITES[key.suite].run(bound, device, limits)
+        except Exception as error:  # as above
+            ledger.fail(key, _describe(error))
+        else:
+            ledger.add(key, seconds, gather_bytes=weight)
+            print(*key, f"{min(seconds):.3g} s", sep=" | ", flush=True)
+
+
+def _bind_and_check(job: Job) -> Bound:
+    """No number on red."""
+    bound = bind(job.case, job.row)
+    check_forward(bound, job.case)
+    if any("backward" in suite for suite in job.suites):
+        check_gradients(bound, job.case)
+    return bound
+
+
+def _describe(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}"
+    print(text, flush=True)
+    return text.splitlines()[0][:300]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True, help="the result file, begun already")
+    parser.add_argument("--seconds", type=float, required=True, help="when to start no more rows")
+    parser.add_argument("--dry-run", action="store_true", help="tiny cases on the CPU")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

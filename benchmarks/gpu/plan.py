@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, in the order of how much it matters: time may run out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from peers import OURS, PEERS, Kernel, Row, bind_ours, bind_ours_fused
+from timed_cases import Case
+
+from gpu.devices import Device
+from gpu.suites import SUITES
+from rtdetr_ops.testing.workloads import Offsets, Workload, find_workload
+
+__all__ = ["CLASSIC", "Job", "compiled_reference", "jobs", "rows"]
+
+CLASSIC = "torch-ms-deform-attn"
+"""The row that carries the CUDA kernels of Deformable DETR."""
+
+BOTH = ("forward", "forward+backward")
+BACKWARD = ("backward", "backward, deterministic")
+FUSED = ("fused forward", "fused forward+backward")
+GRAPHS = ("fused forward, graph", "fused forward+backward, graph")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row on one case, checked once and then timed in some suites."""
+
+    case: Case
+    row: Row
+    suites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of the plan: every row on these cases.
+
+    Args:
+        workload: by name.
+        suites: of one entry.
+        dtypes: of the storage, one case for each.
+        offsets: how the points are spread.
+        compiled: whether the row that ``torch.compile`` makes takes part; it takes long to start.
+    """
+
+    workload: str
+    suites: tuple[str, ...]
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
+    offsets: Offsets = "ring"
+    compiled: bool = False
+
+    def cases(self, device: Device) -> Iterator[Case]:
+        workload, fused = find_workload(self.workload), SUITES[self.suites[0]].fused
+        for dtype in self.dtypes:
+            yield Case(workload, dtype, self.offsets, device.type, fused)
+
+
+PLAN = (
+    Item("encoder_800x1333", BOTH + BACKWARD),
+    Item("decoder_b1", FUSED + GRAPHS),
+    Item("decoder_b1", BOTH + BACKWARD),
+    Item("tiny", ("call",), dtypes=(torch.float32,)),
+    Item("mask2former_1024", BOTH),
+    Item("decoder_b8", BOTH),
+    Item("encoder_800x1333", BOTH, offsets="uniform"),
+    Item("decoder_b32", BOTH),
+    Item("bevformer_temporal", BOTH),
+    Item("bevformer_spatial", BOTH),
+    Item("encoder_800x1333_b2", BOTH),
+    Item("decoder_b1", BOTH, offsets="uniform"),
+    Item("encoder_800x1333", FUSED),
+    Item("encoder_800x1333", BOTH, compiled=True),
+    Item("decoder_b1", BOTH, compiled=True),
+)
+
+DRY_PLAN = (
+    Item("tiny", BOTH + BACKWARD),
+    Item("tiny", FUSED + GRAPHS),
+    Item("tiny", ("call",), dtypes=(torch.float32,)),
+    Item("tiny", ("forward",), dtypes=(torch.float32,), offsets="uniform", compiled=True),
+)
+
+
+REFERENCE = Row(
+    "reference",
+    partial(bind_ours, "reference"),
+    modes=("bilinear", "discrete"),
+    mixed=True,
+    bind_fused=partial(bind_ours_fused, "reference"),
+)
+
+
+def rows() -> tuple[Row, ...]:
+    """Ours, the classic operator, the definition, then the other peers."""
+    peers = sorted(PEERS, key=lambda row: row.name != CLASSIC)
+    return (*OURS, *peers[:1], REFERENCE, *peers[1:])
+
+
+def jobs(device: Device, dry_run: bool) -> Iterator[Job]:
+    """Everything that can run on ``device``, in order."""
+    for item in DRY_PLAN if dry_run else PLAN:
+        candidates = (compiled_reference(device),) if item.compiled else rows()
+        for case in item.cases(device):
+            for row in candidates:
+                suites = tuple(s for s in item.suites if row in OURS or not SUITES[s].ours_only)
+                if suites and row.why_not(case.workload, device.type) is None:
+                    yield Job(case, row, suites)
+
+
+def compiled_reference(device: Device) -> Row:
+    """What torch makes of the definition by itself."""
+
+    def compiled(workload: Workload) -> Kernel:
+        return torch.compile(bind_ours("reference", workload), backend=device.compiler)
+
+    return replace(REFERENCE, name="reference, torch.compile", bind=compiled, bind_fused=None)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured of a row: each suite of a result file is one way to run and time it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from timed_cases import Bound
+
+from gpu.devices import Device, Limits
+
+__all__ = ["SUITES", "Suite"]
+
+GRAPH_CALLS = 20
+"""Calls captured in one graph: the gap between two replays is shared among them."""
+
+HOST_CALLS = 100
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One way to run and time a row.
+
+    Args:
+        measure: seconds of the given function on the device, one entry per repetition.
+        part: the function of a bound row that is timed.
+        fused: whether it is the fused entry's.
+        around: what the row runs in.
+        ours_only: whether it makes sense for this package's rows alone.
+    """
+
+    measure: Callable[[Device, Callable[[], object], Limits], list[float]]
+    part: Callable[[Bound], Callable[[], object]]
+    fused: bool = False
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
+    ours_only: bool = False
+
+    def run(self, bound: Bound, device: Device, limits: Limits) -> list[float]:
+        """Seconds of every repetition."""
+        with self.around():
+            return self.measure(device, self.part(bound), limits)
+
+
+def _cold(device: Device, function: Callable[[], object], limits: Limits) -> list[float]:
+    return device.time(function, limits)
+
+
+def _replayed(device: Device, function: Callable[[], object], limits: Limits) -> list[float]:
+    return device.time_graph(function, GRAPH_CALLS, limits)
+
+
+def _on_the_host(device: Device, function: Callable[[], object], limits: Limits) -> list[float]:
+    return device.time_host(function, HOST_CALLS, limits)
+
+
+def _forward(bound: Bound) -> Callable[[], object]:
+    return bound.forward
+
+
+def _forward_backward(bound: Bound) -> Callable[[], object]:
+    return bound.forward_backward
+
+
+def _backward(bound: Bound) -> Callable[[], object]:
+    """The backward alone, over and over the same graph."""
+    out = bound.kernel(*bound.leaves)
+    return lambda: torch.autograd.grad(
+        out, bound.leaves, bound.grad_out, retain_graph=True, allow_unused=True
+    )
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Without torch's filling of every fresh tensor, which finds bugs and is not part of the cost."""
+    settings = torch.utils.deterministic
+    fills, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        settings.fill_uninitialized_memory = fills
+
+
+SUITES = {
+    "forward": Suite(_cold, _forward),
+    "forward+backward": Suite(_cold, _forward_backward),
+    "backward": Suite(_cold, _backward, ours_only=True),
+    "backward, deterministic": Suite(_cold, _backward, around=_deterministic, ours_only=True),
+    "fused forward": Suite(_cold, _forward, fused=True),
+    "fused forward+backward": Suite(_cold, _forward_backward, fused=True),
+    "fused forward, graph": Suite(_replayed, _forward, fused=True),
+    "fused forward+backward, graph": Suite(_replayed, _forward_backward, fused=True),
+    "call": Suite(_on_the_host, _forward),
+}
+"""By their names in result files."""

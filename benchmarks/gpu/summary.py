@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The short report that ends a check: steps, failures, times, targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from records import Record, Run
+from tables import is_ours, seconds_text
+
+__all__ = ["summary"]
+
+GATHERS = {"float32": "gather_128B_22MB", "bfloat16": "gather_64B_22MB"}
+"""The ceiling of an encoder's gathers by dtype: its rows have 32 channels and fit the L2 cache."""
+
+
+def summary(run: Run) -> str:
+    """A screenful."""
+    notes = run.gpu_check or {}
+    parts = ["Dry run: these numbers mean nothing."] if notes["dry_run"] else []
+    parts.append(_table(("step", "status", "seconds", "note"), map(_step, notes["steps"])))
+    parts += _section("failures", (" | ".join(entry) for entry in notes.get("failures", [])))
+    parts += _section("no time for", _counted(notes.get("not_reached", [])))
+    parts += _section("ceilings, GB/s", _ceilings(notes.get("ceilings", {})))
+    parts += [_times(run, ours) for ours in run.rows if _has_times(run, ours)]
+    parts.append(_table(("target", "found", "asked for", "met"), map(_target, notes["targets"])))
+    return "\n\n".join(parts)
+
+
+def _step(step: dict[str, Any]) -> tuple[str, ...]:
+    return step["name"], step["status"], f"{step['seconds']:.1f}", step["note"][:90]
+
+
+def _target(target: dict[str, Any]) -> tuple[str, ...]:
+    found, unit = target["found"], target["unit"]
+    answers = {None: "not measured", True: "yes", False: "NO"}
+    sign = "at most" if target["at_most"] else "at least"
+    return (
+        target["target"],
+        "-" if found is None else f"{found:.2f}{unit}",
+        f"{sign} {target['bound']}{unit}",
+        answers[target["met"]],
+    )
+
+
+def _counted(keys: Sequence[Sequence[str]]) -> Iterable[str]:
+    """How many rows of each case there was no time for."""
+    cases = [f"{suite} | {case}" for suite, case, _ in keys]
+    return [f"{case}: {cases.count(case)} rows" for case in dict.fromkeys(cases)]
+
+
+def _ceilings(ceilings: dict[str, Any]) -> Iterable[str]:
+    return [f"{name}: {v / 1e9:.0f}" for name, v in ceilings.items() if isinstance(v, float)]
+
+
+def _has_times(run: Run, row: str) -> bool:
+    return is_ours(row) and any(record.row == row for record in run.records)
+
+
+def _times(run: Run, ours: str) -> str:
+    """One of our rows: its time, what it gathers, and how many times longer the others take."""
+    others = [row for row in run.rows if row != ours and any(r.row == row for r in run.records)]
+    found = {(r.suite, r.case, r.row): r for r in run.records}
+    lines = [
+        (
+            f"{record.case}, {record.suite}",
+            _spread(record),
+            _gathered(run, record),
+            *(_slower(found.get((record.suite, record.case, row)), record) for row in others),
+        )
+        for record in run.records
+        if record.row == ours
+    ]
+    return _table((ours, "median (quartiles)", "gathers", *others), lines)
+
+
+def _spread(record: Record) -> str:
+    quartiles = (seconds_text(record.details[name]) for name in ("q1_s", "q3_s"))
+    return f"{seconds_text(record.median_s)} ({' - '.join(quartiles)})"
+
+
+def _gathered(run: Run, record: Record) -> str:
+    """Bytes of sampled corners per second, and what part of the ceiling that is."""
+    if "backward" in record.suite:
+        return ""
+    rate = record.details["gather_bytes"] / record.median_s
+    dtype = record.case.split()[1]
+    ceiling = (run.gpu_check or {}).get("ceilings", {}).get(GATHERS.get(dtype, ""))
+    return f"{rate / 1e12:.2f} TB/s" + (f", {100 * rate / ceiling:.0f} %" if ceiling else "")
+
+
+def _slower(other: Record | None, ours: Record) -> str:
+    return "-" if other is None else f"{other.median_s / ours.median_s:.2f}x"
+
+
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    body = "\n".join(f"  {line}" for line in lines)
+    return [f"{title}\n{body}"] if body else []
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [tuple(head), *map(tuple, lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``gpu_check.py`` without a GPU: all of it in a dry run, its parts by hand."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from gpu import steps
+from gpu.commands import Command, Outcome, run_together
+from gpu.devices import CpuStandIn, Limits
+from gpu.ledger import DIED, Key, Ledger
+from gpu.plan import CLASSIC, DRY_PLAN, PLAN, jobs, rows
+from gpu.suites import SUITES
+from gpu.summary import summary
+from gpu.targets import TARGETS, judge
+from records import SUITES as SUITE_NAMES
+from records import Record, Run, load, save
+
+ROOT = Path(__file__).resolve().parents[2]
+NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+KEY, OTHER = Key("forward", "a", "rtdetr_ops cuda"), Key("forward", "a", "peer")
+
+
+@pytest.fixture
+def setting(tmp_path):
+    return steps.Setting("9.0", tmp_path, "/cuda/bin/nvcc", dry_run=True)
+
+
+@pytest.fixture
+def result(tmp_path):
+    path = tmp_path / "result.json"
+    save(Run({"gpu": "Some GPU"}, {}, (), {"dry_run": True, "steps": []}), path)
+    return path
+
+
+def test_dry_run_goes_through_everything_and_says_what_it_is(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), "--dry-run"]
+    command += ["--work", str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("dry-run/*/*.json")
+    run = load(path)
+    assert run.gpu_check["dry_run"] is True
+    assert run.gpu_check["failures"] == []
+    assert {record.suite for record in run.records} == set(SUITES)
+    found = {step["name"]: step["status"] for step in run.gpu_check["steps"]}
+    assert found["package"] == found["backends"] == "printed"
+    assert found["tests"] == found["benchmarks"] == "passed"
+    assert [target["met"] for target in run.gpu_check["targets"]] == [None] * len(TARGETS)
+    assert "Dry run: these numbers mean nothing." in done.stdout
+    assert "pip install --no-build-isolation --no-deps" in done.stdout
+
+
+def test_without_a_gpu_nothing_is_measured(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py"), "--work", str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "expected a CUDA device, found none" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_run_side_by_side_and_leave_logs(tmp_path):
+    outcomes = run_together(
+        [
+            Command("good", (sys.executable, "-c", "print('one\\ntwo')"), 60),
+            Command("bad", (sys.executable, "-c", "raise SystemExit(3)"), 60, required=False),
+            Command("slow", (sys.executable, "-c", "import time; time.sleep(600)"), 0.5),
+        ],
+        tmp_path / "logs",
+    )
+    assert [outcome.status for outcome in outcomes] == ["passed", "failed", "stopped"]
+    assert [outcome.fails_the_check for outcome in outcomes] == [False, False, True]
+    assert outcomes[0].note == "two"
+    assert (tmp_path / "logs" / "good.log").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "fails"),
+    [("passed", False), ("failed", True), ("stopped", True), ("absent", False), ("printed", False)],
+)
+def test_absence_is_no_failure(status, fails):
+    assert Outcome("step", status).fails_the_check == fails
+
+
+def test_build_names_the_architecture_and_the_peers(setting, tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    monkeypatch.setattr("gpu.steps.PEERS", tmp_path)
+    (tmp_path / "peer-1.0.tar.gz").touch()
+    package, peer = steps.build(setting)
+    assert package.environment == {"TORCH_CUDA_ARCH_LIST": "9.0"}
+    assert package.required
+    assert package.words[-1] == str(ROOT)
+    assert peer.environment == {"TORCH_CUDA_ARCH_LIST": "9.0", "FORCE_CUDA": "1"}
+    assert not peer.required
+    assert peer.words[-1] == str(tmp_path / "peer-1.0.tar.gz")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0")
+    assert steps.build(setting)[0].environment == {"TORCH_CUDA_ARCH_LIST": "8.0"}
+
+
+def test_sanitizers_run_the_short_set_where_the_tool_is(setting, tmp_path, monkeypatch):
+    assert steps.sanitize(replace(setting, nvcc=None)) == [] or shutil.which("compute-sanitizer")
+    tool = tmp_path / "compute-sanitizer"
+    tool.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    commands = steps.sanitize(setting)
+    assert [command.words[:2] for command in commands] == [
+        (str(tool), f"--tool={name}") for name in ("memcheck", "racecheck", "initcheck")
+    ]
+    assert all((command.folder / command.words[-1]).is_file() for command in commands)
+
+
+def test_every_folder_and_file_a_command_names_exists(setting, tmp_path):
+    commands = [*steps.build(setting)[:1], *steps.micro(setting), *steps.test(setting)]
+    commands.append(steps.measure(setting, tmp_path / "x.json", 1.0))
+    for command in commands:
+        assert command.folder.is_dir(), command.name
+    assert (ROOT / "tests" / "gpu").is_dir()
+    assert steps.MICRO.is_file()
+    assert steps.ceilings(setting).words == (steps.micro(setting)[0].words[-1],)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+@pytest.mark.parametrize("capability", ["8.0", "9.0"])
+def test_microbenchmarks_compile(setting, capability):
+    (command,) = steps.micro(replace(setting, nvcc=NVCC, capability=capability))
+    words = [*command.words, "-Werror=all-warnings"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ledger_keeps_what_was_measured_and_what_failed(result):
+    ledger = Ledger(result)
+    ledger.know_rows({"peer": None})
+    ledger.begin([KEY, OTHER])
+    ledger.add(KEY, [3.0, 1.0, 2.0], gather_bytes=8.0)
+    ledger.fail(OTHER, "RuntimeError: no")
+    run = load(result)
+    assert run.rows == {"peer": None}
+    details = {"q1_s": 1.0, "q3_s": 3.0, "gather_bytes": 8.0}
+    assert run.records == (Record(*KEY, 2.0, 1.0, 3, details),)
+    assert run.gpu_check["failures"] == [[*OTHER, "RuntimeError: no"]]
+    assert run.gpu_check["dry_run"] is True
+
+
+def test_ledger_goes_on_after_the_entry_a_process_died_in(result):
+    first = Ledger(result)
+    first.begin([KEY])
+    first.add(KEY, [1.0, 1.0])
+    first.begin([OTHER])  # and here it dies
+    second = Ledger(result)
+    assert second.has(KEY)
+    assert second.has(OTHER)
+    assert not second.has(Key("forward", "b", "peer"))
+    assert load(result).gpu_check["failures"] == [[*OTHER, DIED]]
+
+
+@pytest.mark.parametrize("plan", [PLAN, DRY_PLAN], ids=["plan", "dry_plan"])
+def test_a_line_of_the_plan_has_known_suites_of_one_entry(plan):
+    for item in plan:
+        assert set(item.suites) <= set(SUITES)
+        assert len({SUITES[suite].fused for suite in item.suites}) == 1
+
+
+def test_suites_have_their_names_in_the_form_of_results():
+    assert set(SUITES) <= set(SUITE_NAMES)
+
+
+def test_jobs_are_unique_and_ours_alone_run_deterministically():
+    found = list(jobs(CpuStandIn(), dry_run=True))
+    keys = [(suite, job.case.id, job.row.name) for job in found for suite in job.suites]
+    assert len(set(keys)) == len(keys)
+    deterministic = {row for suite, _, row in keys if suite == "backward, deterministic"}
+    assert deterministic == {"rtdetr_ops cpu"}
+
+
+def test_the_classic_operator_comes_right_after_ours():
+    names = [row.name for row in rows()]
+    ours = [name for name in names if name.startswith("rtdetr_ops")]
+    assert names[: len(ours) + 2] == [*ours, CLASSIC, "reference"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "repetitions"), [(0.5, 2), (0.01, 10), (0.0001, 20)], ids=["few", "fit", "most"]
+)
+def test_repetitions_fit_the_time(seconds, repetitions):
+    assert Limits(0.1, 2, 20).repetitions(seconds) == repetitions
+
+
+ENCODER, DECODER = "encoder_800x1333", "decoder_b1"
+OURS = "rtdetr_ops cuda"
+
+
+def record(suite, case, row, microseconds, **details):
+    return Record(suite, case, row, microseconds * 1e-6, microseconds * 1e-6, 9, details)
+
+
+MEASURED = Run(
+    {},
+    {},
+    (
+        record("forward", f"{ENCODER} bfloat16 ring", OURS, 200, gather_bytes=1e9),
+        record("forward", f"{ENCODER} float32 ring", OURS, 500),
+        record("forward", f"{ENCODER} float32 ring", CLASSIC, 800),
+        record("forward+backward", f"{ENCODER} float32 ring", OURS, 1000),
+        record("forward+backward", f"{ENCODER} float32 ring", CLASSIC, 4000),
+        record("backward", f"{ENCODER} float32 ring", OURS, 600),
+        record("backward, deterministic", f"{ENCODER} float32 ring", OURS, 1500),
+        record("fused forward, graph", f"{DECODER} float32 ring", OURS, 5),
+        record("fused forward, graph", f"{DECODER} float32 ring", CLASSIC, 20),
+        record("fused forward, graph", f"{DECODER} bfloat16 ring", OURS, 7),
+    ),
+    {"dry_run": False, "steps": [], "ceilings": {"gather_64B_22MB": 6e12}},
+)
+
+FOUND = [
+    (200e-6 / (1e9 / 6e12), True),  # over the floor
+    (4.0, True),  # bfloat16 against the classic op
+    (1.6, False),  # float32 against the classic op
+    (5.0, True),
+    (4.0, True),
+    (7.0, False),
+    (None, None),  # the classic op has no bfloat16 entry here
+    (4.0, True),  # forward and backward
+    (2.5, False),  # deterministic
+]
+
+
+@pytest.mark.parametrize(
+    ("index", "found", "met"), [(i, *answer) for i, answer in enumerate(FOUND)]
+)
+def test_targets_are_judged_line_by_line(index, found, met):
+    judgement = judge(MEASURED)[index]
+    assert judgement.met is met
+    assert judgement.found == (None if found is None else pytest.approx(found))
+
+
+def test_nothing_measured_is_no_failure_to_reach():
+    answers = judge(Run({}, {}, (), None))
+    assert [answer.met for answer in answers] == [None] * len(TARGETS)
+
+
+def test_summary_answers_every_target():
+    quartiles = {"q1_s": 4.9e-6, "q3_s": 5.1e-6, "gather_bytes": 15e6}
+    records = tuple(replace(r, details=quartiles | r.details) for r in MEASURED.records)
+    notes = MEASURED.gpu_check | {
+        "targets": [vars(answer) for answer in judge(MEASURED)],
+        "failures": [["forward", "a", "peer", "RuntimeError: no"]],
+        "not_reached": [["forward", "b", "peer"], ["forward", "b", "other"]],
+    }
+    run = Run({}, {OURS: None, CLASSIC: None}, records, notes)
+    text = summary(run)
+    assert "forward | a | peer | RuntimeError: no" in text
+    assert "forward | b: 2 rows" in text
+    assert "gather_64B_22MB: 6000" in text
+    assert "encoder_800x1333 bfloat16 ring, forward" in text
+    assert "5.00 TB/s, 83 %" in text
+    assert "at most 1.5x   yes" in text
+    assert text.count("not measured") == 1

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which device a call runs on, and what a mix of devices says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import RAGGED
+from on_gpu import GpuTarget, forward_backward, moved
+
+import rtdetr_ops
+from rtdetr_ops.testing.inputs import Case, Fused, make_call
+
+FORMS = {"plain": None, "fused": Fused(4, masked=True)}
+each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+@each_form
+def test_the_row_is_taken_unasked(kernel: GpuTarget, form: Fused | None) -> None:
+    call = moved(make_call(Case(RAGGED, fused=form)))
+    assert rtdetr_ops.explain(call.tensors["value"]).count("yes, taken") == 1
+    assert f"  {kernel.backend}: yes" in rtdetr_ops.explain(call.tensors["value"])
+
+
+MIXED = [
+    *((None, name) for name in ("locations", "weights")),
+    *((FORMS["fused"], name) for name in ("reference", "offsets", "logits")),
+]
+
+
+@pytest.mark.parametrize(("form", "name"), MIXED, ids=lambda part: str(part))
+def test_a_tensor_left_on_the_cpu_is_named(
+    kernel: GpuTarget, cuda: str, form: Fused | None, name: str
+) -> None:
+    call = moved(make_call(Case(RAGGED, fused=form)))
+    left = call.with_tensors(**{name: call.tensors[name].cpu()})
+    with pytest.raises(ValueError, match=f"^{name}: expected device cuda:0 as value, got cpu$"):
+        left.entry(**left.tensors, **left.options)
+
+
+def test_a_mask_left_on_the_cpu_is_named(kernel: GpuTarget, cuda: str) -> None:
+    call = moved(make_call(Case(RAGGED, fused=FORMS["fused"])))
+    call.options["value_mask"] = call.options["value_mask"].cpu()
+    with pytest.raises(ValueError, match=r"^value_mask: expected device cuda:0 as value, got cpu$"):
+        call.entry(**call.tensors, **call.options)
+
+
+def test_a_cpu_call_is_refused(kernel: GpuTarget, cuda: str) -> None:
+    call = make_call(Case(RAGGED))
+    with pytest.raises(RuntimeError, match=f"^backend: '{kernel.backend}' cannot run this call: "):
+        call.entry(**call.tensors, **call.options, backend=kernel.backend)
+
+
+@each_form
+def test_another_device_than_the_current_one(
+    kernel: GpuTarget, cuda: str, deterministic: None, form: Fused | None
+) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    first, second = (moved(make_call(Case(RAGGED, fused=form)), f"cuda:{i}") for i in range(2))
+    expected = forward_backward(first, kernel.backend)()
+    for got, want in zip(forward_backward(second, kernel.backend)(), expected, strict=True):
+        assert got.device.index == 1
+        torch.testing.assert_close(got.cpu(), want.cpu(), rtol=0, atol=0)
+    assert torch.cuda.current_device() == 0
