@@ -53,6 +53,7 @@ RACY = {
     "read_write": "shared memory at 0xc",
     "read_syncwarp_write_other_warp": "shared memory at 0xc",
     "many_readers": "writes 4 bytes of shared memory at 0xc, .* has read",
+    "few_readers": "shared memory at 0xc",
     "same_value": "writes 4 bytes of global memory .* has written",
     "same_value_blocks": "block .0, 0, 0.*block .1, 0, 0|block .1, 0, 0.*block .0, 0, 0",
     "blocks_read_write": "of global memory",

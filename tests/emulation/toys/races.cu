@@ -62,6 +62,14 @@ __global__ void many_readers_kernel(float* out) {
 TOY(many_readers) { run({.block = 64}, many_readers_kernel); }
 TOY(many_readers_in_order) { run({.block = 32}, many_readers_kernel); }
 
+// As before, but the warp in order has most of the readers.
+__global__ void few_readers_kernel(float* out) {
+  if (threadIdx.x < 8 || threadIdx.x == 32) out[1 + threadIdx.x] = shared<float>()[3];
+  __syncwarp();
+  if (threadIdx.x == 0) shared<float>()[3] = 1;
+}
+TOY(few_readers) { run({.block = 64}, few_readers_kernel); }
+
 // 1 -> 2 -> 3, pair by pair.
 __global__ void chain_kernel(float* out) {
   const unsigned lane = threadIdx.x;
@@ -88,11 +96,9 @@ __global__ void blocks_read_kernel(float* out) {
 }
 TOY(blocks_read_write) { run({.grid = 4, .block = 1}, blocks_read_kernel); }
 
-__global__ void own_shared_kernel(float* out) {
-  shared<float>()[threadIdx.x] = 1;
-  out[blockIdx.x * blockDim.x + threadIdx.x] = shared<float>()[threadIdx.x];
-}
-TOY(own_shared) { run({.grid = 4}, own_shared_kernel); }
+// Many blocks: the heap gives some of them what an earlier one had.
+__global__ void own_shared_kernel(float*) { shared<float>()[63 - threadIdx.x] = 1; }
+TOY(own_shared) { run({.grid = 64, .shared = 48 * 1024}, own_shared_kernel); }
 
 template <class T>
 __global__ void neighbours_kernel(float* out) {
