@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["describe", "result_path"]
+__all__ = ["RESULTS", "ROOT", "describe", "display_name", "result_path"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,10 +35,14 @@ def describe(threads: int) -> dict[str, Any]:
     }
 
 
+def display_name(machine: dict[str, Any]) -> str:
+    """What ran: a GPU where one was used, else so many threads of a CPU."""
+    return machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} threads"
+
+
 def result_path(machine: dict[str, Any], results: Path = RESULTS) -> Path:
-    """``<results>/<machine>/<date>-<commit>.json``; a machine is known by its GPU if one was used."""
-    name = machine.get("gpu") or f"{machine['cpu']} {machine['threads']} threads"
-    folder = results / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    """``<results>/<machine>/<date>-<commit>.json``."""
+    folder = results / re.sub(r"[^a-z0-9]+", "-", display_name(machine).lower()).strip("-")
     return folder / f"{machine['date']}-{machine['commit']}.json"
 
 

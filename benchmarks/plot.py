@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from machine import display_name
 from records import Run
 from tables import speedups
 
@@ -32,10 +33,8 @@ def plot(run: Run, path: Path) -> None:
     panels[0].set_yticks(range(len(cases)), cases)
     panels[0].invert_yaxis()
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    machine = run.machine
     figure.suptitle(
-        f"Times slower than rtdetr_ops: {machine['cpu']}, {machine['threads']} threads, "
-        f"{machine['commit']}"
+        f"Times slower than rtdetr_ops: {display_name(run.machine)}, {run.machine['commit']}"
     )
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

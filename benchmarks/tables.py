@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from machine import display_name
 from records import Record, Run
 
 __all__ = ["full_report", "is_ours", "readme_block", "seconds_text", "speedups"]
@@ -12,6 +13,12 @@ __all__ = ["full_report", "is_ours", "readme_block", "seconds_text", "speedups"]
 TITLES = {
     "forward": "Forward",
     "forward+backward": "Forward and backward",
+    "backward": "Backward",
+    "backward, deterministic": "Backward under torch.use_deterministic_algorithms",
+    "fused forward": "Fused entry, forward",
+    "fused forward+backward": "Fused entry, forward and backward",
+    "fused forward, graph": "Fused entry, forward, replayed from a CUDA graph",
+    "fused forward+backward, graph": "Fused entry, forward and backward, replayed from a CUDA graph",
     "model": "Whole detectors of transformers, batch 1",
     "call": "One call on next to no data: what dispatch costs",
     "import": "Import, after torch is imported",
@@ -27,7 +34,7 @@ UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 def full_report(run: Run) -> str:
     """Everything: machine, one table per suite, 16-bit storage against float32, who was absent."""
-    parts = ["# Benchmarks", _machine_text(run), *_noise_section(run)]
+    parts = ["# Benchmarks", *_dry_run_section(run), _machine_text(run), *_noise_section(run)]
     for suite, title in TITLES.items():
         cases = _cases(run, suite)
         if cases:
@@ -154,10 +161,17 @@ def _differences(run: Run) -> list[str]:
 def _machine_text(run: Run) -> str:
     machine = run.machine
     changed = ", with uncommitted changes" if machine["modified"] else ""
+    detail = f"CUDA {machine['cuda']}" if "gpu" in machine else machine["isa"]
     return (
-        f"{machine['cpu']} ({machine['isa']}), {machine['threads']} threads, "
-        f"torch {machine['torch']}, commit {machine['commit']}{changed}, {machine['date']}."
+        f"{display_name(machine)} ({detail}), torch {machine['torch']}, "
+        f"commit {machine['commit']}{changed}, {machine['date']}."
     )
+
+
+def _dry_run_section(run: Run) -> list[str]:
+    if not (run.gpu_check or {}).get("dry_run"):
+        return []
+    return ["**A dry run: these numbers mean nothing.**"]
 
 
 def _noise_section(run: Run) -> list[str]:

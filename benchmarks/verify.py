@@ -21,7 +21,7 @@ It covers inputs and results rounded to the storage dtype, and in float32 the ro
 ``2 * location - 1`` in the grid_sample form; the tests of this package are far stricter.
 """
 
-CHUNK_ROWS = 2**21
+CHUNK = 2**18
 """Sampled points per step: the reference keeps every sampled pixel for its backward."""
 
 LEAVES = {
@@ -53,7 +53,7 @@ def _truth(case: Case) -> Truth:
     kernel = (bind_ours_fused if case.fused else bind_ours)("reference", shape)
     points = shape.batch * shape.heads * shape.taps
     leaves = [leaf.detach().double() for leaf in inputs.leaves]
-    return _in_chunks(kernel, leaves, inputs.grad_out.double(), max(CHUNK_ROWS // points, 1))
+    return _in_chunks(kernel, leaves, inputs.grad_out.double(), max(CHUNK // points, 1))
 
 
 def _in_chunks(kernel: Kernel, leaves: list[Tensor], grad_out: Tensor, chunk: int) -> Truth:

@@ -141,7 +141,13 @@ def measure(setting: Setting, result: Path, seconds: float) -> Command:
 
 
 def _pip(path: Path) -> tuple[str, ...]:
-    flags = ("--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check")
+    flags = (
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+        "--force-reinstall",
+        "--disable-pip-version-check",
+    )
     return (sys.executable, "-m", "pip", "install", *flags, str(path))
 
 

@@ -14,6 +14,11 @@ __all__ = ["summary"]
 GATHERS = {"float32": "gather_128B_22MB", "bfloat16": "gather_64B_22MB"}
 """The ceiling of an encoder's gathers by dtype: its rows have 32 channels and fit the L2 cache."""
 
+REDUCTIONS = ("red_f32_22MB", "red_f32x4_22MB", "bulk_reduce_22MB")
+"""Ways to add to the gradient of the value; the fastest is the ceiling."""
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
 
 def summary(run: Run) -> str:
     """A screenful."""
@@ -66,13 +71,13 @@ def _times(run: Run, ours: str) -> str:
         (
             f"{record.case}, {record.suite}",
             _spread(record),
-            _gathered(run, record),
+            _moved(run, record),
             *(_slower(found.get((record.suite, record.case, row)), record) for row in others),
         )
         for record in run.records
         if record.row == ours
     ]
-    return _table((ours, "median (quartiles)", "gathers", *others), lines)
+    return _table((ours, "median (quartiles)", "corners", *others), lines)
 
 
 def _spread(record: Record) -> str:
@@ -80,13 +85,21 @@ def _spread(record: Record) -> str:
     return f"{seconds_text(record.median_s)} ({' - '.join(quartiles)})"
 
 
-def _gathered(run: Run, record: Record) -> str:
-    """Bytes of sampled corners per second, and what part of the ceiling that is."""
-    if "backward" in record.suite:
+def _moved(run: Run, record: Record) -> str:
+    """Bytes per second that corners weigh, and what part of the ceiling that is.
+
+    A forward reads them; a backward by itself adds to them in float32.
+    """
+    dtype, ceilings = record.case.split()[1], (run.gpu_check or {}).get("ceilings", {})
+    weight = record.details["gather_bytes"]
+    if "forward+backward" in record.suite:
         return ""
-    rate = record.details["gather_bytes"] / record.median_s
-    dtype = record.case.split()[1]
-    ceiling = (run.gpu_check or {}).get("ceilings", {}).get(GATHERS.get(dtype, ""))
+    if record.suite.startswith("backward"):
+        weight *= 4 / BYTES[dtype]
+        ceiling = max((ceilings.get(name, 0.0) for name in REDUCTIONS), default=0.0)
+    else:
+        ceiling = ceilings.get(GATHERS[dtype], 0.0)
+    rate = weight / record.median_s
     return f"{rate / 1e12:.2f} TB/s" + (f", {100 * rate / ceiling:.0f} %" if ceiling else "")
 
 

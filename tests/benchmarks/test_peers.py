@@ -3,7 +3,7 @@ import pytest
 import torch
 from peers import OURS, PEERS, ROWS, Row
 from timed_cases import CASES, QUICK_CASES, Bound, Case, bind, laps
-from verify import check_forward, check_gradients
+from verify import check_forward, check_gradients, truth
 
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.workloads import TINY, Workload
@@ -36,6 +36,39 @@ def test_row_computes_the_operator(row, workload, dtype):
     bound = bind(case, row)
     check_forward(bound, case)
     check_gradients(bound, case)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("workload", SMALL)
+@pytest.mark.parametrize("row", EVERY_ROW)
+def test_row_computes_the_fused_entry(row, workload, dtype):
+    reason = row.why_not(workload)
+    if reason is not None:
+        pytest.skip(reason)
+    case = Case(workload, dtype, "ring", fused=True)
+    bound = bind(case, row)
+    check_forward(bound, case)
+    check_gradients(bound, case)
+
+
+def test_fused_inputs_are_the_plain_ones_before_softmax_and_locations():
+    plain, fused = (Case(TINY, torch.float64, "ring", fused=fused) for fused in (False, True))
+    for one, other in zip(truth(plain)[0], truth(fused)[0], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+def test_gathered_bytes_count_every_corner():
+    # 1 image, 3 queries, 2 heads, 4 taps, 4 corners of 8 channels; a discrete point has one corner.
+    assert Case(TINY, torch.bfloat16, "ring").gather_bytes == 3 * 2 * 4 * 4 * 8 * 2
+    assert Case(DISCRETE, torch.float32, "ring").gather_bytes == 2 * 5 * 2 * 4 * 8 * 4
+
+
+def test_a_row_says_where_it_runs_and_why_it_is_missing():
+    elsewhere = Row("elsewhere", lambda workload: torch.add, devices=("cuda",))
+    assert elsewhere.why_not(TINY) == "runs on cuda tensors only"
+    assert elsewhere.why_not(TINY, "cuda") is None
+    unbuilt = Row("unbuilt", lambda workload: torch.add, missing="not built")
+    assert unbuilt.why_not(TINY) == "not built"
 
 
 def test_an_absent_peer_says_so():

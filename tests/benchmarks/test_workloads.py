@@ -6,6 +6,7 @@ from rtdetr_ops import ms_deform_attn
 from rtdetr_ops.testing import workloads
 from rtdetr_ops.testing.workloads import (
     BORDER_MARGIN,
+    LARGE_WORKLOADS,
     TINY,
     WORKLOADS,
     Workload,
@@ -22,7 +23,8 @@ NAMED = tuple(pytest.param(workload, id=workload.name) for workload in WORKLOADS
 
 
 def test_names_are_unique():
-    assert len({workload.name for workload in (*WORKLOADS, TINY)}) == len(WORKLOADS) + 1
+    every = (*WORKLOADS, *LARGE_WORKLOADS, TINY)
+    assert len({workload.name for workload in every}) == len(every)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,10 @@ def test_names_are_unique():
         ("mask2former_1024", 21_504, 12, True, False),
         ("decoder_ragged", 8400, 12, False, True),
         ("decoder_discrete", 8400, 12, False, False),
+        ("decoder_b32", 8400, 12, False, False),
+        ("encoder_800x1333_b2", 22_223, 16, True, False),
+        ("bevformer_spatial", 30_825, 32, False, False),
+        ("bevformer_temporal", 40_000, 4, True, False),
     ],
 )
 def test_sizes_of_the_named_workloads(name, pixels, taps, is_encoder, is_ragged):
