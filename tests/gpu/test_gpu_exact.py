@@ -19,7 +19,6 @@ test_levels_as_a_tensor_and_points_as_one_count = (
 test_fused_classic_axes = fused.test_classic_axes
 test_fused_levels_as_a_tensor = fused.test_levels_as_a_tensor
 test_masked_pixel_counts_as_zero = fused.test_masked_pixel_counts_as_zero
-test_deterministic_algorithms = test_determinism.test_deterministic_algorithms
 test_any_order_of_images = test_determinism.test_any_order_of_images
 test_an_image_does_not_depend_on_its_batch = (
     test_determinism.test_an_image_does_not_depend_on_its_batch
