@@ -117,6 +117,10 @@ def test_lane_that_is_not_there_brings_nan(toys: Toys) -> None:
     assert all(map(math.isnan, received[37:]))
 
 
+def test_lane_outside_the_mask_brings_nan(toys: Toys) -> None:
+    assert all(map(math.isnan, toys.numbers("shuffle_outside_mask")))
+
+
 def test_parts_of_a_warp_go_their_own_ways(toys: Toys) -> None:
     assert toys.numbers("quarters") == [8 ** (1 + lane // 8) for lane in LANES]
 
@@ -155,6 +159,16 @@ def test_order_changes_with_launch_and_seed_and_repeats_otherwise(plain: Toys) -
     first, second, other = *runs[0], runs[2][0]
     assert len({first, second, other, "0 1 2 3 4 5 6 7 8 9 10 11 "}) == 4
     assert sorted(map(int, first.split())) == list(range(12))
+
+
+def test_blocks_run_in_any_order(plain: Toys) -> None:
+    orders = set()
+    for seed in range(10):
+        threads = [int(word) for word in plain.lines("order", seed=seed)[1].split()]
+        orders.add(tuple(thread // 4 for thread in threads))
+    # One block after another; which of the three begins is left to chance.
+    assert all(sorted(order[::4]) == [0, 1, 2] for order in orders)
+    assert {order[0] for order in orders} == {0, 1, 2}
 
 
 def test_default_seed_is_fixed(plain: Toys) -> None:

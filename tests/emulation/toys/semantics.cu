@@ -48,6 +48,12 @@ float down_3_of_16(float x) { return __shfl_down_sync(kAll, x, 3, 16); }
 std::int64_t xor_5(std::int64_t x) { return __shfl_xor_sync(kAll, x, 5); }
 float xor_24_of_16(float x) { return __shfl_xor_sync(kAll, x, 24, 16); }
 
+double from_the_other_half(double x) {
+  const bool upper = threadIdx.x >= 16;
+  return __shfl_sync(upper ? 0xffff0000 : 0x0000ffff, x, upper ? 0 : 16);
+}
+
+TOY(shuffle_outside_mask) { show_shuffle<double, from_the_other_half>(); }
 TOY(shuffle_index) { show_shuffle<float, from_lane_3>(); }
 TOY(shuffle_index_width) { show_shuffle<float, from_lane_9_of_8>(); }
 TOY(shuffle_up_width) { show_shuffle<float, up_2_of_8>(); }
