@@ -7,9 +7,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import torch  # noqa: F401  # its libraries must be in the process before ours looks for them
+import torch  # its libraries must be in the process before ours looks for them
 
-__all__ = ["MISSING", "build_info", "use_cpu_isa"]
+__all__ = ["CUDA_MISSING", "MISSING", "build_info", "use_cpu_isa"]
 
 MISSING = (
     None
@@ -19,6 +19,18 @@ MISSING = (
 
 if MISSING is None:
     _C: Any = import_module(f"{__package__}._C")  # registers torch.ops.rtdetr_ops
+
+
+def _cuda_missing() -> str | None:
+    if MISSING is not None:
+        return MISSING
+    if torch.version.hip is not None:
+        return "this torch is built for ROCm, and the CUDA kernels run on NVIDIA devices"
+    status = _C.build_info()["cuda"]
+    return f"CUDA is {status}" if status.startswith("not built") else None
+
+
+CUDA_MISSING = _cuda_missing()
 
 
 def build_info() -> dict[str, Any]:

@@ -58,3 +58,11 @@ def keep_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """Results are the same to the bit from call to call, whatever the backend."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)

@@ -30,7 +30,14 @@ WHEN_CALLED = {
 }
 
 TORCH_HEADERS = ("torch/csrc/stable/", "torch/headeronly/")
-BINDINGS = {"common/tensor.h", "ms_deform_attn/op.cpp"}
+BINDINGS = {
+    "common/tensor.h",
+    *(
+        f"ms_deform_attn/{name}"
+        for name in ("call.h", "op.h", "op.cpp", "op_cpu.cpp", "op_cuda.cpp")
+    ),
+}
+CUDA_HEADERS = ("cuda", "nv", "cooperative_groups")
 
 needs_sources = pytest.mark.skipif(not SOURCES.is_dir(), reason="csrc/ is not beside these tests")
 
@@ -119,6 +126,14 @@ def test_kernels_know_no_torch(path: Path) -> None:
             assert header.startswith(TORCH_HEADERS), f"{header} is not of the stable ABI"
         if header.startswith(("pybind11/", "Python.h")):
             assert own == "module.cpp", f"{own} includes {header}"
+
+
+@needs_sources
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(SOURCES)))
+def test_only_kernels_know_cuda(path: Path) -> None:
+    # One of its headers is all they use: the host emulation stands in for it.
+    found = {header for header in included_from(path) if header.startswith(CUDA_HEADERS)}
+    assert found <= ({"cuda_runtime.h"} if path.suffix in {".cu", ".cuh"} else set())
 
 
 @needs_sources

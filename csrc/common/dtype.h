@@ -27,4 +27,24 @@ struct ComputeOf<double> {
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 
+// Internal linkage for the reason given in simd.h.
+namespace {
+
+// Calls `f` with a number of the storage type.
+template <class F>
+inline void with_dtype(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return f(double{});
+    case DType::kFloat32:
+      return f(float{});
+    case DType::kBFloat16:
+      return f(BFloat16{});
+    case DType::kFloat16:
+      return f(Float16{});
+  }
+}
+
+}  // namespace
+
 }  // namespace rtdetr_ops

@@ -61,15 +61,15 @@ inline bool is_dense_from(const Tensor& tensor, std::int64_t axis) {
   return true;
 }
 
-// Uninitialised and contiguous, with the dtype and device of `like`. The shim is called directly:
-// the dispatcher route of torch::stable::new_empty looks the operator up by name each time, which
-// shows on small inputs.
-inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
+// Uninitialised and contiguous, on the device of `like`. The shim is called directly: the
+// dispatcher route of torch::stable::new_empty looks the operator up by name each time, which shows
+// on small inputs.
+inline Tensor allocate_as(std::int32_t dtype, const Tensor& like,
+                          torch::headeronly::IntHeaderOnlyArrayRef shape) {
   std::vector<std::int64_t> strides(shape.size(), 1);
   for (std::size_t i = shape.size(); i-- > 1;)
     strides[i - 1] = strides[i] * (shape[i] > 0 ? shape[i] : 1);
-  std::int32_t dtype, device_type, device_index;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  std::int32_t device_type, device_index;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle;
@@ -77,6 +77,17 @@ inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArray
                                                          shape.data(), strides.data(), dtype,
                                                          device_type, device_index, &handle));
   return Tensor(handle);
+}
+
+// With the dtype of `like` too.
+inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape) {
+  std::int32_t dtype;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  return allocate_as(dtype, like, shape);
+}
+
+inline Tensor allocate_bytes(const Tensor& like, std::int64_t bytes) {
+  return allocate_as(aoti_torch_dtype_uint8(), like, {bytes});
 }
 
 inline Tensor allocate_like(const Tensor& like) { return allocate(like, like.sizes()); }

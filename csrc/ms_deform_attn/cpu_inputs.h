@@ -8,20 +8,6 @@
 namespace rtdetr_ops {
 namespace {
 
-template <class F>
-void with_dtype(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return f(double{});
-    case DType::kFloat32:
-      return f(float{});
-    case DType::kBFloat16:
-      return f(BFloat16{});
-    case DType::kFloat16:
-      return f(Float16{});
-  }
-}
-
 // A block: queries [q, q + queries) of head m of image b, and taps [tap, tap + taps.taps) of each.
 struct Block {
   std::int64_t b, m, q, queries, tap;

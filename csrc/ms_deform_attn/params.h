@@ -43,7 +43,9 @@ struct ReferenceView {
 
 struct Problem {
   std::int64_t B, Q, M, L, T, D, S;
-  const Level* levels;  // [L]
+  const Level* levels;                // [L]
+  const std::int64_t* device_levels;  // [L, 2] sizes that only the device can read, while those of
+                                      // `levels` are 0; or null
   bool discrete;
   ValueView value;   // [B, S, M, D]
   const bool* mask;  // [B, S] contiguous, true keeps; or null

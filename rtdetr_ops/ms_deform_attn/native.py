@@ -1,24 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled operators: their fake kernels, their gradients and the rows that run them.
 
-The schemas live in csrc/ms_deform_attn/op.cpp. ``levels`` is flat there: [H_0, W_0, H_1, W_1, ...].
+The schemas live in csrc/ms_deform_attn/op.cpp. The pyramid is two arguments there: ``levels``, flat, [H_0, W_0,
+H_1, ...], and ``level_sizes``, a tensor [L, 2] beside ``value`` that counts where it is given. torch dispatches each
+operator to the kernels of the device of its tensors, so the rows ``cpu`` and ``cuda`` share this file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from .._extension import MISSING
+from .._extension import CUDA_MISSING, MISSING
 from ..backends import Support
 from ..levels import Levels, host_levels
 
-__all__ = ["CPU", "gradients", "gradients_fused", "run", "run_fused"]
+__all__ = ["CPU", "CUDA", "gradients", "gradients_fused", "run", "run_fused"]
 
 CPU = Support(devices=("cpu",), missing=MISSING)
+CUDA = Support(devices=("cuda",), missing=CUDA_MISSING)
+
+Pyramid: TypeAlias = tuple[Sequence[int], Tensor | None]
+"""``levels`` and ``level_sizes`` of the operators."""
 
 _ops = torch.ops.rtdetr_ops
 
@@ -31,7 +37,8 @@ def run(
     points: Sequence[int],  # L counts, sum T
     mode: str,
 ) -> Tensor:  # [B, Q, M*D]
-    arguments = (value, _flat(levels), locations, weights, points, mode == "discrete")
+    discrete = mode == "discrete"
+    arguments = (value, *_pyramid(levels, value), locations, weights, points, discrete)
     return _call(_ops.ms_deform_attn, arguments, (value, locations, weights))
 
 
@@ -48,7 +55,7 @@ def run_fused(
 ) -> Tensor:  # [B, Q, M*D]
     arguments = (
         value,
-        _flat(levels),
+        *_pyramid(levels, value),
         reference,
         offsets,
         logits,
@@ -68,7 +75,8 @@ def gradients(
     mode: str,
     needs: Sequence[bool],  # one for each input
 ) -> list[Tensor | None]:  # one for each input
-    return _gradients(grad_output, inputs, _flat(levels), points, mode == "discrete", needs)
+    pyramid = _pyramid(levels, inputs[0])
+    return _gradients(grad_output, inputs, pyramid, points, mode == "discrete", needs)
 
 
 def gradients_fused(
@@ -81,9 +89,9 @@ def gradients_fused(
     value_mask: Tensor | None,  # [B, S], True keeps
     needs: Sequence[bool],  # one for each input
 ) -> list[Tensor | None]:  # one for each input
-    discrete = mode == "discrete"
+    pyramid, discrete = _pyramid(levels, inputs[0]), mode == "discrete"
     return _gradients_fused(
-        grad_output, inputs, _flat(levels), points, discrete, offset_scale, value_mask, needs
+        grad_output, inputs, pyramid, points, discrete, offset_scale, value_mask, needs
     )
 
 
@@ -103,19 +111,28 @@ def _call(
         return operator(*arguments)
 
 
-def _flat(levels: Levels) -> list[int]:
-    """The form of the operators: [H_0, W_0, H_1, W_1, ...]."""
-    return [side for size in host_levels(levels) for side in size]
+def _pyramid(levels: Levels, value: Tensor) -> Pyramid:
+    """Numbers, or the tensor itself where the kernels can read it: nothing waits for the device, no graph breaks."""
+    if isinstance(levels, Tensor) and levels.device == value.device:
+        return (), levels
+    return [side for size in host_levels(levels) for side in size], None
 
 
-def _fake_forward(value: Tensor, levels: list[int], pairs: Tensor, *_: Any) -> Tensor:
+def _fake_forward(
+    value: Tensor, levels: list[int], level_sizes: Tensor | None, pairs: Tensor, *_: Any
+) -> Tensor:
     return value.new_empty(pairs.shape[0], pairs.shape[1], value.shape[2] * value.shape[3])
 
 
 def _fake_fused_forward(
-    value: Tensor, levels: list[int], reference: Tensor, offsets: Tensor, *_: Any
+    value: Tensor,
+    levels: list[int],
+    level_sizes: Tensor | None,
+    reference: Tensor,
+    offsets: Tensor,
+    *_: Any,
 ) -> Tensor:
-    return _fake_forward(value, levels, offsets)
+    return _fake_forward(value, levels, level_sizes, offsets)
 
 
 def _fake_gradients(inputs: Sequence[Tensor], needs: Sequence[bool]) -> tuple[Tensor, ...]:
@@ -131,10 +148,12 @@ def _fake_backward(
     grad_output: Tensor,
     value: Tensor,
     levels: list[int],
+    level_sizes: Tensor | None,
     locations: Tensor,
     weights: Tensor,
     points: list[int],
     discrete: bool,
+    deterministic: bool,
     *needs: bool,
 ) -> tuple[Tensor, ...]:
     return _fake_gradients((value, locations, weights), needs)
@@ -144,6 +163,7 @@ def _fake_fused_backward(
     grad_output: Tensor,
     value: Tensor,
     levels: list[int],
+    level_sizes: Tensor | None,
     reference: Tensor,
     offsets: Tensor,
     logits: Tensor,
@@ -151,6 +171,7 @@ def _fake_fused_backward(
     discrete: bool,
     offset_scale: float,
     value_mask: Tensor | None,
+    deterministic: bool,
     *needs: bool,
 ) -> tuple[Tensor, ...]:
     return _fake_gradients((value, reference, offsets, logits), needs)
@@ -159,7 +180,7 @@ def _fake_fused_backward(
 def _gradients(
     grad_output: Tensor,
     inputs: Sequence[Tensor],
-    levels: Sequence[int],
+    pyramid: Pyramid,
     points: Sequence[int],
     discrete: bool,
     needs: Sequence[bool],
@@ -167,7 +188,15 @@ def _gradients(
     needs = (needs[0], needs[1] and not discrete, needs[2])
     value, locations, weights = inputs
     grads = _ops.ms_deform_attn_backward(
-        grad_output, value, levels, locations, weights, points, discrete, *needs
+        grad_output,
+        value,
+        *pyramid,
+        locations,
+        weights,
+        points,
+        discrete,
+        torch.are_deterministic_algorithms_enabled(),
+        *needs,
     )
     return _needed(grads, needs)
 
@@ -175,7 +204,7 @@ def _gradients(
 def _gradients_fused(
     grad_output: Tensor,
     inputs: Sequence[Tensor],
-    levels: Sequence[int],
+    pyramid: Pyramid,
     points: Sequence[int],
     discrete: bool,
     offset_scale: float,
@@ -188,7 +217,7 @@ def _gradients_fused(
     grads = _ops.ms_deform_attn_fused_backward(
         grad_output,
         value,
-        levels,
+        *pyramid,
         reference,
         offsets,
         logits,
@@ -196,6 +225,7 @@ def _gradients_fused(
         discrete,
         offset_scale,
         value_mask,
+        torch.are_deterministic_algorithms_enabled(),
         *needs,
     )
     return _needed(grads, needs)
@@ -206,39 +236,41 @@ def _needed(grads: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | Non
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    value, ctx.levels, locations, weights, ctx.points, ctx.discrete = inputs
-    ctx.save_for_backward(value, locations, weights)
+    value, ctx.levels, level_sizes, locations, weights, ctx.points, ctx.discrete = inputs
+    ctx.save_for_backward(value, locations, weights, level_sizes)
 
 
 def _backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
-    needs_value, _, needs_locations, needs_weights, _, _ = ctx.needs_input_grad
+    *inputs, level_sizes = ctx.saved_tensors
+    needs_value, _, _, needs_locations, needs_weights, _, _ = ctx.needs_input_grad
     needs = (needs_value, needs_locations, needs_weights)
+    pyramid = ctx.levels, level_sizes
     grad_value, grad_locations, grad_weights = _gradients(
-        grad_output, ctx.saved_tensors, ctx.levels, ctx.points, ctx.discrete, needs
+        grad_output, inputs, pyramid, ctx.points, ctx.discrete, needs
     )
-    return grad_value, None, grad_locations, grad_weights, None, None
+    return grad_value, None, None, grad_locations, grad_weights, None, None
 
 
 def _save_fused(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    value, ctx.levels, reference, offsets, logits, ctx.points = inputs[:6]
-    ctx.discrete, ctx.offset_scale, value_mask = inputs[6:]
-    ctx.save_for_backward(value, reference, offsets, logits, value_mask)
+    value, ctx.levels, level_sizes, reference, offsets, logits, ctx.points = inputs[:7]
+    ctx.discrete, ctx.offset_scale, value_mask = inputs[7:]
+    ctx.save_for_backward(value, reference, offsets, logits, level_sizes, value_mask)
 
 
 def _backward_fused(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
-    *inputs, value_mask = ctx.saved_tensors
-    needs_value, _, *needs_others = ctx.needs_input_grad[:5]
+    *inputs, level_sizes, value_mask = ctx.saved_tensors
+    needs_value, _, _, *needs_others = ctx.needs_input_grad[:6]
     grad_value, *grads = _gradients_fused(
         grad_output,
         inputs,
-        ctx.levels,
+        (ctx.levels, level_sizes),
         ctx.points,
         ctx.discrete,
         ctx.offset_scale,
         value_mask,
         (needs_value, *needs_others),
     )
-    return grad_value, None, *grads, None, None, None, None
+    return grad_value, None, None, *grads, None, None, None, None
 
 
 def _refuse_double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:

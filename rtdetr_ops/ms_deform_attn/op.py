@@ -18,6 +18,14 @@ __all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
 
 BACKENDS = (
     Backend(
+        "cuda",
+        _native.run,
+        _native.run_fused,
+        _native.gradients,
+        _native.gradients_fused,
+        _native.CUDA,
+    ),
+    Backend(
         "cpu",
         _native.run,
         _native.run_fused,

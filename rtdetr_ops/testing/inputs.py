@@ -109,6 +109,11 @@ class Call:
         tensors = {name: function(tensor) for name, tensor in self.tensors.items()}
         return replace(self, tensors=tensors, grad_out=function(self.grad_out))
 
+    def to(self, device: str) -> Call:
+        """The same call with every tensor on ``device``, laid out in memory as it is."""
+        options = {n: o.to(device) if isinstance(o, Tensor) else o for n, o in self.options.items()}
+        return replace(self.map(lambda tensor: tensor.to(device)), options=options)
+
     def with_tensors(self, **tensors: Tensor) -> Call:
         """The same call with the named tensors replaced."""
         return replace(self, tensors={**self.tensors, **tensors})

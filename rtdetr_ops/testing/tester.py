@@ -58,16 +58,24 @@ class Target:
     def run(self, call: Call) -> dict[str, Tensor]:
         """The result and the gradients of ``call`` on this target, back on the CPU; see :func:`run`."""
         with self.selected():
-            results = run(call.map(lambda tensor: tensor.to(self.device)), self.backend)
+            results = run(call.to(self.device), self.backend)
         return {name: tensor.cpu() for name, tensor in results.items()}
 
 
 def targets() -> tuple[Target, ...]:
-    """Every backend that runs on CPU tensors here, the ``cpu`` row once per instruction set."""
-    rows = [row.name for row in BACKENDS if row.support.missing is None]
-    compiled = [Target(f"cpu_{isa}", "cpu", isa) for isa in _ISAS if _has_isa(isa)]
-    others = [Target(name, name) for name in rows if name != "cpu"]
-    return (*compiled, *others) if "cpu" in rows else tuple(others)
+    """Every backend that runs here: the ``cpu`` row once per instruction set, a GPU's rows where there is a GPU."""
+    found = []
+    for row in BACKENDS:
+        if row.support.missing is not None:
+            continue
+        isas = [isa for isa in _ISAS if _has_isa(isa)] if row.name == "cpu" else []
+        if isas:
+            found += [Target(f"cpu_{isa}", "cpu", isa) for isa in isas]
+        elif row.support.devices is None or "cpu" in row.support.devices:
+            found.append(Target(row.name, row.name))
+        elif torch.cuda.is_available():
+            found.append(Target(row.name, row.name, device="cuda"))
+    return tuple(found)
 
 
 def run(call: Call, backend: str) -> dict[str, Tensor]:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 import rtdetr_ops
 from rtdetr_ops import _extension, backends, explain, use_backend
+from rtdetr_ops._extension import CUDA_MISSING
 from rtdetr_ops.backends import Backend, Support, explain_table, select, why_not
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
+from rtdetr_ops.testing.tester import targets
 
 
 def never(*_: object) -> Tensor:
@@ -123,11 +125,13 @@ def test_use_backend_reaches_the_operator() -> None:
     )
     with (
         use_backend("nowhere"),
-        pytest.raises(ValueError, match="expected one of 'cpu', 'reference', got 'nowhere'"),
+        pytest.raises(
+            ValueError, match="expected one of 'cuda', 'cpu', 'reference', got 'nowhere'"
+        ),
     ):
         rtdetr_ops.ms_deform_attn(value, ((2, 2),), locations, weights)
     with use_backend("reference"):
-        assert explain(value) == "  cpu: yes\n  reference: yes, taken"
+        assert explain(value).endswith("  cpu: yes\n  reference: yes, taken")
 
 
 def test_slow_path_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,19 +155,30 @@ def test_a_slow_path_asked_for_does_not_warn(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_rows_of_the_operator() -> None:
-    assert [backend.name for backend in BACKENDS] == ["cpu", "reference"]
-    assert explain(FLOAT) == "  cpu: yes, taken\n  reference: yes"
-    assert explain(META) == (
-        "  cpu: no, it runs on cpu tensors, and value is on meta\n  reference: yes, taken"
+    assert [backend.name for backend in BACKENDS] == ["cuda", "cpu", "reference"]
+    assert explain(FLOAT).endswith("\n  cpu: yes, taken\n  reference: yes")
+    assert explain(META).endswith(
+        "\n  cpu: no, it runs on cpu tensors, and value is on meta\n  reference: yes, taken"
     )
 
 
+@pytest.mark.skipif(CUDA_MISSING is not None, reason=str(CUDA_MISSING))
+def test_cuda_kernels_are_for_tensors_on_a_gpu() -> None:
+    sentence = "it runs on cuda tensors, and value is on cpu"
+    assert explain(FLOAT).startswith(f"  cuda: no, {sentence}\n")
+    with pytest.raises(RuntimeError, match=f"^backend: 'cuda' cannot run this call: {sentence}$"):
+        select(BACKENDS, "cuda", FLOAT)
+
+
 def test_without_the_library_the_reference_runs() -> None:
-    compiled, reference = BACKENDS
-    absent = replace(compiled, support=replace(compiled.support, missing="not built"))
-    assert select((absent, reference), None, FLOAT) is reference
-    with pytest.raises(RuntimeError, match=r"^backend: 'cpu' cannot run this call: not built$"):
-        select((absent, reference), "cpu", FLOAT)
+    *compiled, reference = BACKENDS
+    absent = [replace(row, support=replace(row.support, missing="not built")) for row in compiled]
+    table = (*absent, reference)
+    assert select(table, None, FLOAT) is reference
+    for row in compiled:
+        reason = f"^backend: '{row.name}' cannot run this call: not built$"
+        with pytest.raises(RuntimeError, match=reason):
+            select(table, row.name, FLOAT)
 
 
 def test_missing_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +188,9 @@ def test_missing_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         rtdetr_ops.use_cpu_isa("baseline")
 
 
-@pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
+@pytest.mark.skipif(
+    all(target.isa is None for target in targets()), reason="there are no CPU kernels in this build"
+)
 def test_build_info_names_the_instruction_set() -> None:
     widest = rtdetr_ops.build_info()["cpu"]
     rtdetr_ops.use_cpu_isa("baseline")
@@ -212,8 +229,7 @@ def test_a_missing_library_leaves_a_working_package() -> None:
         "    torch.full((1, 1, 1, 1, 2), 0.5), torch.ones(1, 1, 1, 1))\n"
         "print(out.flatten().tolist())\n"
     )
+    missing = "the compiled library is not in this installation (pip install . builds it)"
     assert run_python(code) == (
-        "  cpu: no, the compiled library is not in this installation (pip install . builds it)\n"
-        "  reference: yes, taken\n"
-        "[1.0, 1.0]\n"
+        f"  cuda: no, {missing}\n  cpu: no, {missing}\n  reference: yes, taken\n[1.0, 1.0]\n"
     )

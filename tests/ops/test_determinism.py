@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -23,6 +22,9 @@ SHAPES = (
     Workload("owners_of_strips", 1, 700, 1, ((3, 50), (13, 9)), (6, 6), 32),
 )
 FORMS = {"plain": None, "fused_box": Fused(4, masked=True), "fused_point": Fused(2, per_level=True)}
+
+# A GPU adds in any order unless it is asked not to.
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
@@ -56,15 +58,8 @@ def test_many_threads_are_right(
     assert_matches_reference(kernel, Case(shape, fused=form))
 
 
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @each_form
-def test_deterministic_algorithms(kernel: Target, deterministic: None, form: Fused | None) -> None:
+def test_run_to_run(kernel: Target, form: Fused | None) -> None:
     call = make_call(Case(SHAPES[0], Storage(torch.bfloat16, torch.float32), form))
     expected = kernel.run(call)
     for _ in range(20):

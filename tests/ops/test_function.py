@@ -15,6 +15,8 @@ from rtdetr_ops.testing.inputs import Call, Case, Fused, Storage, make_call
 from rtdetr_ops.testing.tester import Target
 from rtdetr_ops.testing.workloads import Workload
 
+pytestmark = pytest.mark.usefixtures("deterministic")
+
 CLASSIC = Workload("classic", 2, 5, 3, ((3, 4), (2, 2)), (4, 4), 8)
 SHAPES, STARTS = torch.tensor(CLASSIC.levels), torch.tensor([0, 12])
 

@@ -145,6 +145,7 @@ def test_non_finite_location_is_zero(
         assert not tensor.any(), name
 
 
+@pytest.mark.usefixtures("deterministic")
 @each_mode
 def test_non_finite_location_spares_its_neighbours(target: Target, mode: str) -> None:
     call = make_call(in_mode(Case(RAGGED), mode))
@@ -263,6 +264,7 @@ def test_detector_at_640(kernel: Target, storage: Storage) -> None:
     assert_matches_reference(kernel, Case(shape, Storage(storage.value, coordinates)))
 
 
+@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize(
     ("locations", "weights"),
     [((2, 5, 3, 2, 4, 2), (2, 5, 3, 2, 4)), ((2, 5, 3, 2, 4, 2), (2, 5, 3, 8))],
@@ -280,6 +282,7 @@ def test_classic_axes(target: Target, locations: tuple[int, ...], weights: tuple
         torch.testing.assert_close(tensor.view_as(expected[name]), expected[name], rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("deterministic")
 @each_mode
 def test_levels_as_a_tensor_and_points_as_one_count(target: Target, mode: str) -> None:
     call = make_call(Case(Workload("same", 1, 3, 2, ((3, 4), (2, 2)), (2, 2), 4, mode)))
@@ -341,6 +344,7 @@ SUBSETS = [
 ]
 
 
+@pytest.mark.usefixtures("deterministic")
 @each_mode
 @pytest.mark.parametrize("names", SUBSETS, ids="_".join)
 def test_gradients_of_a_subset(target: Target, names: tuple[str, ...], mode: str) -> None:

@@ -222,6 +222,7 @@ def test_softmax_is_accurate(target: Target, span: float, dtype: torch.dtype) ->
     assert error <= (5 + span / 2) * torch.finfo(dtype).eps
 
 
+@pytest.mark.usefixtures("deterministic")
 @each_mode
 def test_masked_pixel_counts_as_zero(target: Target, mode: str) -> None:
     call = make_call(in_mode(Case(RAGGED, fused=BOX), mode))
@@ -258,6 +259,7 @@ def test_empty(
             assert not tensor.any(), name
 
 
+@pytest.mark.usefixtures("deterministic")
 def test_classic_axes(target: Target) -> None:
     call = make_call(Case(Workload("classic", 2, 5, 3, ((3, 4), (2, 2)), (4, 4), 8), fused=BOX))
     offsets, logits = call.tensors["offsets"], call.tensors["logits"]
@@ -269,6 +271,7 @@ def test_classic_axes(target: Target) -> None:
         torch.testing.assert_close(tensor.view_as(expected[name]), expected[name], rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("deterministic")
 def test_levels_as_a_tensor(target: Target) -> None:
     call = make_call(Case(RAGGED, fused=Fused(2)))
     expected = target.run(call)
@@ -321,6 +324,7 @@ NAMES = ("value", "reference", "offsets", "logits")
 SUBSETS = [names for n in (1, 2, 3) for names in itertools.combinations(NAMES, n)]
 
 
+@pytest.mark.usefixtures("deterministic")
 @each_mode
 @pytest.mark.parametrize("names", SUBSETS, ids="_".join)
 def test_gradients_of_a_subset(target: Target, names: tuple[str, ...], mode: str) -> None:

@@ -22,18 +22,20 @@ from rtdetr_ops.testing.workloads import Workload
 
 pytestmark = pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
 
+PYRAMID = "SymInt[] levels, Tensor? level_sizes"
+PLAIN = f"Tensor value, {PYRAMID}, Tensor locations, Tensor weights, int[] points, bool discrete"
+FUSED = (
+    f"Tensor value, {PYRAMID}, Tensor reference, Tensor offsets, Tensor logits, int[] points,"
+    " bool discrete, float offset_scale, Tensor? value_mask"
+)
 SCHEMAS = {
-    "ms_deform_attn": "(Tensor value, SymInt[] levels, Tensor locations, Tensor weights, int[] points,"
-    " bool discrete) -> Tensor",
-    "ms_deform_attn_backward": "(Tensor grad_output, Tensor value, SymInt[] levels, Tensor locations,"
-    " Tensor weights, int[] points, bool discrete, bool needs_value, bool needs_locations,"
-    " bool needs_weights) -> (Tensor, Tensor, Tensor)",
-    "ms_deform_attn_fused": "(Tensor value, SymInt[] levels, Tensor reference, Tensor offsets,"
-    " Tensor logits, int[] points, bool discrete, float offset_scale, Tensor? value_mask) -> Tensor",
-    "ms_deform_attn_fused_backward": "(Tensor grad_output, Tensor value, SymInt[] levels,"
-    " Tensor reference, Tensor offsets, Tensor logits, int[] points, bool discrete,"
-    " float offset_scale, Tensor? value_mask, bool needs_value, bool needs_reference,"
-    " bool needs_offsets, bool needs_logits) -> (Tensor, Tensor, Tensor, Tensor)",
+    "ms_deform_attn": f"({PLAIN}) -> Tensor",
+    "ms_deform_attn_backward": f"(Tensor grad_output, {PLAIN}, bool deterministic, bool needs_value,"
+    " bool needs_locations, bool needs_weights) -> (Tensor, Tensor, Tensor)",
+    "ms_deform_attn_fused": f"({FUSED}) -> Tensor",
+    "ms_deform_attn_fused_backward": f"(Tensor grad_output, {FUSED}, bool deterministic,"
+    " bool needs_value, bool needs_reference, bool needs_offsets, bool needs_logits)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
 }
 
 
@@ -54,13 +56,20 @@ def operator_arguments(call: Call) -> tuple[str, tuple[Any, ...]]:
     value, *rest = call.tensors.values()
     shape = (options["points"], options["mode"] == "discrete")
     if call.entry is ms_deform_attn:
-        return "ms_deform_attn", (value, levels, *rest, *shape)
+        return "ms_deform_attn", (value, levels, None, *rest, *shape)
     scale, mask = options["offset_scale"], options.get("value_mask")
-    return "ms_deform_attn_fused", (value, levels, *rest, *shape, scale, mask)
+    return "ms_deform_attn_fused", (value, levels, None, *rest, *shape, scale, mask)
+
+
+def with_size_tensor(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same arguments with the sizes of the levels in a tensor."""
+    value, levels, _, *rest = arguments
+    return (value, [], torch.tensor(levels).view(-1, 2), *rest)
 
 
 def all_needed(call: Call) -> tuple[bool, ...]:
-    return (True,) * len(call.tensors)
+    """``deterministic`` and every ``needs_`` of a backward operator."""
+    return (True,) * (1 + len(call.tensors))
 
 
 # An empty call, a mixed one, a strided one, with and without a mask.
@@ -83,6 +92,7 @@ def test_opcheck(case: Case) -> None:
     leaves = {n: t.detach().requires_grad_(n not in fixed) for n, t in call.tensors.items()}
     name, arguments = operator_arguments(call.with_tensors(**leaves))
     torch.library.opcheck(operator(name), arguments)
+    torch.library.opcheck(operator(name), with_size_tensor(arguments))
 
 
 @each_sample
@@ -112,7 +122,10 @@ def test_fake_kernels_tell_the_truth(case: Case) -> None:
     for op, args in (
         (operator(name), arguments),
         (operator(f"{name}_backward"), (call.grad_out, *arguments, *all_needed(call))),
-        (operator(f"{name}_backward"), (call.grad_out, *arguments, *(False,) * len(call.tensors))),
+        (
+            operator(f"{name}_backward"),
+            (call.grad_out, *arguments, *(False,) * (1 + len(call.tensors))),
+        ),
     ):
         with FakeTensorMode() as mode:
             fake = [mode.from_tensor(a) if isinstance(a, Tensor) else a for a in args]
@@ -124,7 +137,7 @@ def test_unneeded_gradients_have_no_elements() -> None:
     call = make_call(Case(RAGGED))
     name, arguments = operator_arguments(call)
     backward = operator(f"{name}_backward")
-    value, locations, weights = backward(call.grad_out, *arguments, False, True, False)
+    value, locations, weights = backward(call.grad_out, *arguments, False, False, True, False)
     assert (value.numel(), locations.shape, weights.numel()) == (
         0,
         call.tensors["locations"].shape,
@@ -140,6 +153,18 @@ def test_discrete_locations_have_zero_gradients_when_asked(form: Fused | None) -
     gradients = operator(f"{name}_backward")(call.grad_out, *arguments, *all_needed(call))
     for argument, gradient in zip(call.tensors, gradients, strict=True):
         assert gradient.any() == (argument in ("value", "weights", "logits")), argument
+
+
+@each_sample
+def test_sizes_of_levels_in_a_tensor(case: Case) -> None:
+    # A kernel on a GPU reads them there; a classic caller has them nowhere else.
+    call = make_call(case)
+    name, arguments = operator_arguments(call)
+    again = with_size_tensor(arguments)
+    backward, needs = operator(f"{name}_backward"), all_needed(call)
+    expected = [operator(name)(*arguments), *backward(call.grad_out, *arguments, *needs)]
+    got = [operator(name)(*again), *backward(call.grad_out, *again, *needs)]
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 @each_entry
@@ -174,12 +199,17 @@ def fresh_compiler() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("sizes_in_a_tensor", [False, True], ids=["sizes", "size_tensor"])
 @each_entry
-def test_compiles_whole_for_any_batch(fresh_compiler: None, form: Fused | None) -> None:
+def test_compiles_whole_for_any_batch(
+    fresh_compiler: None, deterministic: None, form: Fused | None, sizes_in_a_tensor: bool
+) -> None:
     counter = CompileCounterWithBackend("aot_eager")
     compiled = None
     for batch in (2, 5, 3):
         call = make_call(Case(replace(RAGGED, batch=batch), fused=form))
+        if sizes_in_a_tensor:
+            call.options["levels"] = torch.tensor(call.options["levels"])
         compiled = compiled or torch.compile(entry_of(call), fullgraph=True, backend=counter)
         got = forward_backward(compiled, call)
         torch.testing.assert_close(got, list(run(call, "cpu").values()), rtol=0, atol=0)
@@ -243,7 +273,7 @@ def test_autocast_leaves_float32_alone(kernel: Target) -> None:
     torch.testing.assert_close(out, expected, rtol=0, atol=0)
 
 
-def test_autograd_through_graph_breaks_and_checkpoints(kernel: Target) -> None:
+def test_autograd_through_graph_breaks_and_checkpoints(kernel: Target, deterministic: None) -> None:
     call = make_call(Case(RAGGED))
     leaves = [tensor.detach().requires_grad_() for tensor in call.tensors.values()]
     call.options["backend"] = kernel.backend

@@ -157,7 +157,7 @@ SHARED = [
     (
         {"backend": "gpu"},
         ValueError,
-        "backend: expected one of 'cpu', 'reference', got 'gpu'",
+        "backend: expected one of 'cuda', 'cpu', 'reference', got 'gpu'",
     ),
 ]
 
@@ -324,44 +324,57 @@ def replaced(arguments: list[Any], place: int, argument: Any) -> list[Any]:
 @pytest.mark.parametrize(("place", "argument"), MALFORMED_CALLS.values(), ids=MALFORMED_CALLS)
 def test_operator_refuses(place: int, argument: Any) -> None:
     ops, grad_out = torch.ops.rtdetr_ops, torch.zeros(2, 3, 8)
-    given = [torch.zeros(VALUE), FLAT, torch.zeros(PAIRS), torch.zeros(SCALARS), [2, 1], False]
+    given = [
+        torch.zeros(VALUE),
+        FLAT,
+        None,
+        torch.zeros(PAIRS),
+        torch.zeros(SCALARS),
+        [2, 1],
+        False,
+    ]
     arguments = replaced(given, place, argument)
     with pytest.raises(RuntimeError):
         ops.ms_deform_attn(*arguments)
     with pytest.raises(RuntimeError):
-        ops.ms_deform_attn_backward(grad_out, *arguments, True, True, True)
-    boxes = [*arguments[:2], torch.zeros(2, 3, 1, 4), *arguments[2:], 0.5, None]
+        ops.ms_deform_attn_backward(grad_out, *arguments, False, True, True, True)
+    boxes = [*arguments[:3], torch.zeros(2, 3, 1, 4), *arguments[3:], 0.5, None]
     with pytest.raises(RuntimeError):
         ops.ms_deform_attn_fused(*boxes)
     with pytest.raises(RuntimeError):
-        ops.ms_deform_attn_fused_backward(grad_out, *boxes, True, True, True, True)
+        ops.ms_deform_attn_fused_backward(grad_out, *boxes, False, True, True, True, True)
 
 
 @compiled_only
 def test_operator_refuses_counts_that_overflow() -> None:
     tensors = (torch.zeros(PAIRS), torch.zeros(SCALARS), [2**63 - 1, 2**63 - 1, 5])
     with pytest.raises(RuntimeError, match="points: expected counts from 0 to T=3"):
-        torch.ops.rtdetr_ops.ms_deform_attn(torch.zeros(VALUE), [2, 3, 2, 1, 2, 1], *tensors, False)
+        torch.ops.rtdetr_ops.ms_deform_attn(
+            torch.zeros(VALUE), [2, 3, 2, 1, 2, 1], None, *tensors, False
+        )
 
 
 @compiled_only
 @pytest.mark.parametrize(
     ("place", "argument"),
     [
-        (2, torch.zeros(2, 3, 4)),
-        (2, torch.zeros(2, 3, 3, 4)),
-        (2, torch.zeros(2, 3, 1, 3)),
-        (2, torch.zeros(1, 3, 1, 4)),
-        (2, torch.zeros(2, 2, 1, 4)),
-        (2, torch.zeros(2, 3, 1, 4).int()),
-        (8, torch.ones(2, 10)),
-        (8, torch.ones(2, 9, dtype=torch.bool)),
-        (8, torch.ones(20, dtype=torch.bool)),
+        (2, torch.tensor([[2, 3], [2, 2]]).int()),
+        (2, torch.tensor([[2, 3]])),
+        (2, torch.tensor([2, 3, 2, 2])),
+        (3, torch.zeros(2, 3, 4)),
+        (3, torch.zeros(2, 3, 3, 4)),
+        (3, torch.zeros(2, 3, 1, 3)),
+        (3, torch.zeros(1, 3, 1, 4)),
+        (3, torch.zeros(2, 2, 1, 4)),
+        (3, torch.zeros(2, 3, 1, 4).int()),
+        (9, torch.ones(2, 10)),
+        (9, torch.ones(2, 9, dtype=torch.bool)),
+        (9, torch.ones(20, dtype=torch.bool)),
     ],
 )
 def test_fused_operator_refuses(place: int, argument: Tensor) -> None:
     given = [*fused().values()]
-    arguments = [given[0], FLAT, *given[2:], False, 0.5, torch.ones(2, 10, dtype=torch.bool)]
+    arguments = [given[0], FLAT, None, *given[2:], False, 0.5, torch.ones(2, 10, dtype=torch.bool)]
     torch.ops.rtdetr_ops.ms_deform_attn_fused(*arguments)
     with pytest.raises(RuntimeError):
         torch.ops.rtdetr_ops.ms_deform_attn_fused(*replaced(arguments, place, argument))
@@ -370,9 +383,10 @@ def test_fused_operator_refuses(place: int, argument: Tensor) -> None:
 @compiled_only
 @pytest.mark.parametrize("shape", [(2, 3, 7), (2, 3, 2, 4), (1, 3, 8), (48,), ()], ids=str)
 def test_operator_refuses_grad_output(shape: tuple[int, ...]) -> None:
-    given = (torch.zeros(VALUE), FLAT, torch.zeros(PAIRS), torch.zeros(SCALARS), [2, 1], False)
+    tensors = (torch.zeros(PAIRS), torch.zeros(SCALARS))
+    given = (torch.zeros(VALUE), FLAT, None, *tensors, [2, 1], False, False, True, True, True)
     with pytest.raises(RuntimeError, match=r"grad_output: expected shape \[2, 3, 8\]"):
-        torch.ops.rtdetr_ops.ms_deform_attn_backward(torch.zeros(shape), *given, True, True, True)
+        torch.ops.rtdetr_ops.ms_deform_attn_backward(torch.zeros(shape), *given)
 
 
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 6))

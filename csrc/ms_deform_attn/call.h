@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the tensors of a call to the problem the kernels see, checked.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "common/tensor.h"
+#include "ms_deform_attn/params.h"
+
+namespace rtdetr_ops {
+
+using Sizes = std::vector<std::int64_t>;
+
+// The feature pyramid: the sizes of its levels as numbers, [H_0, W_0, H_1, ...], or as a tensor
+// [L, 2] on the device of `value`.
+struct Pyramid {
+  const Sizes& sizes;
+  const std::optional<Tensor>& sizes_tensor;
+  const Sizes& points;
+};
+
+// Pixel indices inside an image are 32-bit in the kernels; offsets to memory are 64-bit.
+constexpr std::int64_t kMaxPixels = std::int64_t{1} << 30;
+
+// The tensors of a call, made dense where the kernels need it, and the problem that points into
+// them.
+template <bool kReadsSizes>  // whether a tensor of sizes lies in host memory
+struct Call {
+  std::vector<Level> levels;
+  Tensor value, pairs, scalars;
+  std::optional<Tensor> anchors, mask, size_tensor;
+  Problem problem = {};
+
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& pairs_, const Tensor& scalars_,
+       bool discrete)
+      : value(dense_from(value_, 3)),
+        pairs(dense_from(pairs_, 3)),
+        scalars(dense_from(scalars_, 3)) {
+    STD_TORCH_CHECK(value.dim() == 4, "value: expected shape [B, S, M, D], got ",
+                    shape_text(value.sizes()));
+    STD_TORCH_CHECK(pairs.dim() == 5, "locations: expected shape [B, Q, M, T, 2], got ",
+                    shape_text(pairs.sizes()));
+    problem.B = value.size(0), problem.S = value.size(1), problem.M = value.size(2),
+    problem.D = value.size(3);
+    problem.Q = pairs.size(1), problem.T = pairs.size(3);
+    problem.discrete = discrete;
+    check_shape(pairs, "locations", {problem.B, problem.Q, problem.M, problem.T, 2});
+    check_shape(scalars, "weights", {problem.B, problem.Q, problem.M, problem.T});
+    set_levels(pyramid);
+    problem.value = {value.const_data_ptr(), storage_type(value, "value"), value.stride(0),
+                     value.stride(1), value.stride(2)};
+    problem.pairs = taps_view(pairs, "locations");
+    problem.scalars = taps_view(scalars, "weights");
+  }
+
+  void fuse(const Tensor& reference, double offset_scale, const std::optional<Tensor>& value_mask) {
+    STD_TORCH_CHECK(reference.dim() == 4, "reference: expected shape [B, Q, 1 or L, 2 or 4], got ",
+                    shape_text(reference.sizes()));
+    const std::int64_t shared = reference.size(2), coords = reference.size(3);
+    STD_TORCH_CHECK((shared == 1 || shared == problem.L) && (coords == 2 || coords == 4),
+                    "reference: expected shape [B, Q, 1 or L, 2 or 4], got ",
+                    shape_text(reference.sizes()));
+    check_shape(reference, "reference", {problem.B, problem.Q, shared, coords});
+    anchors = dense_from(reference, 0);
+    problem.fused = true;
+    problem.offset_scale = offset_scale;
+    problem.anchors = {anchors->const_data_ptr(), storage_type(*anchors, "reference"), shared,
+                       coords};
+    if (value_mask.has_value()) {
+      STD_TORCH_CHECK(value_mask->scalar_type() == ScalarType::Bool,
+                      "value_mask: expected a bool tensor, got ",
+                      torch::headeronly::toString(value_mask->scalar_type()));
+      check_shape(*value_mask, "value_mask", {problem.B, problem.S});
+      mask = dense_from(*value_mask, 0);
+      problem.mask = static_cast<const bool*>(mask->const_data_ptr());
+    }
+  }
+
+ private:
+  static TapsView taps_view(const Tensor& tensor, const char* name) {
+    return {tensor.const_data_ptr(), storage_type(tensor, name), tensor.stride(0), tensor.stride(1),
+            tensor.stride(2)};
+  }
+
+  void set_levels(const Pyramid& pyramid) {
+    STD_TORCH_CHECK(problem.S < kMaxPixels, "value: expected S < 2^30 pixels, got S=", problem.S);
+    set_points(pyramid.points);
+    if (pyramid.sizes_tensor.has_value()) {
+      set_size_tensor(*pyramid.sizes_tensor);
+    } else {
+      set_sizes(pyramid.sizes);
+    }
+    problem.levels = levels.data();
+    problem.L = static_cast<std::int64_t>(levels.size());
+  }
+
+  void set_points(const Sizes& points) {
+    std::int64_t tap = 0;
+    for (const std::int64_t count : points) {
+      STD_TORCH_CHECK(count >= 0 && count <= problem.T,
+                      "points: expected counts from 0 to T=", problem.T, ", got ", count);
+      levels.push_back({0, 0, 0, tap, count});
+      tap += count;
+    }
+    STD_TORCH_CHECK(tap == problem.T, "points: expected ", problem.T,
+                    " in all as T of locations, got ", tap);
+  }
+
+  // Sizes are checked as they are added up, so that no sum can overflow.
+  void set_sizes(const Sizes& sizes) {
+    STD_TORCH_CHECK(sizes.size() == 2 * levels.size(),
+                    "levels: expected one (H, W) for each of the ", levels.size(),
+                    " counts in points, got ", sizes.size(), " numbers");
+    std::int64_t pixel = 0;
+    for (std::size_t l = 0; l < levels.size(); ++l) {
+      const std::int64_t height = sizes[2 * l], width = sizes[2 * l + 1];
+      STD_TORCH_CHECK(height > 0 && width > 0, "levels: expected sizes (H, W) >= 1, got (", height,
+                      ", ", width, ")");
+      STD_TORCH_CHECK(
+          height <= problem.S && width <= problem.S && pixel + height * width <= problem.S,
+          "levels: expected ", problem.S, " pixels in all as S of value, got more");
+      levels[l].height = height, levels[l].width = width, levels[l].first_pixel = pixel;
+      pixel += height * width;
+    }
+    STD_TORCH_CHECK(pixel == problem.S, "levels: expected ", problem.S,
+                    " pixels in all as S of value, got ", pixel);
+  }
+
+  void set_size_tensor(const Tensor& tensor) {
+    STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Long,
+                    "levels: expected an int64 tensor, got ",
+                    torch::headeronly::toString(tensor.scalar_type()));
+    check_shape(tensor, "levels", {static_cast<std::int64_t>(levels.size()), 2});
+    size_tensor = dense_from(tensor, 0);
+    const auto* const sizes = static_cast<const std::int64_t*>(size_tensor->const_data_ptr());
+    if (kReadsSizes) {
+      set_sizes(Sizes(sizes, sizes + size_tensor->numel()));
+    } else {
+      problem.device_levels = sizes;
+    }
+  }
+};
+
+// Gradients nobody needs are tensors without elements.
+struct Gradients {
+  Tensor value, pairs, scalars, anchors;
+};
+
+struct Needs {
+  bool value, pairs, scalars, anchors;
+};
+
+template <bool kReadsSizes>
+Gradients allocate_gradients(const Call<kReadsSizes>& call, const Needs& needs) {
+  const Tensor none = allocate(call.value, {0});
+  return {needs.value ? allocate_like(call.value) : none,
+          needs.pairs ? allocate_like(call.pairs) : none,
+          needs.scalars ? allocate_like(call.scalars) : none,
+          needs.anchors ? allocate_like(*call.anchors) : none};
+}
+
+// Contiguous [B, Q, M, D] of the dtype of value.
+template <bool kReadsSizes>
+Tensor dense_grad_output(const Call<kReadsSizes>& call, const Tensor& grad_output) {
+  const Problem& p = call.problem;
+  check_shape(grad_output, "grad_output", {p.B, p.Q, p.M * p.D});
+  const Tensor dense = dense_from(grad_output, 0);
+  return dense.scalar_type() == call.value.scalar_type()
+             ? dense
+             : torch::stable::to(dense, call.value.scalar_type());
+}
+
+inline Backward backward_arguments(const Problem& problem, const Tensor& grad_out,
+                                   const Gradients& grads, const Needs& needs, void* head_anchors) {
+  return {problem,
+          grad_out.const_data_ptr(),
+          needs.value ? grads.value.mutable_data_ptr() : nullptr,
+          needs.pairs ? grads.pairs.mutable_data_ptr() : nullptr,
+          needs.scalars ? grads.scalars.mutable_data_ptr() : nullptr,
+          needs.anchors ? grads.anchors.mutable_data_ptr() : nullptr,
+          head_anchors};
+}
+
+}  // namespace rtdetr_ops

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ms_deform_attn/cuda_backward.cuh"
+#include "ms_deform_attn/cuda_launch.cuh"
+
+namespace rtdetr_ops {
+namespace {
+
+// A level that is small beside the points on it is reduced by owners even where order is free: so
+// many reductions would queue up at each of its pixels. An estimate, to be measured.
+constexpr std::int64_t kHotTouches = 512;
+
+// The level from which on pixels have owners. Owned levels stand last, where pyramids are smallest.
+int first_owned_level(const Problem& p, bool deterministic) {
+  if (deterministic) return 0;
+  int first = static_cast<int>(p.L);
+  while (first > 0 && p.device_levels == nullptr) {
+    const Level& level = p.levels[first - 1];
+    const std::int64_t touches = p.Q * level.points * (p.discrete ? 1 : kCorners);
+    if (touches < kHotTouches * level.height * level.width) break;
+    --first;
+  }
+  return first;
+}
+
+// How the gradient of value is computed, and the memory of a backward call.
+struct Plan {
+  int first_owned;
+  bool has_owners;
+  std::int64_t scattered_taps, scattered_pixels;  // of the levels before it
+  LevelSize* sizes;
+  void* sums;
+  TapRecords records;
+  std::size_t bytes;
+
+  Plan(const Backward& backward, bool deterministic, void* memory) {
+    const Problem& p = backward.problem;
+    const bool needs_value = backward.grad_value != nullptr;
+    first_owned = needs_value ? first_owned_level(p, deterministic) : static_cast<int>(p.L);
+    has_owners = first_owned < p.L;
+    scattered_taps = has_owners ? p.levels[first_owned].first_tap : needs_value ? p.T : 0;
+    scattered_pixels = has_owners ? p.levels[first_owned].first_pixel : p.S;
+    Workspace workspace(memory);
+    sizes = take_level_sizes(p, workspace);
+    const bool scatters = needs_value && first_owned > 0,
+               rounds = element_bytes(p.value.dtype) == 2;
+    sums = !scatters ? nullptr
+           : rounds  ? workspace.take<float>(p.B * p.S * p.M * p.D)
+                     : backward.grad_value;
+    records = take_records(p, workspace);
+    bytes = workspace.bytes();
+  }
+
+ private:
+  TapRecords take_records(const Problem& p, Workspace& workspace) const {
+    if (!has_owners) return {nullptr, nullptr, first_owned, 0};
+    const std::int64_t taps = p.B * p.M * p.Q * (p.T - scattered_taps);
+    int2* const cells = workspace.take<int2>(taps);
+    void* const weights = p.value.dtype == DType::kFloat64
+                              ? static_cast<void*>(workspace.take<double>(3 * taps))
+                              : static_cast<void*>(workspace.take<float>(3 * taps));
+    return {cells, weights, first_owned, static_cast<int>(scattered_taps)};
+  }
+};
+
+cudaError_t clear_sums(const Backward& backward, const Plan& plan, const CudaContext& context) {
+  const Problem& p = backward.problem;
+  const auto stream = static_cast<cudaStream_t>(context.stream);
+  const auto numbers = static_cast<std::size_t>(p.B * p.S * p.M * p.D);
+  const auto bytes = static_cast<std::size_t>(element_bytes(p.value.dtype));
+  if (numbers == 0) return cudaSuccess;
+  if (plan.sums != nullptr) {
+    return cudaMemsetAsync(plan.sums, 0, numbers * std::max<std::size_t>(bytes, 4), stream);
+  }
+  // Sizes that turn out not to fit leave pixels without an owner.
+  const bool loose = backward.grad_value != nullptr && p.device_levels != nullptr;
+  return loose ? cudaMemsetAsync(backward.grad_value, 0, numbers * bytes, stream) : cudaSuccess;
+}
+
+template <class V, int kBytes>
+const char* launch_taps(const Backward& backward, const Plan& plan, const KernelProblem& problem,
+                        const CudaContext& context) {
+  using A = Compute<V>;
+  BackwardArgs args = {};
+  args.problem = problem;
+  args.grad_out = backward.grad_out;
+  args.scattered_taps = static_cast<int>(plan.scattered_taps);
+  args.sums = plan.sums;
+  args.records = plan.records;
+  args.grad_pairs = backward.grad_pairs;
+  args.grad_scalars = backward.grad_scalars;
+  args.head_anchors = backward.head_anchors;
+  Shape shape = choose_shape(problem, Pack<V, kBytes>::kChannels, 2);
+  const auto warp_bytes = [&](Split split) {
+    args.split = split;
+    return WarpGradients<A>::bytes(args);
+  };
+  if (!fit_shared_memory(shape, warp_bytes)) {
+    return "logits: T is beyond what the shared memory of the CUDA kernels holds";
+  }
+  const int bytes = warp_bytes(shape.split) * (shape.threads / kWarp);
+  args.pairs = shape.pairs;
+  return error_text(launch(backward_kernel<V, kBytes>, query_grid(problem, shape.pairs),
+                           shape.threads, bytes, context, args));
+}
+
+// Tiles of the levels that have owners; a guess where their sizes are unknown, and the kernel
+// loops over what is beyond it.
+std::int64_t tile_count(const KernelProblem& p, int first_level) {
+  if (p.device_levels != nullptr) return p.S / (1 << Tiles::kMostPixels) + p.L;
+  std::int64_t count = 0;
+  for (int l = first_level; l < p.L; ++l) {
+    const LevelSize size = p.levels[l].size;
+    const Patch patch = Tiles::of(p, size, p.levels[l].points);
+    count += static_cast<std::int64_t>(patch.rows_of(size.height)) * patch.columns_of(size.width);
+  }
+  return count;
+}
+
+template <class V>
+cudaError_t launch_owners(const Backward& backward, const Plan& plan, const KernelProblem& p,
+                          const CudaContext& context) {
+  const OwnerArgs args = {p, plan.records, backward.grad_out, backward.grad_value};
+  const std::int64_t blocks = (tile_count(p, plan.first_owned) + Tiles::kWarps - 1) / Tiles::kWarps;
+  if (blocks == 0) return cudaSuccess;
+  const std::int64_t slabs = (p.D + kWarp - 1) / kWarp;
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(p.M * slabs),
+                  static_cast<unsigned>(std::min<std::int64_t>(p.B, kGridLimit)));
+  const int bytes =
+      (Tiles::kWarps << Tiles::kMostPixels) * kWarp * static_cast<int>(sizeof(Compute<V>));
+  return launch(own_value_kernel<V>, grid, Tiles::kWarps * kWarp, bytes, context, args);
+}
+
+template <class V>
+cudaError_t launch_rounding(const Backward& backward, const Plan& plan,
+                            const CudaContext& context) {
+  const Problem& p = backward.problem;
+  const std::int64_t pixel = p.M * p.D;
+  if (plan.scattered_pixels == 0) return cudaSuccess;
+  const auto* sums = static_cast<const float*>(plan.sums);
+  for (std::int64_t b = 0; b < p.B; b += kGridLimit) {
+    const std::int64_t first = b * p.S * pixel;
+    const RoundArgs args = {sums + first, static_cast<V*>(backward.grad_value) + first, p.S * pixel,
+                            plan.scattered_pixels * pixel};
+    const dim3 grid(block_number(args.numbers),
+                    static_cast<unsigned>(std::min(p.B - b, kGridLimit)));
+    const cudaError_t error = launch(round_kernel<V>, grid, 256, 0, context, args);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+template <class A>
+cudaError_t launch_head_sum(const Backward& backward, const CudaContext& context) {
+  const Problem& p = backward.problem;
+  const std::int64_t size = p.B * p.Q * p.anchors.levels * p.anchors.coords;
+  const SumHeadsArgs args = {backward.head_anchors, static_cast<int>(p.M), size,
+                             backward.grad_anchors, p.anchors.dtype};
+  return launch(sum_heads_kernel<A>, dim3(block_number(size)), 256, 0, context, args);
+}
+
+template <class V, int kBytes>
+const char* launch_all(const Backward& backward, const Plan& plan, const CudaContext& context) {
+  const Problem& p = backward.problem;
+  const KernelProblem problem = kernel_problem(p, plan.sizes);
+  if (p.B == 0) return nullptr;
+  if (cudaError_t error = clear_sums(backward, plan, context)) return error_text(error);
+  if (cudaError_t error = read_level_sizes(p, plan.sizes, context)) return error_text(error);
+  if (p.Q > 0) {
+    const char* reason = launch_taps<V, kBytes>(backward, plan, problem, context);
+    if (reason != nullptr) return reason;
+  }
+  if (plan.has_owners) {
+    if (cudaError_t error = launch_owners<V>(backward, plan, problem, context)) {
+      return error_text(error);
+    }
+  }
+  if constexpr (sizeof(V) == 2) {
+    if (plan.sums != nullptr) {
+      if (cudaError_t error = launch_rounding<V>(backward, plan, context)) return error_text(error);
+    }
+  }
+  if (backward.grad_anchors != nullptr && p.Q > 0) {
+    return error_text(launch_head_sum<Compute<V>>(backward, context));
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::size_t backward_workspace(const Backward& backward, bool deterministic) {
+  return Plan(backward, deterministic, nullptr).bytes;
+}
+
+const char* launch_backward(const Backward& backward, const CudaContext& context) {
+  const Problem& p = backward.problem;
+  if (const char* reason = refusal(p)) return reason;
+  const Plan plan(backward, context.deterministic, context.workspace);
+  const char* reason = nullptr;
+  with_loads(p, backward.grad_out, [&](auto v, auto bytes) {
+    reason = launch_all<decltype(v), bytes()>(backward, plan, context);
+  });
+  return reason;
+}
+
+}  // namespace rtdetr_ops

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ms_deform_attn/cuda_forward.cuh"
+#include "ms_deform_attn/cuda_launch.cuh"
+
+namespace rtdetr_ops {
+
+std::size_t forward_workspace(const Problem& p) {
+  Workspace workspace(nullptr);
+  take_level_sizes(p, workspace);
+  return workspace.bytes();
+}
+
+const char* launch_forward(const Forward& forward, const CudaContext& context) {
+  const Problem& p = forward.problem;
+  if (const char* reason = refusal(p)) return reason;
+  if (p.B == 0 || p.Q == 0) return nullptr;
+  Workspace workspace(context.workspace);
+  LevelSize* const sizes = take_level_sizes(p, workspace);
+  cudaError_t error = read_level_sizes(p, sizes, context);
+  if (error != cudaSuccess) return error_text(error);
+  with_loads(p, forward.out, [&](auto v, auto bytes) {
+    using V = decltype(v);
+    using Slots = WarpTaps<Compute<V>>;
+    ForwardArgs args = {kernel_problem(p, sizes), {}, 0, forward.out};
+    Shape shape = choose_shape(args.problem, Pack<V, bytes()>::kChannels, 0);
+    fit_shared_memory(shape, [](Split split) { return Slots::bytes(split); });
+    args.split = shape.split;
+    args.pairs = shape.pairs;
+    error = launch(forward_kernel<V, bytes()>, query_grid(args.problem, shape.pairs), shape.threads,
+                   Slots::bytes(shape.split) * (shape.threads / kWarp), context, args);
+  });
+  return error_text(error);
+}
+
+}  // namespace rtdetr_ops

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forward: out[b, q, m] = sum over taps and corners of weight * value row.
+#pragma once
+
+#include "ms_deform_attn/cuda_rows.cuh"
+
+namespace rtdetr_ops {
+namespace {
+
+struct ForwardArgs {
+  KernelProblem problem;
+  Split split;
+  int pairs;  // of a block, exponent
+  void* out;  // [B, Q, M, D]
+};
+
+// sum += weight * row over taps begin, begin + step, ... of the warp's taps, two at a time: eight
+// loads are under way before the first is used.
+template <class V, int kBytes, int kUsed>
+__device__ inline void gather(const WarpTaps<Compute<V>>& taps, const HeadRows<V>& rows, int begin,
+                              int end, int step, Compute<V> (&sum)[Pack<V, kBytes>::kChannels]) {
+  using Rows = CornerRows<V, kBytes, kUsed>;
+  int i = begin;
+  for (; i + step < end; i += 2 * step) {
+    const Rows one(rows, taps.pixels[i]), two(rows, taps.pixels[i + step]);
+    one.add_to(sum, taps.weights[i]);
+    two.add_to(sum, taps.weights[i + step]);
+  }
+  if (i < end) Rows(rows, taps.pixels[i]).add_to(sum, taps.weights[i]);
+}
+
+template <class V, int kBytes>
+__global__ void __launch_bounds__(256) forward_kernel(const __grid_constant__ ForwardArgs args) {
+  using A = Compute<V>;
+  constexpr int kChannels = Pack<V, kBytes>::kChannels;
+  const KernelProblem& p = args.problem;
+  const Split split = args.split;
+  const Lanes lanes(split);
+  const WarpTaps<A> taps(shared_memory() + threadIdx.x / kWarp * WarpTaps<A>::bytes(split), split);
+  const int query = query_of(p, args.pairs, static_cast<int>(blockIdx.x), lanes.pair);
+  const bool active = query >= 0;
+  const int team = 1 << split.team, team_slot = WarpTaps<A>::slot(lanes.lane - lanes.rank, split);
+  const int slab = kChannels << split.group;  // channels of a group at a time
+  Index at = {0, active ? query : 0, static_cast<int>(blockIdx.y)};
+  for (at.b = static_cast<int>(blockIdx.z); at.b < p.B; at.b += static_cast<int>(gridDim.z)) {
+    const Attention<A> attention(p, at, active, lanes, split);
+    for (int channel = lanes.channel_rank * kChannels; channel < p.D + slab; channel += slab) {
+      if (channel - lanes.channel_rank * kChannels >= p.D) break;
+      // A lane beyond the last channel works on channel 0 and keeps the result to itself.
+      const HeadRows<V> rows(p, at, channel < p.D ? channel : 0);
+      A sum[kChannels];
+#pragma unroll
+      for (int i = 0; i < kChannels; ++i) sum[i] = start_of_sum<A>(p);
+      for (int first = 0; first < p.T; first += team) {
+        const int mine = first + lanes.rank;
+        const bool has_tap = active && mine < p.T;
+        taps.put(WarpTaps<A>::slot(lanes.lane, split),
+                 has_tap ? Tap<A>(p, at, mine, level_of_tap(p, mine), attention) : Tap<A>());
+        __syncwarp();
+        const int end = team_slot + (p.T - first < team ? p.T - first : team);
+        const int begin = team_slot + lanes.slice;
+        p.discrete ? gather<V, kBytes, 1>(taps, rows, begin, end, lanes.slices, sum)
+                   : gather<V, kBytes, kCorners>(taps, rows, begin, end, lanes.slices, sum);
+        __syncwarp();
+      }
+#pragma unroll
+      for (int i = 0; i < kChannels; ++i) {
+        for (int mask = 1 << split.group; mask < team; mask <<= 1) {
+          sum[i] += __shfl_xor_sync(~0u, sum[i], mask);
+        }
+      }
+      if (active && lanes.slice == 0 && channel < p.D) {
+        V* const row = static_cast<V*>(args.out) +
+                       ((static_cast<std::int64_t>(at.b) * p.Q + at.q) * p.M + at.m) * p.D;
+        Pack<V, kBytes>::store(row + channel, sum);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace rtdetr_ops

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a Problem to a launch: the table the kernels read, the shape of the grid, the workspace.
+// Host code.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <type_traits>
+
+#include "ms_deform_attn/cuda_kernels.h"
+#include "ms_deform_attn/cuda_small.cuh"
+
+namespace rtdetr_ops {
+namespace {
+
+constexpr std::int64_t kGridLimit = 65535;  // of y and z
+constexpr int kSharedBytes = 48 * 1024;     // more must be asked for
+
+// Parts of one block of memory, each aligned. On null it counts bytes.
+class Workspace {
+ public:
+  explicit Workspace(void* memory) : memory_(static_cast<char*>(memory)) {}
+
+  template <class T>
+  T* take(std::int64_t count) {
+    char* const part = memory_ == nullptr ? nullptr : memory_ + bytes_;
+    bytes_ += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
+    return reinterpret_cast<T*>(part);
+  }
+
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  char* memory_;
+  std::size_t bytes_ = 0;
+};
+
+// Null, or what the kernels cannot take.
+inline const char* refusal(const Problem& p) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  if (p.L > kMaxLevels) return "levels: the CUDA kernels take at most 32";
+  if (p.M > kGridLimit) return "value: the CUDA kernels take at most 65535 heads";
+  if (p.B >= kMost || p.Q >= kMost || p.T >= kMost || p.D >= kMost) {
+    return "value, locations: the CUDA kernels take sizes below 2^30";
+  }
+  if (p.Q * std::max<std::int64_t>(p.T, 1) >= kMost) {
+    return "locations: the CUDA kernels take Q * T below 2^30";
+  }
+  return nullptr;
+}
+
+inline int element_bytes(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
+}
+
+inline KernelProblem kernel_problem(const Problem& p, const LevelSize* device_levels) {
+  KernelProblem k = {};
+  k.B = static_cast<int>(p.B), k.Q = static_cast<int>(p.Q), k.M = static_cast<int>(p.M);
+  k.L = static_cast<int>(p.L), k.T = static_cast<int>(p.T), k.D = static_cast<int>(p.D);
+  k.S = static_cast<int>(p.S);
+  k.discrete = p.discrete;
+  k.fused = p.fused;
+  k.patches = p.device_levels == nullptr && p.Q == p.S;
+  k.device_levels = device_levels;
+  for (int l = 0; l < k.L; ++l) {
+    const Level& level = p.levels[l];
+    LevelRow& row = k.levels[l];
+    row.size = {static_cast<int>(level.height), static_cast<int>(level.width),
+                static_cast<int>(level.first_pixel), 1};
+    row.first_tap = static_cast<int>(level.first_tap);
+    row.points = static_cast<int>(level.points);
+    row.box_factor = p.offset_scale / static_cast<double>(std::max<std::int64_t>(level.points, 1));
+  }
+  k.value = p.value;
+  k.pixel_bytes = static_cast<unsigned>(p.value.stride_s * element_bytes(p.value.dtype));
+  k.mask = p.mask;
+  k.pairs = p.pairs;
+  k.scalars = p.scalars;
+  k.anchors = p.anchors;
+  return k;
+}
+
+// Whether rows of D channels can be read and written 16 bytes at a time.
+inline bool takes_wide_loads(const Problem& p, const void* rows) {
+  const std::int64_t bytes = element_bytes(p.value.dtype);
+  const ValueView& v = p.value;
+  const std::int64_t all = p.D | v.stride_b | v.stride_s | v.stride_m;
+  const auto addresses =
+      reinterpret_cast<std::uintptr_t>(v.data) | reinterpret_cast<std::uintptr_t>(rows);
+  return all * bytes % 16 == 0 && addresses % 16 == 0;
+}
+
+// Calls f(V, bytes per load), bytes as an integral_constant.
+template <class F>
+inline void with_loads(const Problem& p, const void* rows, F&& f) {
+  with_dtype(p.value.dtype, [&](auto v) {
+    using V = decltype(v);
+    if (takes_wide_loads(p, rows)) {
+      f(v, std::integral_constant<int, 16>{});
+    } else {
+      f(v, std::integral_constant<int, static_cast<int>(sizeof(V))>{});
+    }
+  });
+}
+
+inline int multiprocessors() {
+  int device = 0, count = 1;
+  if (cudaGetDevice(&device) == cudaSuccess) {
+    cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  }
+  return count;
+}
+
+struct Shape {
+  Split split;
+  int threads;
+  int pairs;  // of a block, exponent
+};
+
+// Lanes enough for the channels; more of them per query, and small blocks, when there are few
+// queries to fill the device with.
+inline Shape choose_shape(const KernelProblem& p, int channels_per_lane, int least_group) {
+  constexpr int kBusyWarps = 16;  // of a multiprocessor
+  Shape shape = {{0, least_group}, 256, 0};
+  int& group = shape.split.group;
+  while (group < 5 && channels_per_lane << group < p.D) ++group;
+  int& team = shape.split.team = group;
+  const std::int64_t pairs = static_cast<std::int64_t>(p.B) * p.Q * p.M;
+  const std::int64_t busy = static_cast<std::int64_t>(multiprocessors()) * kBusyWarps;
+  while (team < 5 && 1 << (team - group) < p.T && (pairs << team) / kWarp < busy) ++team;
+  if ((pairs << team) / kWarp < busy) shape.threads = 64;
+  return shape;
+}
+
+// Fits `warp_bytes(split)` of shared memory per warp into a block; false when not even one warp
+// of one team does.
+template <class F>
+inline bool fit_shared_memory(Shape& shape, const F& warp_bytes) {
+  const auto bytes = [&] { return warp_bytes(shape.split) * (shape.threads / kWarp); };
+  while (shape.threads > kWarp && bytes() > kSharedBytes) shape.threads /= 2;
+  while (shape.split.team < 5 && bytes() > kSharedBytes) ++shape.split.team;
+  shape.pairs = 0;
+  while (shape.threads >> shape.split.team >> shape.pairs > 1) ++shape.pairs;
+  return bytes() <= kSharedBytes;
+}
+
+template <class Args>
+inline cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, int shared_bytes,
+                          const CudaContext& context, const Args& args) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
+  config.stream = static_cast<cudaStream_t>(context.stream);
+  return cudaLaunchKernelEx(&config, kernel, args);
+}
+
+inline dim3 query_grid(const KernelProblem& p, int pairs) {
+  return dim3(static_cast<unsigned>(block_count(p, pairs)), static_cast<unsigned>(p.M),
+              static_cast<unsigned>(std::min<std::int64_t>(p.B, kGridLimit)));
+}
+
+// Blocks of 256 threads for `numbers`, each thread looping over what is beyond the grid.
+inline unsigned block_number(std::int64_t numbers) {
+  constexpr std::int64_t kThreads = 256, kMost = 1 << 20;
+  return static_cast<unsigned>(std::min((numbers + kThreads - 1) / kThreads, kMost));
+}
+
+inline cudaError_t read_level_sizes(const Problem& p, LevelSize* out, const CudaContext& context) {
+  if (p.device_levels == nullptr) return cudaSuccess;
+  const LevelSizesArgs args = {p.device_levels, static_cast<int>(p.L), static_cast<int>(p.S), out};
+  return launch(level_sizes_kernel, dim3(1), 1, 0, context, args);
+}
+
+inline LevelSize* take_level_sizes(const Problem& p, Workspace& workspace) {
+  return p.device_levels == nullptr ? nullptr : workspace.take<LevelSize>(p.L);
+}
+
+// Reading the error also takes it away: torch would report it at its own next call.
+inline const char* error_text(cudaError_t error) {
+  if (error == cudaSuccess) return nullptr;
+  cudaGetLastError();
+  return cudaGetErrorString(error);
+}
+
+}  // namespace
+}  // namespace rtdetr_ops

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// A problem as the kernels see it, passed by value, and which lanes work on which (b, q, m).
+#pragma once
+
+#include "common/device.cuh"
+#include "ms_deform_attn/params.h"
+
+namespace rtdetr_ops {
+namespace {
+
+constexpr int kMaxLevels = 32;
+constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
+
+// Four numbers, because 16 bytes are one load.
+struct LevelSize {
+  int height, width;
+  int first_pixel;  // on the S axis
+  int fits;         // 0 on every level of a table on the device that does not add up to S
+};
+
+struct LevelRow {
+  LevelSize size;
+  int first_tap, points;
+  double box_factor;  // of a 4-d reference: offset_scale, shared by the points of the level
+};
+
+struct KernelProblem {
+  int B, Q, M, L, T, D, S;
+  bool discrete, fused;
+  bool patches;                    // queries are the pixels, and a block takes a patch of them
+  const LevelSize* device_levels;  // [L], or null where `levels` has the sizes
+  LevelRow levels[kMaxLevels];
+  ValueView value;
+  unsigned pixel_bytes;  // between pixels of `value`
+  const bool* mask;
+  TapsView pairs, scalars;
+  ReferenceView anchors;
+};
+
+__device__ inline LevelSize level_size(const KernelProblem& p, int l) {
+  return p.device_levels != nullptr ? p.device_levels[l] : p.levels[l].size;
+}
+
+__device__ inline int level_of_tap(const KernelProblem& p, int tap) {
+  int l = 0;
+  while (tap >= p.levels[l].first_tap + p.levels[l].points) ++l;
+  return l;
+}
+
+// How lanes share the work, in powers of two given as exponents: a team of lanes works on one
+// (b, q, m); a group of its lanes covers the channels, and the groups of a team take turns with the
+// taps.
+struct Split {
+  int team, group;
+};
+
+struct Lanes {
+  int lane;           // of the warp
+  int rank;           // of the lane in its team
+  int channel_rank;   // of the lane in its group
+  int slice, slices;  // of the group in its team
+  int pair;           // index of the team in the block
+
+  __device__ explicit Lanes(Split split) {
+    const int thread = static_cast<int>(threadIdx.x);
+    lane = thread % kWarp;
+    rank = lane & ((1 << split.team) - 1);
+    channel_rank = rank & ((1 << split.group) - 1);
+    slice = rank >> split.group;
+    slices = 1 << (split.team - split.group);
+    pair = thread >> split.team;
+  }
+};
+
+// A block takes 2^pairs queries of one head: side by side on the Q axis, or, where queries are
+// pixels, a patch of a level. Neighbouring pixels sample the same pixels, which the first-level
+// cache then reads once.
+struct Patch {
+  int rows, columns;  // exponents
+  __host__ __device__ explicit Patch(int pairs) : rows(pairs / 2), columns(pairs - pairs / 2) {}
+  __host__ __device__ int rows_of(int height) const { return ((height - 1) >> rows) + 1; }
+  __host__ __device__ int columns_of(int width) const { return ((width - 1) >> columns) + 1; }
+};
+
+__host__ inline int block_count(const KernelProblem& p, int pairs) {
+  if (!p.patches) return ((p.Q - 1) >> pairs) + 1;
+  const Patch patch(pairs);
+  int count = 0;
+  for (int l = 0; l < p.L; ++l) {
+    const LevelSize size = p.levels[l].size;
+    count += patch.rows_of(size.height) * patch.columns_of(size.width);
+  }
+  return count;
+}
+
+// The query of team `pair` of block `block`, or -1 where the last block or a patch reaches over the
+// end.
+__device__ inline int query_of(const KernelProblem& p, int pairs, int block, int pair) {
+  if (!p.patches) {
+    const int query = (block << pairs) + pair;
+    return query < p.Q ? query : -1;
+  }
+  const Patch patch(pairs);
+  for (int l = 0; l < p.L; ++l) {
+    const LevelSize size = p.levels[l].size;
+    const int columns = patch.columns_of(size.width), count = patch.rows_of(size.height) * columns;
+    if (block < count) {
+      const int y = ((block / columns) << patch.rows) + (pair >> patch.columns);
+      const int x = ((block % columns) << patch.columns) + (pair & ((1 << patch.columns) - 1));
+      return y < size.height && x < size.width ? size.first_pixel + y * size.width + x : -1;
+    }
+    block -= count;
+  }
+  return -1;
+}
+
+template <class A>
+__device__ inline A team_sum(A x, Split split) {
+  for (int mask = (1 << split.team) >> 1; mask > 0; mask >>= 1) x += __shfl_xor_sync(~0u, x, mask);
+  return x;
+}
+
+template <class A>
+__device__ inline A team_max(A x, Split split) {
+  for (int mask = (1 << split.team) >> 1; mask > 0; mask >>= 1) {
+    const A other = __shfl_xor_sync(~0u, x, mask);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+
+}  // namespace
+}  // namespace rtdetr_ops
