@@ -161,9 +161,6 @@ class CpuStandIn:
     type = "cpu"
     compiler = "eager"
 
-    def __init__(self) -> None:
-        torch.set_num_threads(1)  # the tensors are tiny
-
     def describe(self) -> dict[str, Any]:
         """Says that there is no GPU."""
         return {"gpu": "no GPU", "capability": "9.0", "cuda": torch.version.cuda}
@@ -194,6 +191,7 @@ def find_device(dry_run: bool) -> Device:
         SystemExit: there is no GPU and this is no dry run.
     """
     if dry_run:
+        torch.set_num_threads(1)  # the tensors are tiny
         return CpuStandIn()
     if not torch.cuda.is_available():
         raise SystemExit("expected a CUDA device, found none; --dry-run goes without one")

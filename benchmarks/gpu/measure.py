@@ -8,8 +8,7 @@ import faulthandler
 import time
 from pathlib import Path
 
-from timed_cases import Bound, bind
-from verify import check_forward, check_gradients
+from timed_cases import bind
 
 from gpu.devices import Device, Limits, find_device
 from gpu.ledger import Key, Ledger
@@ -46,29 +45,19 @@ def main() -> None:
 def _measure(job: Job, keys: list[Key], device: Device, ledger: Ledger, limits: Limits) -> None:
     ledger.begin(keys)
     try:
-        bound = _bind_and_check(job)
+        bound = bind(job.case, job.row)
     except Exception as error:  # whatever a row raises is its result
         for key in keys:
             ledger.fail(key, _describe(error))
         return
-    weight = job.case.gather_bytes
     for key in keys:
         try:
-            seconds = SUITES[key.suite].run(bound, device, limits)
+            seconds = SUITES[key.suite].run(bound, job.case, device, limits)
         except Exception as error:  # as above
             ledger.fail(key, _describe(error))
         else:
-            ledger.add(key, seconds, gather_bytes=weight)
+            ledger.add(key, seconds, gather_bytes=job.case.gather_bytes)
             print(*key, f"{min(seconds):.3g} s", sep=" | ", flush=True)
-
-
-def _bind_and_check(job: Job) -> Bound:
-    """No number on red."""
-    bound = bind(job.case, job.row)
-    check_forward(bound, job.case)
-    if any("backward" in suite for suite in job.suites):
-        check_gradients(bound, job.case)
-    return bound
 
 
 def _describe(error: Exception) -> str:

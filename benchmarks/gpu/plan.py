@@ -78,8 +78,8 @@ PLAN = (
 )
 
 DRY_PLAN = (
-    Item("tiny", BOTH + BACKWARD),
-    Item("tiny", FUSED + GRAPHS),
+    Item("tiny", BOTH + BACKWARD, dtypes=(torch.float32,)),
+    Item("tiny", FUSED + GRAPHS, dtypes=(torch.bfloat16,)),
     Item("tiny", ("call",), dtypes=(torch.float32,)),
     Item("tiny", ("forward",), dtypes=(torch.float32,), offsets="uniform", compiled=True),
 )

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from timed_cases import Bound
+from timed_cases import Bound, Case
+from verify import check_forward, check_gradients
 
 from gpu.devices import Device, Limits
 
@@ -27,6 +28,7 @@ class Suite:
     Args:
         measure: seconds of the given function on the device, one entry per repetition.
         part: the function of a bound row that is timed.
+        check: raises AssertionError where what that computes is wrong.
         fused: whether it is the fused entry's.
         around: what the row runs in.
         ours_only: whether it makes sense for this package's rows alone.
@@ -34,13 +36,15 @@ class Suite:
 
     measure: Callable[[Device, Callable[[], object], Limits], list[float]]
     part: Callable[[Bound], Callable[[], object]]
+    check: Callable[[Bound, Case], None]
     fused: bool = False
     around: Callable[[], AbstractContextManager[None]] = nullcontext
     ours_only: bool = False
 
-    def run(self, bound: Bound, device: Device, limits: Limits) -> list[float]:
-        """Seconds of every repetition."""
+    def run(self, bound: Bound, case: Case, device: Device, limits: Limits) -> list[float]:
+        """Seconds of every repetition, if the row is right."""
         with self.around():
+            self.check(bound, case)
             return self.measure(device, self.part(bound), limits)
 
 
@@ -86,14 +90,18 @@ def _deterministic() -> Iterator[None]:
 
 
 SUITES = {
-    "forward": Suite(_cold, _forward),
-    "forward+backward": Suite(_cold, _forward_backward),
-    "backward": Suite(_cold, _backward, ours_only=True),
-    "backward, deterministic": Suite(_cold, _backward, around=_deterministic, ours_only=True),
-    "fused forward": Suite(_cold, _forward, fused=True),
-    "fused forward+backward": Suite(_cold, _forward_backward, fused=True),
-    "fused forward, graph": Suite(_replayed, _forward, fused=True),
-    "fused forward+backward, graph": Suite(_replayed, _forward_backward, fused=True),
-    "call": Suite(_on_the_host, _forward),
+    "forward": Suite(_cold, _forward, check_forward),
+    "forward+backward": Suite(_cold, _forward_backward, check_gradients),
+    "backward": Suite(_cold, _backward, check_gradients, ours_only=True),
+    "backward, deterministic": Suite(
+        _cold, _backward, check_gradients, around=_deterministic, ours_only=True
+    ),
+    "fused forward": Suite(_cold, _forward, check_forward, fused=True),
+    "fused forward+backward": Suite(_cold, _forward_backward, check_gradients, fused=True),
+    "fused forward, graph": Suite(_replayed, _forward, check_forward, fused=True),
+    "fused forward+backward, graph": Suite(
+        _replayed, _forward_backward, check_gradients, fused=True
+    ),
+    "call": Suite(_on_the_host, _forward, check_forward),
 }
 """By their names in result files."""

@@ -25,7 +25,7 @@ def summary(run: Run) -> str:
     notes = run.gpu_check or {}
     parts = ["Dry run: these numbers mean nothing."] if notes["dry_run"] else []
     parts.append(_table(("step", "status", "seconds", "note"), map(_step, notes["steps"])))
-    parts += _section("failures", (" | ".join(entry) for entry in notes.get("failures", [])))
+    parts += _section("failures", _failures(notes.get("failures", [])))
     parts += _section("no time for", _counted(notes.get("not_reached", [])))
     parts += _section("ceilings, GB/s", _ceilings(notes.get("ceilings", {})))
     parts += [_times(run, ours) for ours in run.rows if _has_times(run, ours)]
@@ -47,6 +47,16 @@ def _target(target: dict[str, Any]) -> tuple[str, ...]:
         f"{sign} {target['bound']}{unit}",
         answers[target["met"]],
     )
+
+
+def _failures(entries: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Where each row failed first, for each reason, and how often after that."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for suite, case, row, reason in entries:
+        places.setdefault((row, reason[:160]), []).append(f"{suite} | {case}")
+    for (row, reason), found in places.items():
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        yield f"{row}, {found[0]}{more}: {reason}"
 
 
 def _counted(keys: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -21,6 +21,7 @@ from gpu.summary import summary
 from gpu.targets import TARGETS, judge
 from records import SUITES as SUITE_NAMES
 from records import Record, Run, load, save
+from timed_cases import bind
 
 ROOT = Path(__file__).resolve().parents[2]
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
@@ -182,6 +183,25 @@ def test_jobs_are_unique_and_ours_alone_run_deterministically():
     assert deterministic == {"rtdetr_ops cpu"}
 
 
+def test_no_entry_of_the_plan_is_measured_twice():
+    keys = [
+        (suite, job.case.id, job.row.name)
+        for job in jobs(CpuStandIn(), dry_run=False)
+        for suite in job.suites
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_wrong_row_is_not_timed():
+    job = next(iter(jobs(CpuStandIn(), dry_run=True)))
+    good = bind(job.case, job.row)
+    bad = replace(good, kernel=lambda *leaves: good.kernel(*leaves) * 1.001)
+    for suite in (s for s in SUITES if not SUITES[s].fused):
+        assert SUITES[suite].run(good, job.case, CpuStandIn(), Limits(0, 2, 2))
+        with pytest.raises(AssertionError, match="of the largest entry"):
+            SUITES[suite].run(bad, job.case, CpuStandIn(), Limits(0, 2, 2))
+
+
 def test_the_classic_operator_comes_right_after_ours():
     names = [row.name for row in rows()]
     ours = [name for name in names if name.startswith("rtdetr_ops")]
@@ -305,12 +325,12 @@ def test_summary_answers_every_target():
     records = tuple(replace(r, details=quartiles | r.details) for r in MEASURED.records)
     notes = MEASURED.gpu_check | {
         "targets": [vars(answer) for answer in judge(MEASURED)],
-        "failures": [["forward", "a", "peer", "RuntimeError: no"]],
+        "failures": [["forward", case, "peer", "RuntimeError: no"] for case in ("a", "b")],
         "not_reached": [["forward", "b", "peer"], ["forward", "b", "other"]],
     }
     run = Run({}, {OURS: None, CLASSIC: None}, records, notes)
     text = summary(run)
-    assert "forward | a | peer | RuntimeError: no" in text
+    assert "peer, forward | a and 1 more: RuntimeError: no" in text
     assert "forward | b: 2 rows" in text
     assert "gather_64B_22MB: 6000" in text
     assert "encoder_800x1333 bfloat16 ring, forward" in text
