@@ -17,10 +17,8 @@ TARGETS = ("sm_80", "sm_90")
 # The first row that fits a kernel's name is its limit. A multiprocessor has 65536 registers: 64 of
 # them for a thread leave room for 1024 threads, 80 for 768, 128 for 512.
 REGISTERS = {
-    "forward_kernel<double, *>": 128,
-    "backward_kernel<double, *>": 128,
-    "forward_kernel<*>": 64,
-    "backward_kernel<*>": 80,
+    "forward_kernel<*>": 80,
+    "backward_kernel<*>": 128,
     "*": 64,
 }
 
