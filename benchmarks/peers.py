@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from itertools import accumulate
 
@@ -58,12 +58,7 @@ class Row:
 
     def version(self) -> str | None:
         """Distribution and version, or None when it is not installed."""
-        if self.distribution is None:
-            return "this repository"
-        found = metadata.packages_distributions().values()
-        if not any(self.distribution in names for names in found):
-            return None
-        return f"{self.distribution} {metadata.version(self.distribution)}"
+        return "this repository" if self.distribution is None else _installed(self.distribution)
 
     def why_not(self, workload: Workload, device: str = "cpu") -> str | None:
         """One sentence saying why it cannot run ``workload`` on ``device``, or None when it can."""
@@ -78,6 +73,15 @@ class Row:
         if self.classic and workload.is_ragged:
             return "takes the same number of points on every level only"
         return None
+
+
+@cache
+def _installed(distribution: str) -> str | None:
+    """Its name and version; looking takes long, and nothing is installed meanwhile."""
+    found = metadata.packages_distributions().values()
+    if not any(distribution in names for names in found):
+        return None
+    return f"{distribution} {metadata.version(distribution)}"
 
 
 def ours_name(backend: str) -> str:

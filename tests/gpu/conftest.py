@@ -47,14 +47,6 @@ def cuda() -> str:
 
 
 @pytest.fixture
-def deterministic() -> Iterator[None]:
-    """torch.use_deterministic_algorithms inside the test."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
 def default_device() -> Iterator[None]:
     """Tensors made inside the test lie on the device."""
     with torch.device(DEVICE):

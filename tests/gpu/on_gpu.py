@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.inputs import Call
 from rtdetr_ops.testing.tester import Target, run
 
-__all__ = ["DEVICE", "GpuTarget", "forward_backward", "gpu_targets", "moved", "poison"]
+__all__ = ["DEVICE", "GpuTarget", "forward_backward", "gpu_targets", "laid_out_on", "poison"]
 
 DEVICE = os.environ.get("RTDETR_OPS_TEST_DEVICE", "cuda")
 
@@ -25,7 +25,7 @@ class GpuTarget(Target):
 
     def run(self, call: Call) -> dict[str, Tensor]:
         """The result and the gradients, back on the CPU; no byte of fresh memory was zero before."""
-        call = moved(call, self.device)
+        call = call.map(lambda tensor: laid_out_on(self.device, tensor)).to(self.device)
         poison()
         return {name: tensor.cpu() for name, tensor in run(call, self.backend).items()}
 
@@ -36,13 +36,14 @@ def gpu_targets() -> list[GpuTarget]:
     return [GpuTarget(row.name, row.name, device=DEVICE) for row in rows if not row.support.missing]
 
 
-def moved(call: Call, device: str | torch.device = DEVICE) -> Call:
-    """The same call with every tensor on ``device``, those among the options too."""
-    options = {
-        name: option.to(device) if isinstance(option, Tensor) else option
-        for name, option in call.options.items()
-    }
-    return replace(call.map(lambda tensor: tensor.to(device)), options=options)
+def laid_out_on(device: str, tensor: Tensor) -> Tensor:
+    """The same tensor with the same strides, and what lies around it, on ``device``.
+
+    ``Tensor.to`` packs a tensor whose memory has gaps or is shared.
+    """
+    elements = tensor.untyped_storage().nbytes() // tensor.element_size()
+    memory = tensor.as_strided((elements,), (1,), 0).to(device)
+    return memory.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
 def poison() -> None:

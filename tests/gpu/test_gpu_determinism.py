@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import each_mode, in_mode
-from on_gpu import DEVICE, GpuTarget, forward_backward, moved
+from on_gpu import DEVICE, GpuTarget, forward_backward
 
 from rtdetr_ops.testing.inputs import Case, Fused, Storage, make_call
 from rtdetr_ops.testing.workloads import Workload
@@ -30,7 +30,7 @@ def test_twenty_runs_agree_bit_by_bit(
     kernel: GpuTarget, deterministic: None, storage: Storage, form: Fused | None, mode: str
 ) -> None:
     once = forward_backward(
-        moved(make_call(in_mode(Case(CROWDED, storage, form), mode))), kernel.backend
+        make_call(in_mode(Case(CROWDED, storage, form), mode)).to(DEVICE), kernel.backend
     )
     expected = once()
     for _ in range(20):
@@ -40,7 +40,7 @@ def test_twenty_runs_agree_bit_by_bit(
 
 @each_form
 def test_both_backwards_agree(kernel: GpuTarget, form: Fused | None) -> None:
-    once = forward_backward(moved(make_call(Case(CROWDED, fused=form))), kernel.backend)
+    once = forward_backward(make_call(Case(CROWDED, fused=form)).to(DEVICE), kernel.backend)
     atomic = once()
     torch.use_deterministic_algorithms(True)
     try:
@@ -57,5 +57,5 @@ def test_both_backwards_agree(kernel: GpuTarget, form: Fused | None) -> None:
 
 
 def test_the_device_is_the_one_asked_for(kernel: GpuTarget) -> None:
-    call = moved(make_call(Case(CROWDED)))
+    call = make_call(Case(CROWDED)).to(DEVICE)
     assert all(part.device.type == DEVICE for part in forward_backward(call, kernel.backend)())

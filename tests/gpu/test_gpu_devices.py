@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import RAGGED
-from on_gpu import GpuTarget, forward_backward, moved
+from on_gpu import DEVICE, GpuTarget, forward_backward
 
 import rtdetr_ops
 from rtdetr_ops.testing.inputs import Case, Fused, make_call
@@ -17,7 +17,7 @@ each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 @each_form
 def test_the_row_is_taken_unasked(kernel: GpuTarget, form: Fused | None) -> None:
-    call = moved(make_call(Case(RAGGED, fused=form)))
+    call = make_call(Case(RAGGED, fused=form)).to(DEVICE)
     assert rtdetr_ops.explain(call.tensors["value"]).count("yes, taken") == 1
     assert f"  {kernel.backend}: yes" in rtdetr_ops.explain(call.tensors["value"])
 
@@ -32,14 +32,14 @@ MIXED = [
 def test_a_tensor_left_on_the_cpu_is_named(
     kernel: GpuTarget, cuda: str, form: Fused | None, name: str
 ) -> None:
-    call = moved(make_call(Case(RAGGED, fused=form)))
+    call = make_call(Case(RAGGED, fused=form)).to(DEVICE)
     left = call.with_tensors(**{name: call.tensors[name].cpu()})
     with pytest.raises(ValueError, match=f"^{name}: expected device cuda:0 as value, got cpu$"):
         left.entry(**left.tensors, **left.options)
 
 
 def test_a_mask_left_on_the_cpu_is_named(kernel: GpuTarget, cuda: str) -> None:
-    call = moved(make_call(Case(RAGGED, fused=FORMS["fused"])))
+    call = make_call(Case(RAGGED, fused=FORMS["fused"])).to(DEVICE)
     call.options["value_mask"] = call.options["value_mask"].cpu()
     with pytest.raises(ValueError, match=r"^value_mask: expected device cuda:0 as value, got cpu$"):
         call.entry(**call.tensors, **call.options)
@@ -57,7 +57,7 @@ def test_another_device_than_the_current_one(
 ) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two CUDA devices")
-    first, second = (moved(make_call(Case(RAGGED, fused=form)), f"cuda:{i}") for i in range(2))
+    first, second = (make_call(Case(RAGGED, fused=form)).to(f"cuda:{i}") for i in range(2))
     expected = forward_backward(first, kernel.backend)()
     for got, want in zip(forward_backward(second, kernel.backend)(), expected, strict=True):
         assert got.device.index == 1

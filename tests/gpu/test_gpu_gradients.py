@@ -8,7 +8,7 @@ import itertools
 import pytest
 import torch
 from cases import F64, RAGGED, each_mode, in_mode
-from on_gpu import GpuTarget, forward_backward, moved
+from on_gpu import DEVICE, GpuTarget, forward_backward
 from torch import Tensor
 
 from rtdetr_ops.testing.inputs import Case, Fused, Storage, make_call
@@ -24,7 +24,7 @@ each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @each_mode
 @each_form
 def test_gradcheck(kernel: GpuTarget, deterministic: None, form: Fused | None, mode: str) -> None:
-    call = moved(make_call(in_mode(Case(TINY, Storage(F64), form), mode)))
+    call = make_call(in_mode(Case(TINY, Storage(F64), form), mode)).to(DEVICE)
     fixed = MOVING if mode == "discrete" else set()
     leaves = [t.detach().requires_grad_(n not in fixed) for n, t in call.tensors.items()]
 
@@ -51,7 +51,7 @@ def test_gradients_of_a_subset(
     kernel: GpuTarget, deterministic: None, entry: str, names: tuple[str, ...], mode: str
 ) -> None:
     fused = Fused(4, masked=True) if entry == "fused" else None
-    call = moved(make_call(in_mode(Case(RAGGED, fused=fused), mode)))
+    call = make_call(in_mode(Case(RAGGED, fused=fused), mode)).to(DEVICE)
     _, *grads = forward_backward(call, kernel.backend)()
     expected = dict(zip(call.tensors, grads, strict=True))
     leaves = {n: t.detach().requires_grad_(n in names) for n, t in call.tensors.items()}
@@ -70,7 +70,7 @@ def test_gradients_of_a_subset(
 
 @each_form
 def test_kernels_refuse_to_differentiate_twice(kernel: GpuTarget, form: Fused | None) -> None:
-    call = moved(make_call(Case(TINY, Storage(F64), form)))
+    call = make_call(Case(TINY, Storage(F64), form)).to(DEVICE)
     leaves = {n: t.detach().requires_grad_() for n, t in call.tensors.items()}
     out = call.entry(**leaves, **call.options, backend=kernel.backend)
     (grad,) = torch.autograd.grad(out.square().sum(), leaves["value"], create_graph=True)

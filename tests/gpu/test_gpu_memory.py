@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from on_gpu import DEVICE, GpuTarget, forward_backward, poison
+from cases import RAGGED
+from on_gpu import DEVICE, GpuTarget, forward_backward, laid_out_on, poison
 from torch import Tensor
 
 from rtdetr_ops import ms_deform_attn
-from rtdetr_ops.testing.inputs import Call
+from rtdetr_ops.testing.inputs import LAYOUTS, Call, Case, Fused, make_call
 
 BEYOND = 2**31
 
@@ -19,6 +20,15 @@ def test_fresh_blocks_are_nan(cuda: str) -> None:
     poison()
     for size in (100, 100_000, 5_000_000):
         assert torch.empty(size, device=cuda).isnan().all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_call_keeps_its_layout(layout: str) -> None:
+    call = make_call(Case(RAGGED, fused=Fused(4, masked=True), layout=layout))
+    for tensor in (*call.tensors.values(), call.grad_out):
+        there = laid_out_on(DEVICE, tensor)
+        assert there.stride() == tensor.stride()
+        assert torch.equal(there.cpu(), tensor)
 
 
 def need(gibibytes: float) -> None:

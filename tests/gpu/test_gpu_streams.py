@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from cases import RAGGED, each_mode, in_mode
-from on_gpu import GpuTarget, forward_backward, moved
+from on_gpu import DEVICE, GpuTarget, forward_backward
 from torch import Tensor
 
 from rtdetr_ops.testing.inputs import Call, Case, Fused, Storage, make_call
@@ -38,7 +38,7 @@ def assert_same(got: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
 @each_form
 def test_side_stream(kernel: GpuTarget, cuda: str, deterministic: None, form: Fused | None) -> None:
     """A kernel on another stream than the one current would read its inputs before they are there."""
-    call = moved(make_call(Case(DECODER, fused=form)))
+    call = make_call(Case(DECODER, fused=form)).to(DEVICE)
     expected = forward_backward(call, kernel.backend)()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -58,7 +58,7 @@ def test_side_stream(kernel: GpuTarget, cuda: str, deterministic: None, form: Fu
 def test_nothing_waits_for_the_device(
     kernel: GpuTarget, cuda: str, form: Fused | None, mode: str, request: pytest.FixtureRequest
 ) -> None:
-    call = moved(make_call(in_mode(Case(RAGGED, fused=form), mode)))
+    call = make_call(in_mode(Case(RAGGED, fused=form), mode)).to(DEVICE)
     levels = torch.tensor(RAGGED.levels, device=cuda)
     request.getfixturevalue("no_synchronisation")
     forward_backward(call, kernel.backend)()
@@ -87,7 +87,9 @@ def test_graph_of_forward_and_backward(
     kernel: GpuTarget, cuda: str, deterministic: None, form: Fused | None, dtype: torch.dtype
 ) -> None:
     storage = Storage(dtype, torch.float32, torch.float32)
-    static, other = (moved(make_call(Case(DECODER, storage, form, seed=seed))) for seed in (0, 1))
+    static, other = (
+        make_call(Case(DECODER, storage, form, seed=seed)).to(DEVICE) for seed in (0, 1)
+    )
     if form is not None and form.masked:
         other.options["value_mask"] = static.options["value_mask"]
     expected = [forward_backward(call, kernel.backend)() for call in (static, other)]
@@ -103,7 +105,7 @@ def test_graph_of_forward_and_backward(
 
 
 def test_graph_of_the_forward(kernel: GpuTarget, cuda: str) -> None:
-    call = moved(make_call(Case(DECODER, fused=Fused(4))))
+    call = make_call(Case(DECODER, fused=Fused(4))).to(DEVICE)
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -121,7 +123,7 @@ def test_graph_of_the_forward(kernel: GpuTarget, cuda: str) -> None:
 def test_graph_with_levels_on_the_device(kernel: GpuTarget, cuda: str, deterministic: None) -> None:
     """The pyramid may change between replays: its sizes are read by the kernel."""
     wide, high = ((4, 6), (2, 3)), ((6, 4), (3, 2))
-    call = moved(make_call(Case(Workload("turned", 1, 9, 2, wide, (2, 2), 8))))
+    call = make_call(Case(Workload("turned", 1, 9, 2, wide, (2, 2), 8))).to(DEVICE)
     call.options["levels"] = torch.tensor(wide, device=cuda)
     graph, results = captured(call, kernel.backend)
     for levels in (wide, high):
