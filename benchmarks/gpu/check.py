@@ -55,7 +55,6 @@ class Check:
     def __init__(self, options: argparse.Namespace, device: Device, deadline: float) -> None:
         found, nvcc = device.describe(), find_nvcc()
         self._deadline = deadline
-        self._outcomes: list[Outcome] = []
         self._setting = steps.Setting(
             capability=found["capability"],
             work=options.work.resolve(),
@@ -64,15 +63,18 @@ class Check:
         )
         self._setting.work.mkdir(parents=True, exist_ok=True)
         machine = describe(threads=os.cpu_count() or 1) | found
+        if options.commit is not None:
+            machine["commit"] = options.commit
         results = options.work / "dry-run" if options.dry_run else options.results
         self.path = result_path(machine, results.resolve())
-        save(Run(machine, {}, (), {"dry_run": options.dry_run, "steps": []}), self.path)
+        if not self.path.exists() or set(options.only) == set(PARTS):
+            save(Run(machine, {}, (), {"dry_run": options.dry_run, "steps": []}), self.path)
 
     def build(self) -> bool:
         """Package and peers; without the package there is nothing to look at."""
-        self._run(steps.build(self._setting), in_dry_run=False)
-        self._run(steps.look(self._setting), in_dry_run=False)
-        return not any(outcome.fails_the_check for outcome in self._outcomes)
+        outcomes = self._run(steps.build(self._setting), in_dry_run=False)
+        outcomes += self._run(steps.look(self._setting), in_dry_run=False)
+        return not any(outcome.fails_the_check for outcome in outcomes)
 
     def test(self) -> bool:
         """The tests, and a few of them under compute-sanitizer meanwhile: nothing here is timed."""
@@ -102,14 +104,16 @@ class Check:
 
         A kernel that faults takes the whole process with it.
         """
+        save(replace(load(self.path), records=()), self.path)
+        self._save(failures=[], not_reached=[])
         while True:
-            before = load(self.path)
+            before = _entries(load(self.path))
             left = self._deadline - time.monotonic()
             command = steps.measure(self._setting, self.path, max(left, 0))
             died = self._run([command])[0].status != "passed"
             if not died or left < 0:
                 return True
-            if load(self.path) == before:
+            if _entries(load(self.path)) == before:
                 self._note(Outcome(command.name, "failed", note="died before it did anything"))
                 return True
 
@@ -127,8 +131,10 @@ class Check:
         return outcomes
 
     def _note(self, *outcomes: Outcome) -> None:
-        self._outcomes += outcomes
-        self._save(steps=[asdict(outcome) for outcome in self._outcomes])
+        """The last outcome of each step is kept, wherever it came from."""
+        known = {step["name"]: step for step in (load(self.path).gpu_check or {})["steps"]}
+        known.update((outcome.name, asdict(outcome)) for outcome in outcomes)
+        self._save(steps=list(known.values()))
 
     def _save(self, **notes: Any) -> None:
         run = load(self.path)
@@ -141,6 +147,11 @@ PARTS: dict[str, Callable[[Check], bool]] = {
     "micro": Check.micro,
     "benchmarks": Check.benchmarks,
 }
+
+
+def _entries(run: Run) -> int:
+    """How much of the benchmarks is done, well or badly."""
+    return len(run.records) + len((run.gpu_check or {})["failures"])
 
 
 def failed(run: Run) -> bool:
@@ -158,7 +169,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="no GPU: print what cannot run, put tiny cases on the CPU through the rest",
     )
     parser.add_argument(
-        "--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts; all by default"
+        "--only",
+        nargs="+",
+        choices=list(PARTS),
+        default=list(PARTS),
+        help="parts; all by default; less than all go into the file of this commit if there is one",
+    )
+    parser.add_argument(
+        "--commit", help="of these sources, where they lie without their repository"
     )
     parser.add_argument(
         "--minutes", type=float, default=7.5, help="when to start no more rows; default 7.5"

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from gpu import steps
+from gpu import check, steps
 from gpu.commands import Command, Outcome, run_together
 from gpu.devices import CpuStandIn, CudaDevice, Limits
 from gpu.ledger import DIED, Key, Ledger
@@ -66,6 +66,93 @@ def test_without_a_gpu_nothing_is_measured(tmp_path):
     assert done.returncode == 1
     assert "expected a CUDA device, found none" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+class FakeRunner:
+    """Instead of programs: what each left behind, and whether it passed."""
+
+    def __init__(self, path, statuses=()):
+        self.path, self.statuses, self.groups = path, dict(statuses), []
+
+    def __call__(self, commands, logs):
+        self.groups.append([command.name for command in commands])
+        return [self.run(command, logs) for command in commands]
+
+    def run(self, command, logs):
+        if command.name == "micro":
+            (logs / "micro.log").write_text('{"device": "Some GPU", "gather_64B_22MB": 6e12}')
+        if command.name == "benchmarks":
+            return self.measure(command)
+        status = self.statuses.get(command.name, "passed")
+        return Outcome(command.name, status, required=command.required)
+
+    def measure(self, command):
+        """Die in the first row, measure the second."""
+        ledger = Ledger(next(self.path.glob("*/*.json")))
+        ledger.begin([OTHER if ledger.has(KEY) else KEY])
+        if not ledger.has(OTHER):
+            return Outcome(command.name, "failed", required=False)
+        ledger.add(OTHER, [1e-3, 1e-3], gather_bytes=1e6)
+        return Outcome(command.name, "passed", required=False)
+
+
+@pytest.fixture
+def check_with(tmp_path, monkeypatch):
+    """Run the check as on a GPU, with programs that are not run."""
+
+    def run(statuses=()):
+        runner = FakeRunner(tmp_path / "results", statuses)
+        device = Mock(describe=lambda: {"gpu": "Some GPU", "capability": "9.0", "cuda": "13.0"})
+        monkeypatch.setattr(check, "find_device", lambda dry_run: device)
+        monkeypatch.setattr(check, "run_together", runner)
+        nvcc = Mock(command=("/cuda/bin/nvcc",))
+        monkeypatch.setattr(check, "find_nvcc", lambda: nvcc)
+        places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+        status = check.main([*places, "--commit", "abc1234"])
+        (path,) = (tmp_path / "results").glob("some-gpu/*-abc1234.json")
+        return status, runner.groups, load(path)
+
+    return run
+
+
+def test_parts_run_in_order_and_the_benchmarks_go_on_where_they_died(check_with):
+    status, groups, run = check_with()
+    assert [group[0] for group in groups] == [
+        "package",
+        "backends",
+        "tests",
+        "nvcc micro.cu",
+        "micro",
+        "benchmarks",
+        "benchmarks",
+    ]
+    assert run.gpu_check["ceilings"]["gather_64B_22MB"] == 6e12
+    assert run.gpu_check["failures"] == [[*KEY, DIED]]
+    assert [record.row for record in run.records] == ["peer"]
+    assert run.gpu_check["dry_run"] is False
+    assert status == 1  # a row of ours died
+
+
+@pytest.mark.parametrize(
+    ("broken", "parts"),
+    [("package", 2), ("tests", 7), ("nvcc micro.cu", 6)],
+)
+def test_a_failed_step_fails_the_check_and_the_others_still_run(check_with, broken, parts):
+    status, groups, run = check_with({broken: "failed"})
+    assert status == 1
+    assert len(groups) == parts  # without the package there is nothing to look at
+    assert len(run.gpu_check["targets"]) == len(TARGETS)
+
+
+def test_benchmarks_that_die_at_once_are_not_started_for_ever(check_with, monkeypatch):
+    monkeypatch.setattr(
+        FakeRunner, "measure", lambda self, command: Outcome("benchmarks", "failed")
+    )
+    status, groups, run = check_with()
+    assert status == 1
+    assert groups[-2:] == [["micro"], ["benchmarks"]]
+    steps_found = {step["name"]: step["note"] for step in run.gpu_check["steps"]}
+    assert steps_found["benchmarks"] == "died before it did anything"
 
 
 def test_commands_run_side_by_side_and_leave_logs(tmp_path):
