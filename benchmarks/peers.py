@@ -60,13 +60,17 @@ class Row:
         """Distribution and version, or None when it is not installed."""
         return "this repository" if self.distribution is None else _installed(self.distribution)
 
+    def runs_on(self, device: str) -> bool:
+        """Whether it is made for tensors of this device type."""
+        return self.devices is None or device in self.devices
+
     def why_not(self, workload: Workload, device: str = "cpu") -> str | None:
         """One sentence saying why it cannot run ``workload`` on ``device``, or None when it can."""
         if self.missing is not None:
             return self.missing
         if self.version() is None:
             return "not installed"
-        if self.devices is not None and device not in self.devices:
+        if self.devices is not None and not self.runs_on(device):
             return f"runs on {' or '.join(self.devices)} tensors only"
         if workload.mode not in self.modes:
             return f"has no {workload.mode} mode"

@@ -32,7 +32,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     machine = describe(options.threads)
-    rows = {row.name: row.version() for row in ROWS}
+    rows = {row.name: row.version() for row in ROWS if row.runs_on("cpu")}
     path = options.json or result_path(machine)
     records: list[Record] = []
     for name in options.only:

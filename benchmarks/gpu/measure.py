@@ -19,7 +19,7 @@ LIMITS = {False: Limits(0.25, 5, 60), True: Limits(0, 2, 2)}
 """Of one measurement, by whether it is a dry run."""
 
 
-HANGS = 90
+HANGS = 120
 """Seconds after which a row counts as hung, and this process ends."""
 
 
@@ -28,7 +28,8 @@ def main() -> None:
     options = _options()
     deadline = time.monotonic() + options.seconds
     device, ledger = find_device(options.dry_run), Ledger(options.json)
-    ledger.know_rows({row.name: row.version() for row in (*rows(), compiled_reference(device))})
+    candidates = [row for row in (*rows(), compiled_reference(device)) if row.runs_on(device.type)]
+    ledger.know_rows({row.name: row.version() for row in candidates})
     for job in jobs(device, options.dry_run):
         keys = [Key(suite, job.case.id, job.row.name) for suite in job.suites]
         keys = [key for key in keys if not ledger.has(key)]
