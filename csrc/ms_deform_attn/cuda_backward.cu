@@ -124,29 +124,21 @@ cudaError_t launch_owners(const Backward& backward, const Plan& plan, const Kern
   if (blocks == 0) return cudaSuccess;
   const std::int64_t slabs = (p.D + kWarp - 1) / kWarp;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(p.M * slabs),
-                  static_cast<unsigned>(std::min<std::int64_t>(p.B, kGridLimit)));
+                  image_blocks(p));
   const int bytes =
       (Tiles::kWarps << Tiles::kMostPixels) * kWarp * static_cast<int>(sizeof(Compute<V>));
   return launch(own_value_kernel<V>, grid, Tiles::kWarps * kWarp, bytes, context, args);
 }
 
 template <class V>
-cudaError_t launch_rounding(const Backward& backward, const Plan& plan,
+cudaError_t launch_rounding(const Backward& backward, const Plan& plan, const KernelProblem& p,
                             const CudaContext& context) {
-  const Problem& p = backward.problem;
-  const std::int64_t pixel = p.M * p.D;
-  if (plan.scattered_pixels == 0) return cudaSuccess;
-  const auto* sums = static_cast<const float*>(plan.sums);
-  for (std::int64_t b = 0; b < p.B; b += kGridLimit) {
-    const std::int64_t first = b * p.S * pixel;
-    const RoundArgs args = {sums + first, static_cast<V*>(backward.grad_value) + first, p.S * pixel,
-                            plan.scattered_pixels * pixel};
-    const dim3 grid(block_number(args.numbers),
-                    static_cast<unsigned>(std::min(p.B - b, kGridLimit)));
-    const cudaError_t error = launch(round_kernel<V>, grid, 256, 0, context, args);
-    if (error != cudaSuccess) return error;
-  }
-  return cudaSuccess;
+  const std::int64_t pixel_numbers = static_cast<std::int64_t>(p.M) * p.D;
+  const RoundArgs args = {static_cast<const float*>(plan.sums), backward.grad_value, p.B,
+                          p.S * pixel_numbers, plan.scattered_pixels * pixel_numbers};
+  if (args.numbers == 0) return cudaSuccess;
+  const dim3 grid(block_number(args.numbers), 1, image_blocks(p));
+  return launch(round_kernel<V>, grid, 256, 0, context, args);
 }
 
 template <class A>
@@ -176,7 +168,8 @@ const char* launch_all(const Backward& backward, const Plan& plan, const CudaCon
   }
   if constexpr (sizeof(V) == 2) {
     if (plan.sums != nullptr) {
-      if (cudaError_t error = launch_rounding<V>(backward, plan, context)) return error_text(error);
+      if (cudaError_t error = launch_rounding<V>(backward, plan, problem, context))
+        return error_text(error);
     }
   }
   if (backward.grad_anchors != nullptr && p.Q > 0) {

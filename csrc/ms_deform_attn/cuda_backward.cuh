@@ -99,8 +99,7 @@ struct GradRow {
   __device__ GradRow(const BackwardArgs& args, Index at, bool active, const Lanes& lanes,
                      int slab) {
     const KernelProblem& p = args.problem;
-    const V* const row = static_cast<const V*>(args.grad_out) +
-                         ((static_cast<std::int64_t>(at.b) * p.Q + at.q) * p.M + at.m) * p.D;
+    const V* const row = static_cast<const V*>(args.grad_out) + row_of_query(p, at) * p.D;
     const int channel = slab + lanes.channel_rank * kChannels;
     const bool present = active && channel < p.D;
     Pack<V, kBytes>::load_row(reinterpret_cast<const char*>(row + channel), present ? 0 : -1, 0)
@@ -184,7 +183,7 @@ __device__ inline void finish_tap(const BackwardArgs& args, Index at, int tap_in
                                   const Tap<A>& tap, const TapGradient<A>& grad,
                                   const WarpGradients<A>& memory) {
   const KernelProblem& p = args.problem;
-  const std::int64_t out = first_tap_of(p, at) + tap_index;
+  const std::int64_t out = row_of_query(p, at) * p.T + tap_index;
   if (args.grad_pairs != nullptr) {
     const DType dtype = p.pairs.dtype;
     store_number(args.grad_pairs, dtype, 2 * out, p.fused ? chain(grad.x, tap.step_x) : grad.x);
@@ -211,7 +210,7 @@ __device__ inline void finish_logits(const BackwardArgs& args, Index at, const L
   const KernelProblem& p = args.problem;
   for (int tap = lanes.rank; tap < p.T; tap += 1 << args.split.team) {
     const A grad = attention.of(p, at, tap) * (memory.attention[tap] - mean);
-    store_number(args.grad_scalars, p.scalars.dtype, first_tap_of(p, at) + tap, grad);
+    store_number(args.grad_scalars, p.scalars.dtype, row_of_query(p, at) * p.T + tap, grad);
   }
 }
 
@@ -247,7 +246,8 @@ __device__ inline void finish_anchors(const BackwardArgs& args, Index at, const 
 }
 
 template <class V, int kBytes>
-__global__ void __launch_bounds__(256) backward_kernel(const __grid_constant__ BackwardArgs args) {
+__global__ void __launch_bounds__(256, 2)
+    backward_kernel(const __grid_constant__ BackwardArgs args) {
   using A = Compute<V>;
   using Slots = WarpTaps<A>;
   const KernelProblem& p = args.problem;
@@ -308,7 +308,6 @@ __global__ void __launch_bounds__(256) backward_kernel(const __grid_constant__ B
       finish_logits(args, at, lanes, attention, mean, memory);
     }
     if (active && args.head_anchors != nullptr) finish_anchors(args, at, lanes, memory);
-    __syncwarp();
   }
 }
 

@@ -29,23 +29,36 @@ __device__ inline void gather(const WarpTaps<Compute<V>>& taps, const HeadRows<V
   if (i < end) Rows(rows, taps.pixels[i]).add_to(sum, taps.weights[i]);
 }
 
+template <class A, int kChannels>
+__device__ inline void add_slices(A (&sum)[kChannels], Split split) {
+#pragma unroll
+  for (int i = 0; i < kChannels; ++i) {
+    for (int mask = 1 << split.group; mask < 1 << split.team; mask <<= 1) {
+      sum[i] += __shfl_xor_sync(~0u, sum[i], mask);
+    }
+  }
+}
+
+// 80 registers: eight rows under way and 24 warps on a multiprocessor.
 template <class V, int kBytes>
-__global__ void __launch_bounds__(256) forward_kernel(const __grid_constant__ ForwardArgs args) {
+__global__ void __launch_bounds__(256, 3) forward_kernel(const __grid_constant__ ForwardArgs args) {
   using A = Compute<V>;
+  using Slots = WarpTaps<A>;
   constexpr int kChannels = Pack<V, kBytes>::kChannels;
   const KernelProblem& p = args.problem;
   const Split split = args.split;
   const Lanes lanes(split);
-  const WarpTaps<A> taps(shared_memory() + threadIdx.x / kWarp * WarpTaps<A>::bytes(split), split);
+  const Slots taps(shared_memory() + threadIdx.x / kWarp * Slots::bytes(split), split);
   const int query = query_of(p, args.pairs, static_cast<int>(blockIdx.x), lanes.pair);
   const bool active = query >= 0;
-  const int team = 1 << split.team, team_slot = WarpTaps<A>::slot(lanes.lane - lanes.rank, split);
-  const int slab = kChannels << split.group;  // channels of a group at a time
+  const int team = 1 << split.team, slab_size = kChannels << split.group;
+  const int my_slot = Slots::slot(lanes.lane, split);
+  const int team_slot = Slots::slot(lanes.lane - lanes.rank, split);
   Index at = {0, active ? query : 0, static_cast<int>(blockIdx.y)};
   for (at.b = static_cast<int>(blockIdx.z); at.b < p.B; at.b += static_cast<int>(gridDim.z)) {
     const Attention<A> attention(p, at, active, lanes, split);
-    for (int channel = lanes.channel_rank * kChannels; channel < p.D + slab; channel += slab) {
-      if (channel - lanes.channel_rank * kChannels >= p.D) break;
+    for (int slab = 0; slab < p.D; slab += slab_size) {
+      const int channel = slab + lanes.channel_rank * kChannels;
       // A lane beyond the last channel works on channel 0 and keeps the result to itself.
       const HeadRows<V> rows(p, at, channel < p.D ? channel : 0);
       A sum[kChannels];
@@ -54,25 +67,18 @@ __global__ void __launch_bounds__(256) forward_kernel(const __grid_constant__ Fo
       for (int first = 0; first < p.T; first += team) {
         const int mine = first + lanes.rank;
         const bool has_tap = active && mine < p.T;
-        taps.put(WarpTaps<A>::slot(lanes.lane, split),
+        taps.put(my_slot,
                  has_tap ? Tap<A>(p, at, mine, level_of_tap(p, mine), attention) : Tap<A>());
         __syncwarp();
-        const int end = team_slot + (p.T - first < team ? p.T - first : team);
-        const int begin = team_slot + lanes.slice;
+        const int begin = team_slot + lanes.slice, end = team_slot + min(p.T - first, team);
         p.discrete ? gather<V, kBytes, 1>(taps, rows, begin, end, lanes.slices, sum)
                    : gather<V, kBytes, kCorners>(taps, rows, begin, end, lanes.slices, sum);
         __syncwarp();
       }
-#pragma unroll
-      for (int i = 0; i < kChannels; ++i) {
-        for (int mask = 1 << split.group; mask < team; mask <<= 1) {
-          sum[i] += __shfl_xor_sync(~0u, sum[i], mask);
-        }
-      }
+      add_slices(sum, split);
       if (active && lanes.slice == 0 && channel < p.D) {
-        V* const row = static_cast<V*>(args.out) +
-                       ((static_cast<std::int64_t>(at.b) * p.Q + at.q) * p.M + at.m) * p.D;
-        Pack<V, kBytes>::store(row + channel, sum);
+        V* const out = static_cast<V*>(args.out) + row_of_query(p, at) * p.D + channel;
+        Pack<V, kBytes>::store(out, sum);
       }
     }
   }

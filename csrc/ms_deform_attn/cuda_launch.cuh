@@ -13,8 +13,7 @@
 namespace rtdetr_ops {
 namespace {
 
-constexpr std::int64_t kGridLimit = 65535;  // of y and z
-constexpr int kSharedBytes = 48 * 1024;     // more must be asked for
+constexpr int kSharedBytes = 48 * 1024;  // more must be asked for
 
 // Parts of one block of memory, each aligned. On null it counts bytes.
 class Workspace {
@@ -35,11 +34,17 @@ class Workspace {
   std::size_t bytes_ = 0;
 };
 
+inline int element_bytes(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
+}
+
 // Null, or what the kernels cannot take.
 inline const char* refusal(const Problem& p) {
   constexpr std::int64_t kMost = std::int64_t{1} << 30;
-  if (p.L > kMaxLevels) return "levels: the CUDA kernels take at most 32";
-  if (p.M > kGridLimit) return "value: the CUDA kernels take at most 65535 heads";
+  if (p.L > kMaxLevels) return "levels: the CUDA kernels take at most 16";
+  if (p.value.stride_s * element_bytes(p.value.dtype) > UINT32_MAX) {
+    return "value: the CUDA kernels take pixels less than 4 GiB apart";
+  }
   if (p.B >= kMost || p.Q >= kMost || p.T >= kMost || p.D >= kMost) {
     return "value, locations: the CUDA kernels take sizes below 2^30";
   }
@@ -47,10 +52,6 @@ inline const char* refusal(const Problem& p) {
     return "locations: the CUDA kernels take Q * T below 2^30";
   }
   return nullptr;
-}
-
-inline int element_bytes(DType dtype) {
-  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
 }
 
 inline KernelProblem kernel_problem(const Problem& p, const LevelSize* device_levels) {
@@ -103,12 +104,16 @@ inline void with_loads(const Problem& p, const void* rows, F&& f) {
   });
 }
 
-inline int multiprocessors() {
-  int device = 0, count = 1;
-  if (cudaGetDevice(&device) == cudaSuccess) {
-    cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-  }
-  return count;
+// Of the current device; 1 where it cannot be asked, and the launch itself will say why.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 1;
+  if (cudaGetDevice(&device) != cudaSuccess) return 1;
+  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 1;
+}
+
+// Images side by side in a grid; a block takes another turn for each that is beyond it.
+inline unsigned image_blocks(const KernelProblem& p) {
+  return static_cast<unsigned>(std::min(p.B, device_attribute(cudaDevAttrMaxGridDimZ)));
 }
 
 struct Shape {
@@ -126,7 +131,8 @@ inline Shape choose_shape(const KernelProblem& p, int channels_per_lane, int lea
   while (group < 5 && channels_per_lane << group < p.D) ++group;
   int& team = shape.split.team = group;
   const std::int64_t pairs = static_cast<std::int64_t>(p.B) * p.Q * p.M;
-  const std::int64_t busy = static_cast<std::int64_t>(multiprocessors()) * kBusyWarps;
+  const std::int64_t busy =
+      std::int64_t{kBusyWarps} * device_attribute(cudaDevAttrMultiProcessorCount);
   while (team < 5 && 1 << (team - group) < p.T && (pairs << team) / kWarp < busy) ++team;
   if ((pairs << team) / kWarp < busy) shape.threads = 64;
   return shape;
@@ -157,7 +163,7 @@ inline cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, int shar
 
 inline dim3 query_grid(const KernelProblem& p, int pairs) {
   return dim3(static_cast<unsigned>(block_count(p, pairs)), static_cast<unsigned>(p.M),
-              static_cast<unsigned>(std::min<std::int64_t>(p.B, kGridLimit)));
+              image_blocks(p));
 }
 
 // Blocks of 256 threads for `numbers`, each thread looping over what is beyond the grid.

@@ -8,7 +8,7 @@
 namespace rtdetr_ops {
 namespace {
 
-constexpr int kMaxLevels = 32;
+constexpr int kMaxLevels = 16;
 constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
 
 // Four numbers, because 16 bytes are one load.

@@ -50,9 +50,9 @@ __device__ inline std::int64_t row_of(const TapsView& view, Index at) {
   return at.b * view.stride_b + at.q * view.stride_q + at.m * view.stride_m;
 }
 
-// Of [B, Q, M, T], contiguous.
-__device__ inline std::int64_t first_tap_of(const KernelProblem& p, Index at) {
-  return ((static_cast<std::int64_t>(at.b) * p.Q + at.q) * p.M + at.m) * p.T;
+// Of [B, Q, M, ...], contiguous.
+__device__ inline std::int64_t row_of_query(const KernelProblem& p, Index at) {
+  return (static_cast<std::int64_t>(at.b) * p.Q + at.q) * p.M + at.m;
 }
 
 // Attention weights: those given, or the softmax of the logits of one (b, q, m).

@@ -111,12 +111,24 @@ class Call:
 
     def to(self, device: str) -> Call:
         """The same call with every tensor on ``device``, laid out in memory as it is."""
-        options = {n: o.to(device) if isinstance(o, Tensor) else o for n, o in self.options.items()}
-        return replace(self.map(lambda tensor: tensor.to(device)), options=options)
+        options = {
+            name: _laid_out_on(device, option) if isinstance(option, Tensor) else option
+            for name, option in self.options.items()
+        }
+        return replace(self.map(partial(_laid_out_on, device)), options=options)
 
     def with_tensors(self, **tensors: Tensor) -> Call:
         """The same call with the named tensors replaced."""
         return replace(self, tensors={**self.tensors, **tensors})
+
+
+def _laid_out_on(device: str, tensor: Tensor) -> Tensor:
+    """``Tensor.to`` would pack a tensor whose memory has gaps or is shared."""
+    if device == tensor.device.type:
+        return tensor
+    elements = tensor.untyped_storage().nbytes() // tensor.element_size()
+    memory = tensor.as_strided((elements,), (1,), 0).to(device)
+    return memory.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
 def make_call(case: Case) -> Call:

@@ -16,6 +16,7 @@ enum cudaError_t {
 };
 
 enum cudaDeviceAttr {
+  cudaDevAttrMaxGridDimZ = 7,
   cudaDevAttrMultiProcessorCount = 16,
   cudaDevAttrComputeCapabilityMajor = 75,
   cudaDevAttrComputeCapabilityMinor = 76,

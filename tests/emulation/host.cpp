@@ -16,10 +16,11 @@
 namespace emulation {
 namespace {
 
-// Of the device, as CUDA's programming guide gives them for capability 9.0.
+// Of the device, as CUDA's programming guide gives them for capability 9.0; but only two blocks in
+// the direction z, so that small calls take the loops over what is beyond a grid.
 constexpr std::size_t kMaxThreads = 1024;
 constexpr dim3 kMaxBlock{1024, 1024, 64};
-constexpr dim3 kMaxGrid{2147483647, 65535, 65535};
+constexpr dim3 kMaxGrid{2147483647, 65535, 2};
 constexpr int kDefaultSharedBytes = 48 * 1024;
 constexpr int kOptInSharedBytes = 227 * 1024;
 constexpr int kMultiprocessors = 4;
@@ -149,6 +150,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
       {cudaDevAttrComputeCapabilityMajor, RTDETR_OPS_EMULATED_ARCH / 100},
       {cudaDevAttrComputeCapabilityMinor, RTDETR_OPS_EMULATED_ARCH / 10 % 10},
       {cudaDevAttrMaxSharedMemoryPerBlockOptin, emulation::kOptInSharedBytes},
+      {cudaDevAttrMaxGridDimZ, static_cast<int>(emulation::kMaxGrid.z)},
   };
   const auto found = kAttributes.find(attribute);
   if (device != 0 || found == kAttributes.end()) return emulation::remember(cudaErrorInvalidValue);

@@ -14,7 +14,7 @@ from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.inputs import Call
 from rtdetr_ops.testing.tester import Target, run
 
-__all__ = ["DEVICE", "GpuTarget", "forward_backward", "gpu_targets", "laid_out_on", "poison"]
+__all__ = ["DEVICE", "GpuTarget", "forward_backward", "gpu_targets", "poison"]
 
 DEVICE = os.environ.get("RTDETR_OPS_TEST_DEVICE", "cuda")
 
@@ -25,7 +25,7 @@ class GpuTarget(Target):
 
     def run(self, call: Call) -> dict[str, Tensor]:
         """The result and the gradients, back on the CPU; no byte of fresh memory was zero before."""
-        call = call.map(lambda tensor: laid_out_on(self.device, tensor)).to(self.device)
+        call = call.to(self.device)
         poison()
         return {name: tensor.cpu() for name, tensor in run(call, self.backend).items()}
 
@@ -34,16 +34,6 @@ def gpu_targets() -> list[GpuTarget]:
     """Every row of this installation with kernels for tensors of ``DEVICE``."""
     rows = [row for row in BACKENDS if DEVICE in (row.support.devices or ())]
     return [GpuTarget(row.name, row.name, device=DEVICE) for row in rows if not row.support.missing]
-
-
-def laid_out_on(device: str, tensor: Tensor) -> Tensor:
-    """The same tensor with the same strides, and what lies around it, on ``device``.
-
-    ``Tensor.to`` packs a tensor whose memory has gaps or is shared.
-    """
-    elements = tensor.untyped_storage().nbytes() // tensor.element_size()
-    memory = tensor.as_strided((elements,), (1,), 0).to(device)
-    return memory.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
 
 
 def poison() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import RAGGED
-from on_gpu import DEVICE, GpuTarget, forward_backward, laid_out_on, poison
+from on_gpu import DEVICE, GpuTarget, forward_backward, poison
 from torch import Tensor
 
 from rtdetr_ops import ms_deform_attn
@@ -25,8 +25,9 @@ def test_fresh_blocks_are_nan(cuda: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_call_keeps_its_layout(layout: str) -> None:
     call = make_call(Case(RAGGED, fused=Fused(4, masked=True), layout=layout))
-    for tensor in (*call.tensors.values(), call.grad_out):
-        there = laid_out_on(DEVICE, tensor)
+    moved = call.to(DEVICE)
+    pairs = [(tensor, moved.tensors[name]) for name, tensor in call.tensors.items()]
+    for tensor, there in (*pairs, (call.grad_out, moved.grad_out)):
         assert there.stride() == tensor.stride()
         assert torch.equal(there.cpu(), tensor)
 

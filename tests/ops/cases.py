@@ -39,6 +39,9 @@ SHAPES = (
     Workload("odd_queries_many_blocks", 2, 301, 2, ((12, 11), (6, 5)), (3, 5), 16),
 )
 
+# So many points fall on each pixel of the last levels that the CUDA backward gives those an owner, and not the first.
+HOT = Workload("hot_levels", 2, 301, 2, ((9, 7), (1, 2), (1, 1)), (3, 4, 2), 24)
+
 # Around every vector length, its multiples, and the common heads.
 CHANNELS = (1, 7, 8, 16, 17, 24, 32, 40, 64, 96, 256)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import each_mode, in_mode
+from cases import HOT, RAGGED, each_mode, each_storage, in_mode, with_channels
+from cases import SHAPES as CASE_SHAPES
 from torch import Tensor
 
 from rtdetr_ops.testing.inputs import Call, Case, Fused, Storage, make_call
@@ -56,6 +57,27 @@ def test_many_threads_are_right(
 ) -> None:
     torch.set_num_threads(5)
     assert_matches_reference(kernel, Case(shape, fused=form))
+
+
+@each_mode
+@each_form
+@pytest.mark.parametrize("operator_shape", [*CASE_SHAPES, HOT], ids=lambda shape: shape.name)
+def test_shapes_are_right(
+    kernel: Target, operator_shape: Workload, form: Fused | None, mode: str
+) -> None:
+    # The order-free backward and the ordered one may be different kernels.
+    assert_matches_reference(kernel, in_mode(Case(operator_shape, fused=form), mode))
+
+
+@each_form
+@each_storage
+def test_dtypes_are_right(kernel: Target, storage: Storage, form: Fused | None) -> None:
+    assert_matches_reference(kernel, Case(RAGGED, storage, form))
+
+
+@pytest.mark.parametrize("channels", [1, 31, 33, 96])
+def test_channels_are_right(kernel: Target, channels: int) -> None:
+    assert_matches_reference(kernel, Case(with_channels(RAGGED, channels)))
 
 
 @each_form

@@ -14,7 +14,9 @@ from cases import (
     F16,
     F32,
     F64,
+    HOT,
     RAGGED,
+    UNIFORM,
     each_mode,
     each_shape,
     each_storage,
@@ -49,6 +51,13 @@ def test_channels(kernel: Target, channels: int, storage: Storage) -> None:
 @each_storage
 def test_dtypes(kernel: Target, storage: Storage, mode: str) -> None:
     assert_matches_reference(kernel, in_mode(Case(RAGGED, storage), mode))
+
+
+# Not float64: hundreds of numbers added in another order differ by more than its tolerance.
+@each_mode
+@pytest.mark.parametrize("storage", UNIFORM[1:], ids=str)
+def test_hot_levels(kernel: Target, storage: Storage, mode: str) -> None:
+    assert_matches_reference(kernel, in_mode(Case(HOT, storage), mode))
 
 
 @pytest.mark.parametrize("layout", PLAIN_LAYOUTS)

@@ -11,7 +11,9 @@ import torch
 from cases import (
     F32,
     F64,
+    HOT,
     RAGGED,
+    UNIFORM,
     each_mode,
     each_shape,
     each_storage,
@@ -57,6 +59,13 @@ def test_shape(kernel: Target, shape: Workload, mode: str) -> None:
 @each_storage
 def test_dtypes(kernel: Target, storage: Storage, mode: str) -> None:
     assert_matches_reference(kernel, in_mode(Case(RAGGED, storage, BOX), mode))
+
+
+# Not float64: hundreds of numbers added in another order differ by more than its tolerance.
+@each_mode
+@pytest.mark.parametrize("storage", UNIFORM[1:], ids=str)
+def test_hot_levels(kernel: Target, storage: Storage, mode: str) -> None:
+    assert_matches_reference(kernel, in_mode(Case(HOT, storage, BOX), mode))
 
 
 @each_storage

@@ -167,6 +167,28 @@ def test_sizes_of_levels_in_a_tensor(case: Case) -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
+EMULATED = "emulated" in str(_extension.build_info().get("cuda"))
+
+
+@each_entry
+def test_sizes_in_a_tensor_that_do_not_add_up(form: Fused | None) -> None:
+    call = make_call(Case(RAGGED, fused=form))
+    name, arguments = operator_arguments(call)
+    value, _, _, *rest = arguments
+    for sizes in ([[7, 4], [3, 6], [2, 3]], [[7, 4], [3, 6], [2, 1]], [[7, 4], [-1, -18], [2, 2]]):
+        wrong = (value, [], torch.tensor(sizes), *rest)
+        if not EMULATED:
+            with pytest.raises(RuntimeError, match="levels: expected"):
+                operator(name)(*wrong)
+            continue
+        # A device that reads the sizes by itself has no way to refuse them without waiting for it.
+        assert operator(name)(*wrong).isnan().all()
+        backward, needs = operator(f"{name}_backward"), [True] * len(call.tensors)
+        for deterministic in (False, True):
+            grads = backward(call.grad_out, *wrong, deterministic, *needs)
+            assert not any(grad.any() for grad in grads)
+
+
 @each_entry
 def test_gradient_of_another_dtype_is_converted(form: Fused | None) -> None:
     # Autograd never passes one; whoever calls the operator itself may.
