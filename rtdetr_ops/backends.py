@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Support:
         devices: device types of ``value``, or None for any device.
         dtypes: dtypes of ``value``; the other arguments may have any floating dtype.
         missing: why the backend is absent from this installation, or None when it is present.
+        capability: least compute capability of an NVIDIA device, or None for any.
         fallback_devices: device types on which running this row is a slow path worth a warning.
         transforms: whether ``torch.func`` transforms and forward-mode differentiation go through it. torch would drop
             the derivative of an operator without such rules in silence.
@@ -38,6 +40,7 @@ class Support:
     devices: tuple[str, ...] | None = None
     dtypes: tuple[torch.dtype, ...] = FLOAT_DTYPES
     missing: str | None = None
+    capability: tuple[int, int] | None = None
     fallback_devices: tuple[str, ...] = ()
     transforms: bool = False
 
@@ -93,9 +96,20 @@ def why_not(support: Support, value: Tensor) -> str | None:
     if value.dtype not in support.dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in support.dtypes)
         return f"value must be one of {names}, got {str(value.dtype).removeprefix('torch.')}"
+    if support.capability is not None and not torch.compiler.is_compiling():
+        found = _capability(value.device.index)
+        if found is not None and found < support.capability:
+            least, has = (".".join(map(str, pair)) for pair in (support.capability, found))
+            return f"it needs compute capability {least} or newer, and {value.device} has {has}"
     if not support.transforms and _is_transformed():
         return "it has no rules for torch.func transforms and forward-mode differentiation"
     return None
+
+
+@lru_cache
+def _capability(device: int) -> tuple[int, int] | None:
+    """Of a GPU; None where there is none, and tensors on one are only imagined."""
+    return torch.cuda.get_device_capability(device) if torch.cuda.is_available() else None
 
 
 def _is_transformed() -> bool:

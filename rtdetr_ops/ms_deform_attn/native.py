@@ -21,7 +21,7 @@ from ..levels import Levels, host_levels
 __all__ = ["CPU", "CUDA", "gradients", "gradients_fused", "run", "run_fused"]
 
 CPU = Support(devices=("cpu",), missing=MISSING)
-CUDA = Support(devices=("cuda",), missing=CUDA_MISSING)
+CUDA = Support(devices=("cuda",), missing=CUDA_MISSING, capability=(8, 0))
 
 Pyramid: TypeAlias = tuple[Sequence[int], Tensor | None]
 """``levels`` and ``level_sizes`` of the operators."""

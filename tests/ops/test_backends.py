@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import rtdetr_ops
 from rtdetr_ops import _extension, backends, explain, use_backend
@@ -168,6 +169,18 @@ def test_cuda_kernels_are_for_tensors_on_a_gpu() -> None:
     assert explain(FLOAT).startswith(f"  cuda: no, {sentence}\n")
     with pytest.raises(RuntimeError, match=f"^backend: 'cuda' cannot run this call: {sentence}$"):
         select(BACKENDS, "cuda", FLOAT)
+
+
+@pytest.mark.parametrize(("capability", "runs"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
+def test_an_old_gpu_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], runs: bool
+) -> None:
+    monkeypatch.setattr(backends, "_capability", lambda device: capability)
+    with FakeTensorMode():
+        value = torch.empty(1, device="cuda")
+    support = Support(devices=("cuda",), capability=(8, 0))
+    told = "it needs compute capability 8.0 or newer, and cuda:0 has 7.5"
+    assert why_not(support, value) == (None if runs else told)
 
 
 def test_without_the_library_the_reference_runs() -> None:
