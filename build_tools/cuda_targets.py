@@ -13,6 +13,9 @@ from options import Options
 # A100, RTX 30, RTX 40, H100/H200, B200, RTX 50. The newest also as PTX, for GPUs still to come.
 DEFAULT = ("80", "86", "89", "90", "100", "120")
 
+# What the kernels are written for: 16-bit conversions in hardware, both kinds.
+OLDEST = 80
+
 _ENTRY = re.compile(r"(?P<major>\d+)\.(?P<minor>\d)(?P<feature>[af]?)(?P<ptx>\+PTX)?")
 
 
@@ -48,6 +51,8 @@ def choose_cuda(sources: Collection[object], options: Options) -> Cuda:
 def choose_targets(arch_list: str, known: Collection[str]) -> tuple[str, ...]:
     """Return targets in the words of nvcc.
 
+    A list made for other projects may begin with older GPUs: those are left out.
+
     Args:
         arch_list: TORCH_CUDA_ARCH_LIST, e.g. "8.0;9.0+PTX" or "8.0 8.6"; empty for the default.
         known: what `nvcc --list-gpu-code` prints, e.g. "sm_90".
@@ -57,7 +62,12 @@ def choose_targets(arch_list: str, known: Collection[str]) -> tuple[str, ...]:
     """
     entries = arch_list.replace(";", " ").split()
     if entries:
-        return tuple(dict.fromkeys(name for entry in entries for name in _parse(entry, known)))
+        targets = dict.fromkeys(name for entry in entries for name in _parse(entry, known))
+        if not targets:
+            raise SystemExit(
+                f"TORCH_CUDA_ARCH_LIST: expected 8.0 or newer among them, got {arch_list!r}"
+            )
+        return tuple(targets)
     default = [number for number in DEFAULT if f"sm_{number}" in known]
     return (*(f"sm_{number}" for number in default), f"compute_{default[-1]}")
 
@@ -77,6 +87,8 @@ def _parse(entry: str, known: Collection[str]) -> tuple[str, ...]:
             f"got {entry!r}"
         )
     base = match["major"] + match["minor"]
+    if int(base) < OLDEST:
+        return ()
     if f"sm_{base}" not in known:
         numbers = sorted(int(code.removeprefix("sm_")) for code in known)
         listed = ", ".join(f"{number // 10}.{number % 10}" for number in numbers)

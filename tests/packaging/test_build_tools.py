@@ -157,10 +157,20 @@ def test_the_binding_of_cuda_is_compiled_where_cuda_is(csrc: Path, cuda: bool) -
         ("9.0", NVCC_13, "sm_90"),
         ("8.0;9.0+PTX", NVCC_13, "sm_80 sm_90 compute_90"),
         ("8.0 8.6", NVCC_12_4, "sm_80 sm_86"),
+        ("3.5;7.0 7.5+PTX 8.0", NVCC_13, "sm_80"),
         ("12.0;12.0+PTX", NVCC_13, "sm_120 compute_120"),
         ("9.0a", NVCC_13, "sm_90a"),
     ],
-    ids=["default", "default of an older nvcc", "one", "PTX", "spaces", "twice", "feature"],
+    ids=[
+        "default",
+        "default of an older nvcc",
+        "one",
+        "PTX",
+        "spaces",
+        "old ones",
+        "twice",
+        "feature",
+    ],
 )
 def test_gpus_to_build_for(arch_list: str, known: list[str], targets: str) -> None:
     assert " ".join(cuda_targets.choose_targets(arch_list, known)) == targets
@@ -174,9 +184,10 @@ def test_gpus_to_build_for(arch_list: str, known: list[str], targets: str) -> No
         ("90", "got '90'"),
         ("9.0+ptx", "got '9.0+ptx'"),
         ("8.0,9.0", "got '8.0,9.0'"),
+        ("7.0;7.5", "expected 8.0 or newer among them, got '7.0;7.5'"),
         ("10.0", "this nvcc builds (5.0, 7.5, 8.0, 8.6, 8.9, 9.0), got '10.0'"),
     ],
-    ids=["name", "all", "no dot", "case", "comma", "unknown to nvcc"],
+    ids=["name", "all", "no dot", "case", "comma", "old ones alone", "unknown to nvcc"],
 )
 def test_a_gpu_that_cannot_be_built_for_is_refused_by_name(arch_list: str, message: str) -> None:
     with pytest.raises(SystemExit, match=re.escape(message)) as refusal:
