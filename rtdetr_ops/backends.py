@@ -14,11 +14,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Backend", "Support", "explain_table", "select", "use_backend", "why_not"]
+__all__ = [
+    "Backend",
+    "Support",
+    "explain_table",
+    "make_backend",
+    "select",
+    "use_backend",
+    "why_not",
+]
 
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -64,6 +73,31 @@ class Backend:
     gradients: Callable[..., list[Tensor | None]]
     gradients_fused: Callable[..., list[Tensor | None]]
     support: Support
+
+
+class Implementation(Protocol):
+    """What brings the functions of a row under these names: an object or a module."""
+
+    @property
+    def run(self) -> Callable[..., Tensor]: ...
+    @property
+    def run_fused(self) -> Callable[..., Tensor]: ...
+    @property
+    def gradients(self) -> Callable[..., list[Tensor | None]]: ...
+    @property
+    def gradients_fused(self) -> Callable[..., list[Tensor | None]]: ...
+
+
+def make_backend(name: str, functions: Implementation, support: Support) -> Backend:
+    """A row from what implements it."""
+    return Backend(
+        name,
+        functions.run,
+        functions.run_fused,
+        functions.gradients,
+        functions.gradients_fused,
+        support,
+    )
 
 
 _forced: str | None = os.environ.get("RTDETR_OPS_BACKEND") or None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..backends import Backend, explain_table, select
+from ..backends import explain_table, make_backend, select
 from ..levels import Levels
 from . import native as _native
 from . import portable as _portable
@@ -17,30 +17,9 @@ from .checks import check_fused_inputs, check_inputs
 __all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
 
 BACKENDS = (
-    Backend(
-        "cuda",
-        _native.run,
-        _native.run_fused,
-        _native.gradients,
-        _native.gradients_fused,
-        _native.CUDA,
-    ),
-    Backend(
-        "cpu",
-        _native.run,
-        _native.run_fused,
-        _native.gradients,
-        _native.gradients_fused,
-        _native.CPU,
-    ),
-    Backend(
-        "reference",
-        _reference.run,
-        _reference.run_fused,
-        _reference.gradients,
-        _reference.gradients_fused,
-        _reference.SUPPORT,
-    ),
+    make_backend("cuda", _native.OPERATORS, _native.CUDA),
+    make_backend("cpu", _native.OPERATORS, _native.CPU),
+    make_backend("reference", _reference, _reference.SUPPORT),
 )
 """The rows in order of preference."""
 
