@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make emulate` finds faults: each of these, planted in a copy of the kernels, makes tests/ops fail.
+
+Compiling is what takes time: each flavour has one library with every fault in it, switched off but
+for the one that the environment chooses.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from toy_programs import CXX
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED_FOLDERS = ("csrc", "build_tools", "rtdetr_ops", "tests")
+NEEDED_FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
+LEFT_OUT = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
+
+# As in `make emulate`: what a flavour is built with, and what AddressSanitizer is told.
+BUILD = {
+    "sanitized": {
+        "RTDETR_OPS_EMULATE_CUDA": "1",
+        "RTDETR_OPS_SANITIZE": "address,undefined",
+    },
+    "races": {"RTDETR_OPS_EMULATE_CUDA": "races"},
+}
+ASAN_OPTIONS = (
+    "detect_leaks=0:detect_stack_use_after_return=0:"
+    "malloc_fill_byte=255:max_malloc_fill_size=1073741824"
+)
+
+PLAIN = "tests/ops/test_ms_deform_attn.py"
+FUSED = "tests/ops/test_ms_deform_attn_fused.py"
+DETERMINISM = "tests/ops/test_determinism.py"
+
+# What a finding looks like. Fresh memory is NaN.
+OFF = r"AssertionError: {}: off by (?!nan)"
+NOT_A_NUMBER = r"AssertionError: {}: off by nan"
+RACE = r"RuntimeError: .*{}.* of {} memory .* with nothing to order them"
+OVERFLOW = r"ERROR: AddressSanitizer: heap-buffer-overflow"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One edit of csrc/.
+
+    Args:
+        file: below csrc/.
+        text: stands in it exactly once; how it is broken into lines does not matter.
+        planted: what takes its place, in which PLANTED is true where the fault is wanted.
+        tests: nodes of tests/ops that find it.
+        finding: pattern of what they print.
+        flavour: key of BUILD.
+    """
+
+    file: str
+    text: str
+    planted: str
+    tests: str
+    finding: str
+    flavour: str = "sanitized"
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(r"\s+".join(map(re.escape, self.text.split())))
+
+
+FORWARD, BACKWARD = "ms_deform_attn/cuda_forward.cuh", "ms_deform_attn/cuda_backward.cuh"
+TAPS, OWNERS = "ms_deform_attn/cuda_taps.cuh", "ms_deform_attn/cuda_owners.cuh"
+PROBLEM, ROWS = "ms_deform_attn/cuda_problem.cuh", "ms_deform_attn/cuda_rows.cuh"
+LAUNCH, SMALL = "ms_deform_attn/cuda_launch.cuh", "ms_deform_attn/cuda_small.cuh"
+HOST_FORWARD, HOST_BACKWARD = "ms_deform_attn/cuda_forward.cu", "ms_deform_attn/cuda_backward.cu"
+EVEN = f"{PLAIN}::test_shape[cpu-bilinear-even]"
+RAGGED = f"{PLAIN}::test_shape[cpu-bilinear-ragged_zero_count]"
+MANY = f"{PLAIN}::test_shape[cpu-bilinear-64_points_on_a_level]"
+
+FAULTS = {
+    "no_barrier_before_forward_reads_taps": Fault(
+        FORWARD,
+        "__syncwarp(); const int begin",
+        "if (!PLANTED) __syncwarp(); const int begin",
+        RAGGED,
+        RACE.format("forward_kernel", "shared"),
+        "races",
+    ),
+    "no_barrier_before_forward_overwrites_taps": Fault(
+        FORWARD,
+        "lanes.slices, sum); __syncwarp();",
+        "lanes.slices, sum); if (!PLANTED) __syncwarp();",
+        MANY,
+        RACE.format("forward_kernel", "shared"),
+        "races",
+    ),
+    "no_barrier_before_backward_reads_taps": Fault(
+        BACKWARD,
+        "__syncwarp(); for (int slab",
+        "if (!PLANTED) __syncwarp(); for (int slab",
+        RAGGED,
+        RACE.format("backward_kernel", "shared"),
+        "races",
+    ),
+    "no_barrier_before_backward_reads_dots": Fault(
+        BACKWARD,
+        "__syncwarp(); if (has_tap && args.needs_dots())",
+        "if (!PLANTED) __syncwarp(); if (has_tap && args.needs_dots())",
+        RAGGED,
+        RACE.format("backward_kernel", "shared"),
+        "races",
+    ),
+    "no_barrier_before_backward_reads_gradients_of_all_taps": Fault(
+        BACKWARD,
+        "grad, memory); } __syncwarp();",
+        "grad, memory); } if (!PLANTED) __syncwarp();",
+        f"{FUSED}::test_shape[cpu-bilinear-ragged_zero_count]",
+        RACE.format("backward_kernel", "shared"),
+        "races",
+    ),
+    "no_atomic_in_scattering": Fault(
+        BACKWARD,
+        "Reduce<Grad::kWidth>::add(row + channel, product);",
+        "{ if (PLANTED) row[channel] += product[0]; else Reduce<Grad::kWidth>::add(row + channel, product); }",
+        RAGGED,
+        RACE.format("backward_kernel", "global"),
+        "races",
+    ),
+    "two_owners_of_a_pixel": Fault(
+        OWNERS,
+        "width = min(1 << patch.columns, size.width - x);",
+        "width = min((1 << patch.columns) + PLANTED, size.width - x);",
+        f"{DETERMINISM}::test_an_image_does_not_depend_on_its_batch[cpu-plain]",
+        RACE.format("own_value_kernel", "global"),
+        "races",
+    ),
+    "heads_share_a_row_of_the_output": Fault(
+        FORWARD,
+        "static_cast<V*>(args.out) + row_of_query(p, at) * p.D",
+        "static_cast<V*>(args.out) + (row_of_query(p, at) - PLANTED * at.m) * p.D",
+        RAGGED,
+        RACE.format("forward_kernel", "global"),
+        "races",
+    ),
+    "right_border_off_by_one": Fault(
+        TAPS,
+        "column + 1 < size.width",
+        "column + 1 < size.width + PLANTED",
+        f"{PLAIN}::test_shape[cpu-bilinear-one_pixel_levels]",
+        OVERFLOW,
+    ),
+    "lower_border_off_by_one": Fault(
+        TAPS,
+        "row + 1 < size.height",
+        "row + 1 < size.height + PLANTED",
+        f"{PLAIN}::test_shape[cpu-bilinear-one_pixel_levels]",
+        OVERFLOW,
+    ),
+    "point_on_the_right_border_is_inside": Fault(
+        TAPS,
+        "x > A(-1) && x < width",
+        "x > A(-1) && x < width + PLANTED",
+        f"{PLAIN}::test_points_on_pixel_borders[cpu-float32-bilinear]",
+        OVERFLOW,
+    ),
+    "tile_misses_its_left_column": Fault(
+        OWNERS,
+        "static_cast<unsigned>(cell.x + 1 - x)",
+        "static_cast<unsigned>(cell.x + !PLANTED - x)",
+        f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
+        OFF.format("grad_value"),
+    ),
+    "last_query_left_out": Fault(
+        PROBLEM,
+        "return query < p.Q ? query : -1;",
+        "return query < p.Q - PLANTED ? query : -1;",
+        RAGGED,
+        NOT_A_NUMBER.format("output"),
+    ),
+    "last_number_left_out_of_rounding": Fault(
+        SMALL,
+        "i < args.numbers",
+        "i < args.numbers - PLANTED",
+        f"{PLAIN}::test_dtypes[cpu-bfloat16-bilinear]",
+        NOT_A_NUMBER.format("grad_value"),
+    ),
+    "dots_not_cleared": Fault(
+        BACKWARD,
+        "memory.dots[my_slot] = Quad<A>{};",
+        "if (!PLANTED) memory.dots[my_slot] = Quad<A>{};",
+        RAGGED,
+        NOT_A_NUMBER.format("grad_locations"),
+    ),
+    "sums_in_global_memory_not_cleared": Fault(
+        HOST_BACKWARD,
+        "if (plan.sums != nullptr) { return cudaMemsetAsync(",
+        "if (plan.sums != nullptr) { return PLANTED ? cudaSuccess : cudaMemsetAsync(",
+        RAGGED,
+        NOT_A_NUMBER.format("grad_value"),
+    ),
+    "sums_of_a_tile_not_cleared": Fault(
+        OWNERS,
+        "sums.clear();",
+        "if (!PLANTED) sums.clear();",
+        f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
+        NOT_A_NUMBER.format("grad_value"),
+    ),
+    "image_left_out_of_the_address_of_value": Fault(
+        ROWS,
+        "at.b * p.value.stride_b",
+        "(PLANTED ? 0 : at.b) * p.value.stride_b",
+        RAGGED,
+        OFF.format("output"),
+    ),
+    "image_left_out_of_the_address_of_the_mask": Fault(
+        TAPS,
+        "drop_masked(p.mask + static_cast<std::int64_t>(at.b) * p.S);",
+        "drop_masked(p.mask + static_cast<std::int64_t>(PLANTED ? 0 : at.b) * p.S);",
+        f"{FUSED}::test_reference_forms[cpu-2d_per_level_masked_0.5-bilinear]",
+        OFF.format("output"),
+    ),
+    "scatters_to_pixels_outside": Fault(
+        BACKWARD,
+        "if (pixel[c] < 0) continue;",
+        "if (pixel[c] < 0 && !PLANTED) continue;",
+        f"{PLAIN}::test_shape[cpu-bilinear-one_pixel_levels]",
+        OVERFLOW,
+    ),
+    "too_little_shared_memory": Fault(
+        HOST_FORWARD,
+        "Slots::bytes(shape.split) * (shape.threads / kWarp)",
+        "Slots::bytes(shape.split) * (shape.threads / kWarp - PLANTED)",
+        EVEN,
+        OVERFLOW,
+    ),
+    "too_little_workspace": Fault(
+        HOST_BACKWARD,
+        "workspace.take<float>(3 * taps)",
+        "workspace.take<float>(3 * taps - 64 * PLANTED)",
+        f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
+        OVERFLOW,
+    ),
+    "shuffle_by_some_of_its_lanes": Fault(
+        TAPS,
+        "if (!p.fused) return;",
+        "if (!p.fused || (PLANTED && !active)) return;",
+        f"{FUSED}::test_shape[cpu-bilinear-one_pixel_levels]",
+        r"RuntimeError: .*forward_kernel.*waits at __shfl_xor_sync .* for thread",
+    ),
+    "sum_over_a_team_left_out": Fault(
+        BACKWARD,
+        "mean = team_sum(mean, split);",
+        "if (!PLANTED) mean = team_sum(mean, split);",
+        f"{FUSED}::test_shape[cpu-bilinear-ragged_zero_count]",
+        OFF.format("grad_logits"),
+    ),
+    "order_of_blocks_decides_the_sum": Fault(
+        HOST_BACKWARD,
+        "if (deterministic) return 0;",
+        "if (deterministic) return PLANTED ? static_cast<int>(p.L) : 0;",
+        f"{DETERMINISM}::test_an_image_does_not_depend_on_its_batch[cpu-plain]",
+        r"AssertionError: grad_value",
+    ),
+    "too_much_shared_memory": Fault(
+        LAUNCH,
+        "config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);",
+        "config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes + PLANTED * kSharedBytes);",
+        RAGGED,
+        r"RuntimeError: .*ms_deform_attn: invalid argument",
+    ),
+    "failed_launch_goes_unsaid": Fault(
+        LAUNCH,
+        "return cudaLaunchKernelEx(&config, kernel, args);",
+        "if (PLANTED) config.gridDim.y = 1 << 16; "
+        "const cudaError_t said = cudaLaunchKernelEx(&config, kernel, args); "
+        "return PLANTED ? cudaSuccess : said;",
+        RAGGED,
+        NOT_A_NUMBER.format("output"),
+    ),
+}
+ROW = {name: row for row, name in enumerate(FAULTS)}
+each_fault = pytest.mark.parametrize("name", FAULTS)
+slow = pytest.mark.slow  # compiles the kernels twice
+emulated = pytest.mark.skipif(sys.platform != "linux", reason="the emulator reads ELF files")
+
+
+@dataclass(frozen=True)
+class Library:
+    """The package beside the tests, with faulty kernels inside."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def test(self, *tests: str, fault: str | None = None) -> subprocess.CompletedProcess[str]:
+        chosen = {} if fault is None else {"RTDETR_OPS_PLANTED_FAULT": str(ROW[fault])}
+        words = ("-c", ROOT / "pyproject.toml", "--rootdir", ".", "-p", "no:cacheprovider")
+        options = ("--capture=sys", "-q", "-x", "-k", "not [reference")
+        command = (sys.executable, "-m", "pytest", *words, *options, *tests)
+        return run(*command, cwd=self.folder, env={**self.env, **chosen})
+
+
+def run(*command: object, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run it in this environment, less what the user has set for the library, plus `env`."""
+    kept = {key: text for key, text in os.environ.items() if not key.startswith("RTDETR_OPS_")}
+    words = [str(word) for word in command]
+    return subprocess.run(
+        words,
+        cwd=cwd,
+        env={**kept, **env},
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def plant_all(source: Path) -> None:
+    """Put every fault into the copy, and what answers whether it is wanted."""
+    for name, fault in FAULTS.items():
+        path = source / "csrc" / fault.file
+        before, after = fault.pattern.split(path.read_text())
+        path.write_text(before + fault.planted.replace("PLANTED", f"planted({ROW[name]})") + after)
+    emulator = source / "tests" / "emulation"
+    for path in (emulator / "faults").iterdir():
+        path.rename(emulator / path.name)
+    header = emulator / "cuda_runtime.h"
+    header.write_text(header.read_text() + '#include "planted.h"\n')
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Library]:
+    """The planted sources compiled in the flavour asked for, once."""
+    source = copy_sources(tmp_path_factory.mktemp("planted"))
+    plant_all(source)
+    return functools.cache(functools.partial(compile_flavour, source))
+
+
+def copy_sources(source: Path) -> Path:
+    for name in NEEDED_FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=LEFT_OUT)
+    for name in NEEDED_FILES:
+        shutil.copy(ROOT / name, source)
+    return source
+
+
+def compile_flavour(source: Path, flavour: str) -> Library:
+    folder = source / "made" / flavour
+    places = ("--build-lib", folder, "--build-temp", folder / "objects")
+    command = (sys.executable, "setup.py", "-q", "build", *places)
+    done = run(*command, cwd=source, env=BUILD[flavour])
+    assert done.returncode == 0, done.stdout
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=LEFT_OUT)
+    if flavour == "races":
+        return Library(folder, {})
+    return Library(folder, {"LD_PRELOAD": preload(), "ASAN_OPTIONS": ASAN_OPTIONS})
+
+
+def preload() -> str:
+    """Return libraries that AddressSanitizer wants loaded first."""
+    names = ("libasan.so", "libstdc++.so")
+    asked = ([*CXX, f"-print-file-name={name}"] for name in names)
+    return " ".join(subprocess.check_output(words, text=True).strip() for words in asked)
+
+
+@each_fault
+def test_a_fault_still_has_its_place(name: str) -> None:
+    fault = FAULTS[name]
+    text = (ROOT / "csrc" / fault.file).read_text()
+    assert len(fault.pattern.findall(text)) == 1, f"{fault.file}: {fault.text}"
+
+
+@slow
+@emulated
+@pytest.mark.parametrize("flavour", BUILD)
+def test_without_a_fault_all_passes(library: Callable[[str], Library], flavour: str) -> None:
+    tests = {fault.tests for fault in FAULTS.values() if fault.flavour == flavour}
+    done = library(flavour).test(*sorted(tests))
+    assert done.returncode == 0, done.stdout
+
+
+@slow
+@emulated
+@each_fault
+def test_a_fault_is_found(library: Callable[[str], Library], name: str) -> None:
+    fault = FAULTS[name]
+    done = library(fault.flavour).test(fault.tests, fault=name)
+    assert done.returncode != 0, f"unfound: {fault}"
+    assert re.search(fault.finding, done.stdout), done.stdout
