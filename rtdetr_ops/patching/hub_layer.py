@@ -15,11 +15,11 @@ __all__ = ["InstalledLayer", "MultiScaleDeformableAttention"]
 class MultiScaleDeformableAttention(nn.Module):
     """The layer that ``kernels.kernelize`` takes ``forward`` from.
 
-    ``kernels`` takes a class that adds nothing to ``nn.Module`` but a forward with the parameters of the slot and the two
-    flags below: no state, no constructor. The forward takes ``value`` [B, S, M, D], ``value_spatial_shapes`` [L, 2],
-    ``value_spatial_shapes_list`` (the same on the host), ``level_start_index`` [L], ``sampling_locations``
-    [B, Q, M, L, P, 2], ``attention_weights`` [B, Q, M, L, P] and ``im2col_step``; it returns [B, Q, M*D] and raises what
-    :func:`rtdetr_ops.ms_deform_attn` raises.
+    ``kernels`` takes a class that adds nothing to ``nn.Module`` but a forward with the parameters of the slot and the
+    two flags below: no state, no constructor. Its parameters are ``value`` [B, S, M, D], ``value_spatial_shapes``
+    [L, 2], ``value_spatial_shapes_list`` (the same on the host), ``level_start_index`` [L], ``sampling_locations``
+    [B, Q, M, L, P, 2], ``attention_weights`` [B, Q, M, L, P] and ``im2col_step``; it returns [B, Q, M*D] and raises
+    what :func:`rtdetr_ops.ms_deform_attn` raises.
     """
 
     can_torch_compile = True
