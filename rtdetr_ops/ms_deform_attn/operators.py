@@ -16,10 +16,28 @@ from torch import Tensor
 
 from ..levels import Levels, host_levels
 
-__all__ = ["Operators"]
+__all__ = ["SCHEMAS", "Operators"]
 
 Pyramid: TypeAlias = tuple[Sequence[int], Tensor | None]
 """``levels`` and ``level_sizes`` of the operators."""
+
+
+_PYRAMID = "SymInt[] levels, Tensor? level_sizes"
+_PLAIN = f"Tensor value, {_PYRAMID}, Tensor locations, Tensor weights, int[] points, bool discrete"
+_FUSED = (
+    f"Tensor value, {_PYRAMID}, Tensor reference, Tensor offsets, Tensor logits, int[] points, bool discrete, "
+    "float offset_scale, Tensor? value_mask"
+)
+
+SCHEMAS = {
+    "": f"({_PLAIN}) -> Tensor",
+    "_backward": f"(Tensor grad_output, {_PLAIN}, bool deterministic, bool needs_value, bool needs_locations, "
+    "bool needs_weights) -> (Tensor, Tensor, Tensor)",
+    "_fused": f"({_FUSED}) -> Tensor",
+    "_fused_backward": f"(Tensor grad_output, {_FUSED}, bool deterministic, bool needs_value, bool needs_reference, "
+    "bool needs_offsets, bool needs_logits) -> (Tensor, Tensor, Tensor, Tensor)",
+}
+"""By suffix, as csrc/ms_deform_attn/op.cpp has them too."""
 
 
 class Operators:

@@ -251,6 +251,17 @@ def _window(axis: int, tensor: Tensor) -> Tensor:
     return longer.narrow(axis, 1, tensor.shape[axis])
 
 
+def _at_an_odd_address(tensor: Tensor) -> Tensor:
+    """The same tensor one element behind where an allocation begins: no wide load may start there."""
+    return torch.cat([tensor.new_empty(1), tensor.flatten()])[1:].view_as(tensor)
+
+
+def _first_of_more(axis: int, tensor: Tensor) -> Tensor:
+    """The same tensor as the beginning of a longer one, NaN behind it."""
+    longer = torch.cat([tensor, torch.full_like(tensor.narrow(axis, 0, 1), torch.nan)], axis)
+    return longer.narrow(axis, 0, tensor.shape[axis])
+
+
 def _repeated(axis: int, tensor: Tensor) -> Tensor:
     """The first slice for all, in the memory of one."""
     return tensor.narrow(axis, 0, 1).expand_as(tensor)
@@ -281,6 +292,8 @@ LAYOUTS: dict[str, Callable[[Call], Call]] = {
     "value_every_second_pixel": _lay(partial(_every_second, 1), "value"),
     "value_window_of_pixels": _lay(partial(_window, 1), "value"),
     "value_window_of_channels": _lay(partial(_window, 3), "value"),
+    "value_first_of_more_channels": _lay(partial(_first_of_more, 3), "value"),
+    "value_at_an_odd_address": _lay(_at_an_odd_address, "value"),
     "value_one_image_for_all": _lay(partial(_repeated, 0), "value"),
     "value_one_head_for_all": _lay(partial(_repeated, 2), "value"),
     "pairs_stored_QBMT": _lay(partial(_stored_as, (1, 0, 2, 3, 4)), *_PAIRS),
@@ -296,6 +309,7 @@ LAYOUTS: dict[str, Callable[[Call], Call]] = {
     "reference_one_query_for_all": _lay(partial(_repeated, 1), "reference"),
     "mask_stored_SB": _lay(partial(_stored_as, (1, 0)), "value_mask"),
     "grad_out_stored_QBC": _lay(partial(_stored_as, (1, 0, 2)), "grad_out"),
+    "grad_out_at_an_odd_address": _lay(_at_an_odd_address, "grad_out"),
     "grad_out_one_number_per_query": _lay(partial(_repeated, 2), "grad_out"),
 }
 """Memory layouts by name; letters name the axes from slowest to fastest."""

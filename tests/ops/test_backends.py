@@ -18,6 +18,7 @@ from rtdetr_ops import _extension, backends, explain, use_backend
 from rtdetr_ops._extension import CUDA_MISSING
 from rtdetr_ops.backends import Backend, Support, explain_table, select, why_not
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
+from rtdetr_ops.ms_deform_attn.triton_row import TRITON
 from rtdetr_ops.testing.tester import targets
 
 
@@ -127,12 +128,12 @@ def test_use_backend_reaches_the_operator() -> None:
     with (
         use_backend("nowhere"),
         pytest.raises(
-            ValueError, match="expected one of 'cuda', 'cpu', 'reference', got 'nowhere'"
+            ValueError, match="expected one of 'cuda', 'cpu', 'triton', 'reference', got 'nowhere'"
         ),
     ):
         rtdetr_ops.ms_deform_attn(value, ((2, 2),), locations, weights)
     with use_backend("reference"):
-        assert explain(value).endswith("  cpu: yes\n  reference: yes, taken")
+        assert explained(value)["reference"] == "yes, taken"
 
 
 def test_slow_path_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,18 +156,36 @@ def test_a_slow_path_asked_for_does_not_warn(monkeypatch: pytest.MonkeyPatch) ->
         select((row("slow", fallback_devices=("cpu",)),), "slow", FLOAT)
 
 
+def explained(value: Tensor) -> dict[str, str]:
+    """What ``explain`` says of each row."""
+    return dict(line.strip().split(": ", 1) for line in explain(value).splitlines())
+
+
 def test_rows_of_the_operator() -> None:
-    assert [backend.name for backend in BACKENDS] == ["cuda", "cpu", "reference"]
-    assert explain(FLOAT).endswith("\n  cpu: yes, taken\n  reference: yes")
-    assert explain(META).endswith(
-        "\n  cpu: no, it runs on cpu tensors, and value is on meta\n  reference: yes, taken"
-    )
+    assert [backend.name for backend in BACKENDS] == ["cuda", "cpu", "triton", "reference"]
+    on_cpu, on_meta = explained(FLOAT), explained(META)
+    assert list(on_cpu) == list(on_meta) == ["cuda", "cpu", "triton", "reference"]
+    assert (on_cpu["cpu"], on_cpu["reference"]) == ("yes, taken", "yes")
+    assert on_meta["cpu"] == "no, it runs on cpu tensors, and value is on meta"
+    assert on_meta["reference"] == "yes, taken"
+
+
+@pytest.mark.skipif(TRITON.missing is not None, reason=str(TRITON.missing))
+def test_triton_kernels_are_for_tensors_on_a_gpu() -> None:
+    with FakeTensorMode():
+        value = torch.empty(1, device="cuda")
+    assert why_not(TRITON, value) is None
+    if CUDA_MISSING is None:
+        assert explained(value)["cuda"] == "yes, taken"
+        assert explained(value)["triton"] == "yes"
+    else:
+        assert explained(value)["triton"] == "yes, taken"
 
 
 @pytest.mark.skipif(CUDA_MISSING is not None, reason=str(CUDA_MISSING))
 def test_cuda_kernels_are_for_tensors_on_a_gpu() -> None:
     sentence = "it runs on cuda tensors, and value is on cpu"
-    assert explain(FLOAT).startswith(f"  cuda: no, {sentence}\n")
+    assert explained(FLOAT)["cuda"] == f"no, {sentence}"
     with pytest.raises(RuntimeError, match=f"^backend: 'cuda' cannot run this call: {sentence}$"):
         select(BACKENDS, "cuda", FLOAT)
 

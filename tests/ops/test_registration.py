@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from cases import BF16, F16, F32, F64, RAGGED, in_mode
+from cases import BF16, F16, F32, F64, RAGGED, SHAPES, in_mode
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from rtdetr_ops import _extension, ms_deform_attn
+from rtdetr_ops.ms_deform_attn.triton_row import TRITON
 from rtdetr_ops.testing.inputs import Call, Case, Fused, Storage, make_call
-from rtdetr_ops.testing.tester import Target, run
+from rtdetr_ops.testing.tester import Target, run, targets
 from rtdetr_ops.testing.workloads import Workload
 
 pytestmark = pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
@@ -29,36 +30,45 @@ FUSED = (
     " bool discrete, float offset_scale, Tensor? value_mask"
 )
 SCHEMAS = {
-    "ms_deform_attn": f"({PLAIN}) -> Tensor",
-    "ms_deform_attn_backward": f"(Tensor grad_output, {PLAIN}, bool deterministic, bool needs_value,"
+    "": f"({PLAIN}) -> Tensor",
+    "_backward": f"(Tensor grad_output, {PLAIN}, bool deterministic, bool needs_value,"
     " bool needs_locations, bool needs_weights) -> (Tensor, Tensor, Tensor)",
-    "ms_deform_attn_fused": f"({FUSED}) -> Tensor",
-    "ms_deform_attn_fused_backward": f"(Tensor grad_output, {FUSED}, bool deterministic,"
+    "_fused": f"({FUSED}) -> Tensor",
+    "_fused_backward": f"(Tensor grad_output, {FUSED}, bool deterministic,"
     " bool needs_value, bool needs_reference, bool needs_offsets, bool needs_logits)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
 }
+# By the rows that run them on CPU tensors; Triton's do in its interpreter alone.
+IMPLEMENTATIONS = {"cpu": "ms_deform_attn", "triton": "ms_deform_attn_triton"}
+each_implementation = pytest.mark.parametrize(
+    "implementation", sorted({target.backend for target in targets()} & IMPLEMENTATIONS.keys())
+)
 
 
-def operator(name: str) -> Any:
-    return getattr(torch.ops.rtdetr_ops, name).default
+def operator(implementation: str, suffix: str) -> Any:
+    return getattr(torch.ops.rtdetr_ops, IMPLEMENTATIONS[implementation] + suffix).default
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_schema(name: str) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("suffix", SCHEMAS)
+def test_schema(implementation: str, suffix: str) -> None:
     # Exported graphs and compiled packages name the operators by these words.
-    assert str(operator(name)._schema) == f"rtdetr_ops::{name}{SCHEMAS[name]}"
+    if implementation == "triton" and TRITON.missing:
+        pytest.skip(TRITON.missing)
+    name = f"rtdetr_ops::{IMPLEMENTATIONS[implementation]}{suffix}"
+    assert str(operator(implementation, suffix)._schema) == name + SCHEMAS[suffix]
 
 
 def operator_arguments(call: Call) -> tuple[str, tuple[Any, ...]]:
-    """The operator under an entry, and its arguments in order."""
+    """The suffix of the operator under an entry, and its arguments in order."""
     options = call.options
     levels = [side for size in options["levels"] for side in size]
     value, *rest = call.tensors.values()
     shape = (options["points"], options["mode"] == "discrete")
     if call.entry is ms_deform_attn:
-        return "ms_deform_attn", (value, levels, None, *rest, *shape)
+        return "", (value, levels, None, *rest, *shape)
     scale, mask = options["offset_scale"], options.get("value_mask")
-    return "ms_deform_attn_fused", (value, levels, None, *rest, *shape, scale, mask)
+    return "_fused", (value, levels, None, *rest, *shape, scale, mask)
 
 
 def with_size_tensor(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -85,24 +95,29 @@ SAMPLES = {
 each_sample = pytest.mark.parametrize("case", SAMPLES.values(), ids=SAMPLES)
 
 
+@each_implementation
 @each_sample
-def test_opcheck(case: Case) -> None:
+def test_opcheck(implementation: str, case: Case) -> None:
     call = make_call(case)
     fixed = {"locations", "reference", "offsets"} if case.workload.mode == "discrete" else set()
     leaves = {n: t.detach().requires_grad_(n not in fixed) for n, t in call.tensors.items()}
-    name, arguments = operator_arguments(call.with_tensors(**leaves))
-    torch.library.opcheck(operator(name), arguments)
-    torch.library.opcheck(operator(name), with_size_tensor(arguments))
+    suffix, arguments = operator_arguments(call.with_tensors(**leaves))
+    torch.library.opcheck(operator(implementation, suffix), arguments)
+    torch.library.opcheck(operator(implementation, suffix), with_size_tensor(arguments))
 
 
+@each_implementation
 @each_sample
-def test_opcheck_backward(case: Case) -> None:
+def test_opcheck_backward(implementation: str, case: Case) -> None:
     call = make_call(case)
-    name, arguments = operator_arguments(call)
+    suffix, arguments = operator_arguments(call)
     needs = all_needed(call)
-    torch.library.opcheck(operator(f"{name}_backward"), (call.grad_out, *arguments, *needs))
     torch.library.opcheck(
-        operator(f"{name}_backward"), (call.grad_out, *arguments, *needs[:-2], False, True)
+        operator(implementation, f"{suffix}_backward"), (call.grad_out, *arguments, *needs)
+    )
+    torch.library.opcheck(
+        operator(implementation, f"{suffix}_backward"),
+        (call.grad_out, *arguments, *needs[:-2], False, True),
     )
 
 
@@ -115,15 +130,19 @@ def describe(result: Tensor | tuple[Tensor, ...]) -> list[tuple[Any, ...]]:
     return [(t.shape, t.dtype, t.stride(), t.device) for t in tensors]
 
 
+@each_implementation
 @each_sample
-def test_fake_kernels_tell_the_truth(case: Case) -> None:
+def test_fake_kernels_tell_the_truth(implementation: str, case: Case) -> None:
     call = make_call(case)
-    name, arguments = operator_arguments(call)
+    suffix, arguments = operator_arguments(call)
     for op, args in (
-        (operator(name), arguments),
-        (operator(f"{name}_backward"), (call.grad_out, *arguments, *all_needed(call))),
+        (operator(implementation, suffix), arguments),
         (
-            operator(f"{name}_backward"),
+            operator(implementation, f"{suffix}_backward"),
+            (call.grad_out, *arguments, *all_needed(call)),
+        ),
+        (
+            operator(implementation, f"{suffix}_backward"),
             (call.grad_out, *arguments, *(False,) * (1 + len(call.tensors))),
         ),
     ):
@@ -133,10 +152,11 @@ def test_fake_kernels_tell_the_truth(case: Case) -> None:
         assert promised == describe(op(*args))
 
 
-def test_unneeded_gradients_have_no_elements() -> None:
+@each_implementation
+def test_unneeded_gradients_have_no_elements(implementation: str) -> None:
     call = make_call(Case(RAGGED))
-    name, arguments = operator_arguments(call)
-    backward = operator(f"{name}_backward")
+    suffix, arguments = operator_arguments(call)
+    backward = operator(implementation, f"{suffix}_backward")
     value, locations, weights = backward(call.grad_out, *arguments, False, False, True, False)
     assert (value.numel(), locations.shape, weights.numel()) == (
         0,
@@ -145,56 +165,71 @@ def test_unneeded_gradients_have_no_elements() -> None:
     )
 
 
+@each_implementation
 @each_entry
-def test_discrete_locations_have_zero_gradients_when_asked(form: Fused | None) -> None:
+def test_discrete_locations_have_zero_gradients_when_asked(
+    implementation: str, form: Fused | None
+) -> None:
     # The gradient formulas never ask; whoever calls the operator itself may.
     call = make_call(in_mode(Case(RAGGED, fused=form), "discrete"))
-    name, arguments = operator_arguments(call)
-    gradients = operator(f"{name}_backward")(call.grad_out, *arguments, *all_needed(call))
+    suffix, arguments = operator_arguments(call)
+    gradients = operator(implementation, f"{suffix}_backward")(
+        call.grad_out, *arguments, *all_needed(call)
+    )
     for argument, gradient in zip(call.tensors, gradients, strict=True):
         assert gradient.any() == (argument in ("value", "weights", "logits")), argument
 
 
-@each_sample
-def test_sizes_of_levels_in_a_tensor(case: Case) -> None:
+@each_implementation
+@pytest.mark.parametrize(
+    "case",
+    [*SAMPLES.values(), *map(Case, SHAPES)],
+    ids=[*SAMPLES, *(shape.name for shape in SHAPES)],
+)
+def test_sizes_of_levels_in_a_tensor(implementation: str, case: Case) -> None:
     # A kernel on a GPU reads them there; a classic caller has them nowhere else.
     call = make_call(case)
-    name, arguments = operator_arguments(call)
+    suffix, arguments = operator_arguments(call)
     again = with_size_tensor(arguments)
-    backward, needs = operator(f"{name}_backward"), all_needed(call)
-    expected = [operator(name)(*arguments), *backward(call.grad_out, *arguments, *needs)]
-    got = [operator(name)(*again), *backward(call.grad_out, *again, *needs)]
+    backward, needs = operator(implementation, f"{suffix}_backward"), all_needed(call)
+    expected = [
+        operator(implementation, suffix)(*arguments),
+        *backward(call.grad_out, *arguments, *needs),
+    ]
+    got = [operator(implementation, suffix)(*again), *backward(call.grad_out, *again, *needs)]
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
 EMULATED = "emulated" in str(_extension.build_info().get("cuda"))
 
 
+@each_implementation
 @each_entry
-def test_sizes_in_a_tensor_that_do_not_add_up(form: Fused | None) -> None:
+def test_sizes_in_a_tensor_that_do_not_add_up(implementation: str, form: Fused | None) -> None:
     call = make_call(Case(RAGGED, fused=form))
-    name, arguments = operator_arguments(call)
+    suffix, arguments = operator_arguments(call)
     value, _, _, *rest = arguments
     for sizes in ([[7, 4], [3, 6], [2, 3]], [[7, 4], [3, 6], [2, 1]], [[7, 4], [-1, -18], [2, 2]]):
         wrong = (value, [], torch.tensor(sizes), *rest)
-        if not EMULATED:
+        if implementation == "cpu" and not EMULATED:
             with pytest.raises(RuntimeError, match="levels: expected"):
-                operator(name)(*wrong)
+                operator(implementation, suffix)(*wrong)
             continue
         # A device that reads the sizes by itself has no way to refuse them without waiting for it.
-        assert operator(name)(*wrong).isnan().all()
-        backward, needs = operator(f"{name}_backward"), [True] * len(call.tensors)
+        assert operator(implementation, suffix)(*wrong).isnan().all()
+        backward, needs = operator(implementation, f"{suffix}_backward"), [True] * len(call.tensors)
         for deterministic in (False, True):
             grads = backward(call.grad_out, *wrong, deterministic, *needs)
             assert not any(grad.any() for grad in grads)
 
 
+@each_implementation
 @each_entry
-def test_gradient_of_another_dtype_is_converted(form: Fused | None) -> None:
+def test_gradient_of_another_dtype_is_converted(implementation: str, form: Fused | None) -> None:
     # Autograd never passes one; whoever calls the operator itself may.
     call = make_call(Case(RAGGED, Storage(BF16), form))
-    name, arguments = operator_arguments(call)
-    backward, needs = operator(f"{name}_backward"), all_needed(call)
+    suffix, arguments = operator_arguments(call)
+    backward, needs = operator(implementation, f"{suffix}_backward"), all_needed(call)
     got = backward(call.grad_out.double(), *arguments, *needs)
     expected = backward(call.grad_out, *arguments, *needs)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)

@@ -157,7 +157,7 @@ SHARED = [
     (
         {"backend": "gpu"},
         ValueError,
-        "backend: expected one of 'cuda', 'cpu', 'reference', got 'gpu'",
+        "backend: expected one of 'cuda', 'cpu', 'triton', 'reference', got 'gpu'",
     ),
 ]
 
