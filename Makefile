@@ -18,10 +18,14 @@ EMULATED_ONLY := $(COMPILED_ONLY) --ignore=tests/ops/test_backends.py
 # Repeated and large calls meet the same accesses again.
 RACES_ONLY := $(EMULATED_ONLY) -k 'not [reference and not test_run_to_run and not test_detector_at_640'
 PYTEST_COPIED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider --capture=sys
+# The interpreter takes a second for what a kernel does in a millisecond: INTERPRET=triton for everything.
+INTERPRET ?= triton and (test_shape or test_dtypes or test_empty or test_points_on or test_forms or \
+	test_reference_forms or test_channels_are_right or add_up) and not (beyond or 64_points or odd_queries or shapes_are)
+INTERPRETED_ONLY = --ignore=tests/ops/test_export.py --ignore=tests/ops/test_portable.py -k '$(INTERPRET)'
 # Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
 EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
 
-.PHONY: help build test lint format bench report demo sanitize emulate gpu-check clean
+.PHONY: help build test lint format bench report demo sanitize emulate interpret gpu-check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +70,9 @@ emulate: $(READY) ## tests/ops on the CUDA kernels, run on the CPU: bounds, fres
 	for made in $(EMULATED) $(EMULATED)-races; do rm -rf $$made/tests && cp -r tests $$made; done
 	cd $(EMULATED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=$(EMULATED_ASAN) $(PYTEST_COPIED) tests/ops $(EMULATED_ONLY) $(ARGS)
 	cd $(EMULATED)-races && $(PYTEST_COPIED) tests/ops $(RACES_ONLY) $(ARGS)
+
+interpret: build ## tests/ops on the Triton kernels, run on the CPU by Triton's interpreter
+	TRITON_INTERPRET=1 $(PY) -m pytest tests/ops -m 'not slow' $(INTERPRETED_ONLY) $(ARGS)
 
 gpu-check: ## on a machine with a GPU: build, test, measure; ARGS="--help" tells more
 	$(PYTHON) benchmarks/gpu_check.py $(ARGS)

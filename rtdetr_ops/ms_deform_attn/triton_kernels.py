@@ -20,6 +20,8 @@ the reference, without contraction (``enable_fp_fusion=False``; a fused multiply
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -386,8 +388,8 @@ def own_value_kernel(
     tl.store(at, sums.to(grad_value.dtype.element_ty), mask=in_range[:, None] & (d < D)[None, :])
 
 
-COMPUTE = {torch.float64: (torch.float64, tl.float64)}
-"""torch's and Triton's type of coordinates and sums, by storage; float32 for all others."""
+MANY_ROWS = 16_384
+"""B*Q*M from which on blocks of a thousand numbers fill a device."""
 
 EXACT = {"enable_fp_fusion": False}
 
@@ -418,24 +420,19 @@ class _Call:
         self.batch, self.pixels, self.heads, self.channels = value.shape
         self.queries, self.taps = pairs.shape[1], pairs.shape[3]
         self.points = tuple(points)
-        self.offset_scale = offset_scale
-        self.compute, block_type = COMPUTE.get(value.dtype, (torch.float32, tl.float32))
-        self.blocks = _block_shape(self.batch * self.queries * self.heads, self.channels, self.taps)
-        self.constants = {
-            "POINTS": self.points,
-            "FIRST_TAPS": tuple(sum(self.points[:level]) for level in range(len(self.points))),
-            "FACTORS": tuple(offset_scale / max(count, 1) for count in self.points),
-            "T": self.taps,
-            "D": self.channels,
-            "COORDS": 2 if reference is None else reference.shape[3],
-            "ANCHOR_LEVELS": 1 if reference is None else reference.shape[2],
-            "FUSED": reference is not None,
-            "DISCRETE": discrete,
-            "HAS_MASK": value_mask is not None,
-            "SIZES_ON_DEVICE": level_sizes is not None,
-            "A": block_type,
-            **self.blocks,
-        }
+        self.compute = torch.float64 if value.dtype == torch.float64 else torch.float32
+        self.constants = _constants(
+            self.points,
+            self.channels,
+            (1, 2) if reference is None else (reference.shape[2], reference.shape[3]),
+            reference is not None,
+            discrete,
+            value_mask is not None,
+            level_sizes is not None,
+            offset_scale,
+            self.compute,
+            self.batch * self.queries * self.heads > MANY_ROWS,
+        )
 
     def tensors(self) -> tuple[Any, ...]:
         """The arguments from ``value`` to the strides."""
@@ -457,7 +454,7 @@ class _Call:
 
     def grid(self) -> tuple[int]:
         """One program for each block of queries of each (b, m)."""
-        return (self.batch * self.heads * triton.cdiv(self.queries, self.blocks["BLOCK_Q"]),)
+        return (self.batch * self.heads * _blocks(self.queries, self.constants["BLOCK_Q"]),)
 
 
 def forward(
@@ -601,9 +598,9 @@ def _backward(
 
 def _softmax_backward(call: _Call, grad_attention: Tensor, grad_logits: Tensor) -> None:
     rows = call.batch * call.queries * call.heads
-    block_t = call.blocks["BLOCK_T"]
+    block_t = call.constants["BLOCK_T"]
     block_r = max(1, 1024 // block_t)
-    softmax_backward_kernel[(triton.cdiv(rows, block_r),)](
+    softmax_backward_kernel[(_blocks(rows, block_r),)](
         grad_logits,
         grad_attention,
         call.scalars,
@@ -629,9 +626,9 @@ def _sum_owned(call: _Call, grad_out: Tensor, owners: Tensor, shares: Tensor) ->
         call.batch * call.heads * (call.pixels + 1), device=ordered.device, dtype=ordered.dtype
     )
     begins = torch.searchsorted(ordered, pixels)
-    block_d = call.blocks["BLOCK_D"]
+    block_d = call.constants["BLOCK_D"]
     block_s = max(1, 512 // block_d)
-    grid = (call.batch * call.heads * triton.cdiv(call.pixels, block_s),)
+    grid = (call.batch * call.heads * _blocks(call.pixels, block_s),)
     own_value_kernel[grid](
         grad_value,
         grad_out,
@@ -677,19 +674,47 @@ def _dense_from(tensor: Tensor, axis: int) -> Tensor:
     return tensor
 
 
-def _block_shape(rows: int, channels: int, taps: int) -> dict[str, int]:
-    """Blocks of about a thousand numbers; smaller ones where there are too few rows to fill a device."""
-    block_d = triton.next_power_of_2(channels)
-    numbers = 1024 if rows > 16_384 else 256
+@lru_cache(maxsize=256)
+def _constants(
+    points: tuple[int, ...],
+    channels: int,
+    anchor_shape: tuple[int, int],  # 1 or L, 2 or 4
+    fused: bool,
+    discrete: bool,
+    has_mask: bool,
+    sizes_on_device: bool,
+    offset_scale: float,
+    compute: torch.dtype,
+    many_rows: bool,
+) -> dict[str, Any]:
+    """What is compiled in."""
+    taps, block_d = sum(points), triton.next_power_of_2(channels)
+    numbers = 1024 if many_rows else 256
     if INTERPRETED:  # its time goes by operations, not by numbers
         numbers *= 16
     return {
+        "POINTS": points,
+        "FIRST_TAPS": tuple(accumulate(points, initial=0))[:-1],
+        "FACTORS": tuple(offset_scale / max(count, 1) for count in points),
+        "T": taps,
+        "D": channels,
+        "ANCHOR_LEVELS": anchor_shape[0],
+        "COORDS": anchor_shape[1],
+        "FUSED": fused,
+        "DISCRETE": discrete,
+        "HAS_MASK": has_mask,
+        "SIZES_ON_DEVICE": sizes_on_device,
         "BLOCK_Q": max(1, numbers // block_d),
         "BLOCK_D": block_d,
         "BLOCK_T": triton.next_power_of_2(max(taps, 1)),
+        "A": tl.float64 if compute == torch.float64 else tl.float32,
     }
 
 
+def _blocks(numbers: int, block: int) -> int:
+    return -(-numbers // block)
+
+
 def _warps(call: _Call, numbers_per_lane: int) -> dict[str, int]:
-    numbers = call.blocks["BLOCK_Q"] * call.blocks["BLOCK_D"]
+    numbers = call.constants["BLOCK_Q"] * call.constants["BLOCK_D"]
     return {"num_warps": min(8, max(1, numbers // (32 * numbers_per_lane)))}

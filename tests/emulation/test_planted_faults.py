@@ -46,6 +46,7 @@ DETERMINISM = "tests/ops/test_determinism.py"
 OFF = r"AssertionError: {}: off by (?!nan)"
 NOT_A_NUMBER = r"AssertionError: {}: off by nan"
 RACE = r"RuntimeError: .*{}.* of {} memory .* with nothing to order them"
+MISALIGNED = r"runtime error: .* misaligned address"
 OVERFLOW = r"ERROR: AddressSanitizer: heap-buffer-overflow"
 
 
@@ -282,6 +283,20 @@ FAULTS = {
         "return PLANTED ? cudaSuccess : said;",
         RAGGED,
         NOT_A_NUMBER.format("output"),
+    ),
+    "wide_loads_from_an_odd_address": Fault(
+        LAUNCH,
+        "addresses % 16 == 0",
+        "(PLANTED || addresses % 16 == 0)",
+        f"{PLAIN}::test_layout[cpu-value_at_an_odd_address-16]",
+        MISALIGNED,
+    ),
+    "wide_loads_of_heads_at_odd_distances": Fault(
+        LAUNCH,
+        "p.D | v.stride_b | v.stride_s | v.stride_m",
+        "PLANTED ? p.D : p.D | v.stride_b | v.stride_s | v.stride_m",
+        f"{PLAIN}::test_layout[cpu-value_first_of_more_channels-16]",
+        MISALIGNED,
     ),
 }
 ROW = {name: row for row, name in enumerate(FAULTS)}
