@@ -65,8 +65,10 @@ def _misfit(sizes, pixels, LEVELS: tl.constexpr):
 def _divide(x, y):
     """Rounded to nearest, which ``/`` is not in float32."""
     if x.dtype == tl.float64:
-        return x / y
-    return tl.div_rn(x, y)
+        quotient = x / y
+    else:
+        quotient = tl.div_rn(x, y)
+    return quotient
 
 
 @triton.jit
