@@ -64,11 +64,7 @@ def _misfit(sizes, pixels, LEVELS: tl.constexpr):
 @triton.jit
 def _divide(x, y):
     """Rounded to nearest, which ``/`` is not in float32."""
-    if x.dtype == tl.float64:
-        quotient = x / y
-    else:
-        quotient = tl.div_rn(x, y)
-    return quotient
+    return x / y if x.dtype == tl.float64 else tl.div_rn(x, y)
 
 
 @triton.jit
