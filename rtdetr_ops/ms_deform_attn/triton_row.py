@@ -38,8 +38,12 @@ _library: Any = torch.library.Library("rtdetr_ops", "FRAGMENT")  # type: ignore[
 
 def _launch(function: str) -> Callable[..., Any]:
     def launch(*arguments: Any) -> Any:
-        kernels = import_module(".triton_kernels", __package__)
-        return getattr(kernels, function)(*arguments)
+        run = getattr(import_module(".triton_kernels", __package__), function)
+        device = arguments[0].device
+        if device.type != "cuda" or device.index == torch.cuda.current_device():
+            return run(*arguments)
+        with torch.cuda.device(device):  # Triton launches on the current one
+            return run(*arguments)
 
     return launch
 
