@@ -7,11 +7,11 @@ import ctypes
 import os
 import platform
 from collections.abc import Iterator
-from typing import Any
 
 import hypothesis
 import pytest
 import torch
+import triton_interpreter
 
 from rtdetr_ops.testing.tester import Target, targets
 
@@ -41,37 +41,8 @@ def _fresh_memory_is_nan() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _mend_interpreter() -> None:
-    """Triton's interpreter errs in bfloat16 (rounding, subnormals) and prepares each call of a function anew."""
-    if os.environ.get("TRITON_INTERPRET") != "1":
-        return
-    from triton import language
-    from triton.runtime import interpreter
-
-    convert = interpreter._convert_float
-
-    def rounded(data: Any, source: Any, target: Any, mode: Any) -> Any:
-        if (source, target) == (language.float32, language.bfloat16):
-            numbers = torch.from_numpy(data.view("float32"))
-            return numbers.to(torch.bfloat16).view(torch.int16).numpy().view("uint16")
-        if (source, target) == (language.bfloat16, language.float32):
-            return data.astype("uint32") << 16
-        return convert(data, source, target, mode)
-
-    interpreter._convert_float = rounded
-    patch, launch = interpreter._patch_lang, interpreter.GridExecutor.__call__
-    prepared: dict[int, Any] = {}
-
-    def patch_once(function: Any) -> Any:
-        module = id(function.__globals__)
-        if module not in prepared:
-            prepared[module] = patch(function)
-        return prepared[module]
-
-    def launch_afresh(*args: Any, **kwargs: Any) -> None:
-        prepared.clear()
-        launch(*args, **kwargs)
-
-    interpreter._patch_lang, interpreter.GridExecutor.__call__ = patch_once, launch_afresh
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        triton_interpreter.mend()
 
 
 @pytest.fixture(params=targets(), ids=lambda target: target.name)
