@@ -244,22 +244,16 @@ def _every_second(axis: int, tensor: Tensor) -> Tensor:
     return wide[(slice(None),) * axis + (slice(None, None, 2),)]
 
 
-def _window(axis: int, tensor: Tensor) -> Tensor:
-    """The same tensor as the middle of a longer one, NaN around it."""
+def _window(axis: int, tensor: Tensor, before: int = 1) -> Tensor:
+    """The same tensor inside a longer one, a slice of NaN behind it and ``before`` of them in front."""
     border = torch.full_like(tensor.narrow(axis, 0, 1), torch.nan)
-    longer = torch.cat([border, tensor, border], axis)
-    return longer.narrow(axis, 1, tensor.shape[axis])
+    longer = torch.cat([*[border] * before, tensor, border], axis)
+    return longer.narrow(axis, before, tensor.shape[axis])
 
 
 def _at_an_odd_address(tensor: Tensor) -> Tensor:
     """The same tensor one element behind where an allocation begins: no wide load may start there."""
     return torch.cat([tensor.new_empty(1), tensor.flatten()])[1:].view_as(tensor)
-
-
-def _first_of_more(axis: int, tensor: Tensor) -> Tensor:
-    """The same tensor as the beginning of a longer one, NaN behind it."""
-    longer = torch.cat([tensor, torch.full_like(tensor.narrow(axis, 0, 1), torch.nan)], axis)
-    return longer.narrow(axis, 0, tensor.shape[axis])
 
 
 def _repeated(axis: int, tensor: Tensor) -> Tensor:
@@ -292,7 +286,7 @@ LAYOUTS: dict[str, Callable[[Call], Call]] = {
     "value_every_second_pixel": _lay(partial(_every_second, 1), "value"),
     "value_window_of_pixels": _lay(partial(_window, 1), "value"),
     "value_window_of_channels": _lay(partial(_window, 3), "value"),
-    "value_first_of_more_channels": _lay(partial(_first_of_more, 3), "value"),
+    "value_first_of_more_channels": _lay(partial(_window, 3, before=0), "value"),
     "value_at_an_odd_address": _lay(_at_an_odd_address, "value"),
     "value_one_image_for_all": _lay(partial(_repeated, 0), "value"),
     "value_one_head_for_all": _lay(partial(_repeated, 2), "value"),
