@@ -37,6 +37,17 @@ UNSPECIALIZED = ["sizes", "queries", "pixels"]
 
 
 @triton.jit
+def _place(numbers, heads, BLOCK: tl.constexpr):
+    """What a program takes: image, head and a block of queries or pixels, and which of those there are."""
+    blocks = tl.cdiv(numbers, BLOCK)
+    program = tl.program_id(0)
+    m = (program // blocks % heads).to(tl.int64)
+    b = (program // blocks // heads).to(tl.int64)
+    block = program % blocks * BLOCK + tl.arange(0, BLOCK)
+    return b, m, block, block < numbers
+
+
+@triton.jit
 def _level_size(sizes, level: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr):
     """Height and width of a level."""
     if SIZES_ON_DEVICE:
@@ -49,16 +60,20 @@ def _level_size(sizes, level: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr):
 
 
 @triton.jit
-def _misfit(sizes, pixels, LEVELS: tl.constexpr):
-    """0 if the sizes on the device make up S; numbers have been checked before."""
-    rest = tl.zeros([], tl.int64) + pixels
-    wrong = tl.zeros([], tl.int64)
-    for level in tl.static_range(LEVELS):
-        height = tl.load(sizes + 2 * level)
-        width = tl.load(sizes + 2 * level + 1)
-        wrong += ((height < 1) | (width < 1) | (height > pixels) | (width > pixels)).to(tl.int64)
-        rest -= height * width
-    return wrong + tl.abs(rest)
+def _reachable(sizes, pixels, in_range, LEVELS: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr):
+    """Which queries may touch pixels: none if sizes on the device do not make up S. Numbers have been checked."""
+    wrong = tl.zeros(in_range.shape, tl.int64)
+    if SIZES_ON_DEVICE:
+        rest = tl.zeros([], tl.int64) + pixels
+        for level in tl.static_range(LEVELS):
+            height = tl.load(sizes + 2 * level)
+            width = tl.load(sizes + 2 * level + 1)
+            wrong += ((height < 1) | (width < 1) | (height > pixels) | (width > pixels)).to(
+                tl.int64
+            )
+            rest -= height * width
+        wrong += tl.abs(rest)
+    return in_range & (wrong == 0)
 
 
 @triton.jit
@@ -75,17 +90,18 @@ def _chain(slope, factor):
 
 @triton.jit
 def _softmax_of_rows(
-    scalars, scalar_rows, in_range, T: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr
-):
+    scalars, scalar_rows, in_range, FUSED: tl.constexpr, T: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr,
+):  # fmt: skip
     """Peak and sum of exponentials of the logits of each query."""
-    t = tl.arange(0, BLOCK_T)
-    present = in_range[:, None] & (t < T)[None, :]  # [q, t]
-    logits = tl.load(
-        scalars + scalar_rows[:, None] + t[None, :], mask=present, other=float("-inf")
-    ).to(A)
-    peak = tl.max(logits, 1)  # [q]
-    peak = tl.where(in_range, peak, 0.0)
-    total = tl.sum(tl.exp(logits - peak[:, None]), 1)  # [q]
+    peak = tl.zeros(in_range.shape, A)  # [q]
+    total = tl.full(in_range.shape, 1.0, A)  # [q]
+    if FUSED and T > 0:
+        t = tl.arange(0, BLOCK_T)
+        present = in_range[:, None] & (t < T)[None, :]  # [q, t]
+        at = scalars + scalar_rows[:, None] + t[None, :]
+        logits = tl.load(at, mask=present, other=float("-inf")).to(A)
+        peak = tl.where(in_range, tl.max(logits, 1), 0.0)
+        total = tl.sum(tl.exp(logits - peak[:, None]), 1)
     return peak, total
 
 
@@ -190,26 +206,16 @@ def forward_kernel(
     BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """out[b, q, m] = sum over taps and corners of attention * weight * value row, for [b, m, q | t, d]."""
-    blocks = tl.cdiv(queries, BLOCK_Q)
-    m = (tl.program_id(0) // blocks % heads).to(tl.int64)
-    b = (tl.program_id(0) // blocks // heads).to(tl.int64)
-    q = tl.program_id(0) % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)  # [q]
+    b, m, q, in_range = _place(queries, heads, BLOCK_Q)  # q, in_range [q]
     d = tl.arange(0, BLOCK_D)  # [d]
-    in_range = q < queries
     pair_rows = b * pairs_b + q.to(tl.int64) * pairs_q + m * pairs_m  # [q]
     scalar_rows = b * scalars_b + q.to(tl.int64) * scalars_q + m * scalars_m  # [q]
     anchor_rows = (b * queries + q) * ANCHOR_LEVELS * COORDS  # [q]
     rows = value + b * value_b + m * value_m
     image_mask = mask + b * pixels
-    peak = tl.zeros([BLOCK_Q], A)
-    total = tl.full([BLOCK_Q], 1.0, A)
-    if FUSED and T > 0:
-        peak, total = _softmax_of_rows(scalars, scalar_rows, in_range, T, BLOCK_T, A)
+    peak, total = _softmax_of_rows(scalars, scalar_rows, in_range, FUSED, T, BLOCK_T, A)
     sums = tl.zeros([BLOCK_Q, BLOCK_D], A)  # [q, d]
-    reachable = in_range
-    if SIZES_ON_DEVICE:
-        misfit = tl.zeros([BLOCK_Q], tl.int64) + _misfit(sizes, pixels, len(POINTS))
-        reachable = in_range & (misfit == 0)
+    reachable = _reachable(sizes, pixels, in_range, len(POINTS), SIZES_ON_DEVICE)
     first_pixel = 0
     for level in tl.static_range(len(POINTS)):
         height, width = _level_size(sizes, level, SIZES_ON_DEVICE)
@@ -252,12 +258,8 @@ def backward_kernel(
     Several queries touch a pixel: SCATTERS adds to ``sums`` [B, S, M, D] atomically. RECORDS writes instead, for each
     corner [B, M, Q, T, 4], who owns it (its row among the B*M*(S+1), the last of each (b, m) for none) and its weight.
     """
-    blocks = tl.cdiv(queries, BLOCK_Q)
-    m = (tl.program_id(0) // blocks % heads).to(tl.int64)
-    b = (tl.program_id(0) // blocks // heads).to(tl.int64)
-    q = tl.program_id(0) % blocks * BLOCK_Q + tl.arange(0, BLOCK_Q)  # [q]
+    b, m, q, in_range = _place(queries, heads, BLOCK_Q)  # q, in_range [q]
     d = tl.arange(0, BLOCK_D)  # [d]
-    in_range = q < queries
     pair_rows = b * pairs_b + q.to(tl.int64) * pairs_q + m * pairs_m  # [q]
     scalar_rows = b * scalars_b + q.to(tl.int64) * scalars_q + m * scalars_m  # [q]
     anchor_rows = (b * queries + q) * ANCHOR_LEVELS * COORDS  # [q]
@@ -267,16 +269,10 @@ def backward_kernel(
     out_rows = ((b * queries + q) * heads + m) * T  # [q]
     record_rows = ((b * heads + m) * queries + q) * T * 4  # [q]
     nobody = (b * heads + m) * (pixels + 1) + pixels
-    peak = tl.zeros([BLOCK_Q], A)
-    total = tl.full([BLOCK_Q], 1.0, A)
-    if FUSED and T > 0:
-        peak, total = _softmax_of_rows(scalars, scalar_rows, in_range, T, BLOCK_T, A)
+    peak, total = _softmax_of_rows(scalars, scalar_rows, in_range, FUSED, T, BLOCK_T, A)
     grad_rows = grad_out + ((b * queries + q) * heads + m)[:, None] * D + d[None, :]
     grad = tl.load(grad_rows, mask=in_range[:, None] & (d < D)[None, :], other=0.0).to(A)  # [q, d]
-    reachable = in_range
-    if SIZES_ON_DEVICE:
-        misfit = tl.zeros([BLOCK_Q], tl.int64) + _misfit(sizes, pixels, len(POINTS))
-        reachable = in_range & (misfit == 0)
+    reachable = _reachable(sizes, pixels, in_range, len(POINTS), SIZES_ON_DEVICE)
     first_pixel = 0
     for level in tl.static_range(len(POINTS)):
         height, width = _level_size(sizes, level, SIZES_ON_DEVICE)
@@ -362,12 +358,8 @@ def own_value_kernel(
     T: tl.constexpr, D: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """grad_value[b, s, m] = sum, in order, of the records that name the pixel as owner, for [b, m, s | record, d]."""
-    blocks = tl.cdiv(pixels, BLOCK_S)
-    m = (tl.program_id(0) // blocks % heads).to(tl.int64)
-    b = (tl.program_id(0) // blocks // heads).to(tl.int64)
-    s = tl.program_id(0) % blocks * BLOCK_S + tl.arange(0, BLOCK_S)  # [s]
+    b, m, s, in_range = _place(pixels, heads, BLOCK_S)  # s, in_range [s]
     d = tl.arange(0, BLOCK_D)  # [d]
-    in_range = s < pixels
     owner = (b * heads + m) * (pixels + 1) + s  # [s]
     begin = tl.load(begins + owner, mask=in_range, other=0)
     count = tl.load(begins + owner + 1, mask=in_range, other=0) - begin
@@ -617,8 +609,8 @@ def _softmax_backward(call: _Call, grad_attention: Tensor, grad_logits: Tensor) 
 def _sum_owned(call: _Call, grad_out: Tensor, owners: Tensor, shares: Tensor) -> Tensor:
     """Gradient of value from records: a stable sort brings those of a pixel together, in the order of the taps."""
     grad_value = torch.empty_like(call.value, memory_format=torch.contiguous_format)
-    if not grad_value.numel():
-        return grad_value
+    if not owners.numel():
+        return grad_value.zero_()
     ordered, order = torch.sort(owners.flatten(), stable=True)
     pixels = torch.arange(
         call.batch * call.heads * (call.pixels + 1), device=ordered.device, dtype=ordered.dtype
@@ -652,10 +644,11 @@ def _sum_locations(call: _Call, grad_locations: Tensor) -> Tensor:
     _, _, served, coords = call.reference.shape
     parts = [grad_locations]
     if coords == 4:
-        counted = zip(call.constants["FACTORS"], call.points, strict=True)
-        factors = [factor for factor, count in counted for _ in range(count)]
-        steps = grad_locations.new_tensor(factors)[:, None] * call.pairs.to(call.compute)
-        parts.append(torch.where(grad_locations == 0, 0, grad_locations * steps))
+        offsets = call.pairs.to(call.compute).split(call.points, 3)
+        # Numbers, not a tensor of them: making one on the device would wait for it.
+        counted = zip(call.constants["FACTORS"], offsets, strict=True)
+        steps = torch.cat([factor * offset for factor, offset in counted], 3)
+        parts.append(torch.where(grad_locations == 0, 0.0, grad_locations * steps))
     grads = torch.cat(parts, -1).sum(2)  # [B, Q, T, 2|4]
     levels = [grads] if served == 1 else grads.split(call.points, 2)
     return torch.stack([level.sum(2) for level in levels], 2).to(call.reference.dtype)
