@@ -87,7 +87,7 @@ struct Narrow<Float16> {
   __device__ static Float16 from(double x) { return from(static_cast<float>(x)); }
 };
 
-// One multiply-add, 32 by 32 to 64 bits, which a compiler does not find by itself.
+// One wide multiplication, 32 by 32 to 64 bits, where C++ would multiply 64 by 64.
 __device__ inline const char* row_address(const char* first, int i, unsigned pitch) {
 #if defined(__CUDACC__)
   std::uint64_t address;
@@ -112,7 +112,6 @@ struct Pack {
     if (i < 0) return {V{}};
     return {*reinterpret_cast<const V*>(row_address(first, i, pitch))};
   }
-  __device__ static Pack load(const V* from) { return {*from}; }
   __device__ static void store(V* to, const A (&values)[1]) { *to = Narrow<V>::from(values[0]); }
   __device__ void unpack(A (&values)[1]) const { values[0] = widen(number); }
 };
@@ -126,8 +125,8 @@ struct Pack<V, 16> {
     V numbers[kChannels];
   };
 
-  // The address is computed for any `i`, so that the load alone is predicated: a branch around both
-  // costs six instructions.
+  // The address is computed for any `i`, so that the load alone is predicated; it takes the
+  // read-only path, for nothing writes to what a launch reads.
   __device__ static Pack load_row(const char* first, int i, unsigned pitch) {
     Pack pack;
     uint4& words = pack.words;
@@ -146,13 +145,6 @@ struct Pack<V, 16> {
     return pack;
   }
 
-  // Through the read-only path: nothing writes to what a launch reads.
-  __device__ static Pack load(const V* from) {
-    Pack pack;
-    pack.words = __ldg(reinterpret_cast<const uint4*>(from));
-    return pack;
-  }
-
   __device__ static void store(V* to, const A (&values)[kChannels]) {
     Pack pack;
 #pragma unroll
@@ -166,8 +158,8 @@ struct Pack<V, 16> {
   }
 };
 
-// Products and sums that no compiler may contract: a location must fall into the same pixel on
-// every backend. (The build switches contraction off; what wants a fused multiply-add says `fma`.)
+// The build switches contraction off, so that a location falls into the same pixel on every
+// backend: what wants a fused multiply-add says so.
 __device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 __device__ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 __device__ inline float exponential(float x) { return expf(x); }

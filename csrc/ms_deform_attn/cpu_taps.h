@@ -13,8 +13,6 @@
 namespace rtdetr_ops {
 namespace {
 
-constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
-
 // The part of a level that a task sees: rows [y_begin, y_end), whose first pixel has index
 // `first_pixel`.
 struct Strip {

@@ -4,7 +4,7 @@
 // the same to the bit every time, needs no zeros beforehand and is rounded once.
 #pragma once
 
-#include "ms_deform_attn/cuda_rows.cuh"
+#include "ms_deform_attn/cuda_taps.cuh"
 
 namespace rtdetr_ops {
 namespace {

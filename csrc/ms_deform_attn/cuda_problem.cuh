@@ -9,7 +9,6 @@ namespace rtdetr_ops {
 namespace {
 
 constexpr int kMaxLevels = 16;
-constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
 
 // Four numbers, because 16 bytes are one load.
 struct LevelSize {

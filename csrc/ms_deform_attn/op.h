@@ -3,8 +3,8 @@
 //
 //   static constexpr bool kReadsSizes                    a tensor of level sizes is in host memory
 //   static Tensor forward(const Call&)
-//   static Gradients backward(const Call&, const Tensor& grad_out, const Needs&, bool
-//   deterministic)
+//   static Gradients backward(const Call&, const Tensor& grad_out, const Needs&,
+//                             bool deterministic)
 #pragma once
 
 #include <tuple>

@@ -27,7 +27,7 @@ void run_tasks(std::int64_t tasks, std::int64_t operations, const Pass& pass) {
 }
 
 std::int64_t operations(const Problem& p) {
-  return p.B * p.Q * p.M * p.T * p.D * (p.discrete ? 1 : 4);
+  return p.B * p.Q * p.M * p.T * p.D * (p.discrete ? 1 : kCorners);
 }
 
 struct Cpu {

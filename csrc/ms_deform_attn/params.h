@@ -11,6 +11,8 @@
 
 namespace rtdetr_ops {
 
+constexpr int kCorners = 4;  // (x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)
+
 struct Level {
   std::int64_t height;
   std::int64_t width;
