@@ -29,6 +29,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import triton_tuning
 from .triton_row import INTERPRETED
 
 __all__ = ["backward", "backward_fused", "forward", "forward_fused"]
@@ -379,7 +380,7 @@ def own_value_kernel(
 
 
 MANY_ROWS = 16_384
-"""B*Q*M from which on blocks of a thousand numbers fill a device."""
+"""B*Q*M from which on blocks of 512 numbers fill a device. Of 1024, some kernels do not fit into the registers."""
 
 EXACT = {"enable_fp_fusion": False}
 
@@ -411,6 +412,7 @@ class _Call:
         self.queries, self.taps = pairs.shape[1], pairs.shape[3]
         self.points = tuple(points)
         self.compute = torch.float64 if value.dtype == torch.float64 else torch.float32
+        self.many_rows = self.batch * self.queries * self.heads > MANY_ROWS
         self.constants = _constants(
             self.points,
             self.channels,
@@ -421,7 +423,7 @@ class _Call:
             level_sizes is not None,
             offset_scale,
             self.compute,
-            self.batch * self.queries * self.heads > MANY_ROWS,
+            self.many_rows,
         )
 
     def tensors(self) -> tuple[Any, ...]:
@@ -442,9 +444,22 @@ class _Call:
             *self.scalars.stride()[:3],
         )
 
-    def grid(self) -> tuple[int]:
-        """One program for each block of queries of each (b, m)."""
-        return (self.batch * self.heads * _blocks(self.queries, self.constants["BLOCK_Q"]),)
+    def launch(
+        self, kernel: Any, numbers_of_a_lane: int, *arguments: Any, **constants: Any
+    ) -> None:
+        """Run ``kernel`` with one program for each block of queries of each (b, m)."""
+        constants = {**self.constants, **constants}
+        lanes = _lanes(self.value.device)
+        if triton_tuning.requested():
+            kernel = triton_tuning.tuned(kernel, constants["BLOCK_D"], self.many_rows, lanes)
+            del constants["BLOCK_Q"]
+        else:
+            numbers = constants["BLOCK_Q"] * constants["BLOCK_D"]
+            constants["num_warps"] = min(8, max(1, numbers // (lanes * numbers_of_a_lane)))
+        kernel[self.grid](*arguments, **constants, **EXACT)
+
+    def grid(self, constants: dict[str, Any]) -> tuple[int]:
+        return (self.batch * self.heads * _blocks(self.queries, constants["BLOCK_Q"]),)
 
 
 def forward(
@@ -526,9 +541,7 @@ def _forward(call: _Call) -> Tensor:
     shape = (call.batch, call.queries, call.heads * call.channels)
     out = call.value.new_empty(shape)
     if out.numel():
-        forward_kernel[call.grid()](
-            out, *call.tensors(), **call.constants, **_warps(call, 8), **EXACT
-        )
+        call.launch(forward_kernel, 8, out, *call.tensors())
     return out
 
 
@@ -557,7 +570,9 @@ def _backward(
     grad_scalars = fresh(needs_scalars, taps, call.scalars.dtype)
     grad_attention = fresh(needs_scalars, taps) if fused else grad_scalars
     if grad_out.numel() and call.taps:
-        backward_kernel[call.grid()](
+        call.launch(
+            backward_kernel,
+            4,
             grad_out,
             *call.tensors(),
             sums,
@@ -566,14 +581,11 @@ def _backward(
             grad_pairs,
             grad_locations,
             grad_attention,
-            **call.constants,
             SCATTERS=scatters,
             RECORDS=owned,
             PAIRS=needs_pairs,
             LOCATIONS=needs_reference,
             ATTENTION=needs_scalars,
-            **_warps(call, 4),
-            **EXACT,
         )
         if fused and needs_scalars:
             _softmax_backward(call, grad_attention, grad_scalars)
@@ -680,7 +692,7 @@ def _constants(
 ) -> dict[str, Any]:
     """What is compiled in."""
     taps, block_d = sum(points), triton.next_power_of_2(channels)
-    numbers = 1024 if many_rows else 256
+    numbers = 512 if many_rows else 256
     if INTERPRETED:  # its time goes by operations, not by numbers
         numbers *= 16
     return {
@@ -706,6 +718,7 @@ def _blocks(numbers: int, block: int) -> int:
     return -(-numbers // block)
 
 
-def _warps(call: _Call, numbers_per_lane: int) -> dict[str, int]:
-    numbers = call.constants["BLOCK_Q"] * call.constants["BLOCK_D"]
-    return {"num_warps": min(8, max(1, numbers // (32 * numbers_per_lane)))}
+@lru_cache
+def _lanes(device: torch.device) -> int:
+    """Of a warp: 32, or 64 where AMD says so."""
+    return 32 if INTERPRETED else int(triton.runtime.driver.active.get_current_target().warp_size)
