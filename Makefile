@@ -18,9 +18,8 @@ EMULATED_ONLY := $(COMPILED_ONLY) --ignore=tests/ops/test_backends.py
 # Repeated and large calls meet the same accesses again.
 RACES_ONLY := $(EMULATED_ONLY) -k 'not [reference and not test_run_to_run and not test_detector_at_640'
 PYTEST_COPIED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider --capture=sys
-# The interpreter takes a second for what a kernel does in a millisecond: INTERPRET=triton for everything.
-INTERPRET ?= triton and (test_shape or test_dtypes or test_empty or test_points_on or test_forms or \
-	test_reference_forms or test_channels_are_right or add_up) and not (beyond or 64_points or odd_queries or shapes_are)
+# Threads and scratch memory are the compiled library's. INTERPRET=... selects other tests.
+INTERPRET ?= triton and not (threads or wider_call)
 INTERPRETED_ONLY = --ignore=tests/ops/test_export.py --ignore=tests/ops/test_portable.py -k '$(INTERPRET)'
 # Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
 EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
