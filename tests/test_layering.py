@@ -19,6 +19,7 @@ from rtdetr_ops import _extension
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rtdetr_ops"
+DETECTOR = ROOT / "rtdetr"
 SOURCES = ROOT / "csrc"
 
 # What a module of rtdetr_ops imports when it is imported itself.
@@ -28,6 +29,17 @@ WHEN_CALLED = {
     "patching": {"transformers"},
     "testing": {"transformers", "numpy"},
 }
+
+DETECTOR_AT_IMPORT = {
+    "PIL",
+    "numpy",
+    "rtdetr",
+    "rtdetr_ops",
+    "safetensors",
+    "torch",
+    "typer",
+} | set(sys.stdlib_module_names)
+DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm"}
 
 TORCH_HEADERS = ("torch/csrc/stable/", "torch/headeronly/")
 BINDINGS = {
@@ -82,9 +94,19 @@ def test_operator_table_does_not_know_its_users() -> None:
         assert not re.search(r"from \.\.?(patching|testing)", text), path.name
 
 
-@pytest.mark.skipif(not (ROOT / "rtdetr").is_dir(), reason="there is no detector package yet")
+@pytest.mark.parametrize(
+    "path", modules(DETECTOR), ids=lambda path: str(path.relative_to(DETECTOR))
+)
+def test_detector_imports_its_dependencies_alone(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    deferred = deferred_lines(tree)
+    for line, name in imports(tree):
+        allowed = DETECTOR_AT_IMPORT | (DETECTOR_WHEN_CALLED if line in deferred else set())
+        assert name in allowed, f"{path.name}:{line} imports {name}"
+
+
 def test_detector_uses_public_names() -> None:
-    for path in modules(ROOT / "rtdetr"):
+    for path in modules(DETECTOR):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("rtdetr_ops"):
                 names = {alias.name for alias in node.names}
