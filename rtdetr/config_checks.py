@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration's fields may hold; each message reads "field: expected X, got Y"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["check", "check_between", "check_choice", "check_int", "int_tuple"]
+
+
+def check(holds: bool, field: str, expected: str, got: object) -> None:
+    """Raise ``ValueError`` unless ``holds``."""
+    if not holds:
+        raise ValueError(f"{field}: expected {expected}, got {got!r}")
+
+
+def check_int(field: str, value: object, minimum: int) -> None:
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    check(is_int and value >= minimum, field, f"an int >= {minimum}", value)  # type: ignore[operator]
+
+
+def check_between(field: str, value: Any, low: float, high: float) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    check(is_number and low <= value <= high, field, f"a number in {low:g}..{high:g}", value)
+
+
+def check_choice(field: str, value: object, choices: Iterable[object]) -> None:
+    choices = tuple(choices)
+    check(value in choices, field, " or ".join(map(repr, choices)), value)
+
+
+def int_tuple(field: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
+    """``value``, a list or tuple of ints, as a tuple."""
+    check(isinstance(value, (list, tuple)), field, "a list of ints", value)
+    for item in value:
+        check_int(field, item, minimum)
+    return tuple(value)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers that several parts of the network share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "ACTIVATIONS",
+    "ConvNorm",
+    "FeedForward",
+    "FrozenBatchNorm2d",
+    "MLPHead",
+    "inverse_sigmoid",
+    "norm_type",
+]
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "silu": F.silu,
+    "gelu": F.gelu,  # the exact form, with erf
+}
+
+
+def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """The logit of ``x``, which is first brought into [0, 1]; both ``x`` and ``1 - x`` count as at least ``eps``."""
+    x = x.clamp(0, 1)
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation whose four tensors are buffers: nothing is trained, nothing follows the batch."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        zeros = nn.BatchNorm2d(channels)
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, getattr(zeros, name).detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        # What a trained normalisation counts has no place here.
+        state_dict.pop(f"{prefix}num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.numel()}, eps={self.eps}"
+
+
+def norm_type(frozen: bool) -> type[nn.BatchNorm2d] | type[FrozenBatchNorm2d]:
+    return FrozenBatchNorm2d if frozen else nn.BatchNorm2d
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch normalisation, activation (None: none)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        activation: str | None = None,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        padding = (kernel_size - 1) // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, eps)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return x if self.activation is None else ACTIVATIONS[self.activation](x)
+
+
+class FeedForward(nn.Module):
+    """The two linear layers of a transformer layer, without its residual."""
+
+    def __init__(
+        self, width: int, hidden: int, activation: str, dropout: float, hidden_dropout: float
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        self.activation = activation
+        self.dropout = dropout
+        self.hidden_dropout = hidden_dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = ACTIVATIONS[self.activation](self.fc1(x))
+        x = self.fc2(F.dropout(x, self.hidden_dropout, self.training))
+        return F.dropout(x, self.dropout, self.training)
+
+
+class MLPHead(nn.Module):
+    """``layers`` linear layers with ReLU between them; takes boxes to positions, or queries to boxes."""
+
+    def __init__(self, in_width: int, hidden: int, out_width: int, layers: int) -> None:
+        super().__init__()
+        widths = [in_width, *[hidden] * (layers - 1), out_width]
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        last: Tensor = self.layers[-1](x)
+        return last

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RT-DETRv2 as its figure shows it: backbone, hybrid encoder, query selection, decoder, heads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import RTDetrV2Config
+from .attention import Levels
+from .backbone import Backbone
+from .decoder import Decoder
+from .hybrid_encoder import HybridEncoder
+from .inputs import check_pixels, encoder_maps, refuse_labels
+from .layers import MLPHead
+from .outputs import Recorder, RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
+from .per_size import PerSize
+from .pretrained import Pretrained
+from .query_selection import Proposals, make_anchors, select
+
+__all__ = ["RTDetrV2ForObjectDetection", "RTDetrV2Model"]
+
+
+class RTDetrV2Model(Pretrained):
+    """RT-DETRv2 up to the decoder's states; the detector adds the heads.
+
+    Args:
+        config: its shape; see :class:`~rtdetr.config.RTDetrV2Config`.
+
+    Weights are drawn as the original draws them. Parameter names are those of transformers 5.
+
+    Source: RT-DETR (Zhao et al., 2023), fig. 4; RT-DETRv2 (Lv et al., 2024).
+    """
+
+    def __init__(self, config: RTDetrV2Config) -> None:
+        super().__init__(config)
+        width, norm_eps = config.d_model, config.batch_norm_eps
+        self.backbone = Backbone(config)
+        self.encoder_input_proj = nn.ModuleList(
+            projection(channels, config.encoder_hidden_dim, eps=1e-5)
+            for channels in config.encoder_in_channels
+        )
+        self.encoder = HybridEncoder(config)
+        if config.num_denoising > 0:
+            classes = config.num_labels
+            self.denoising_class_embed = nn.Embedding(classes + 1, width, padding_idx=classes)
+        if config.learn_initial_query:
+            self.weight_embedding = nn.Embedding(config.num_queries, width)
+            nn.init.xavier_uniform_(self.weight_embedding.weight)
+        self.enc_output = nn.Sequential(
+            nn.Linear(width, width), nn.LayerNorm(width, config.layer_norm_eps)
+        )
+        nn.init.xavier_uniform_(self.enc_output[0].weight)
+        scores = 1 if config.query_select_method == "agnostic" else config.num_labels
+        self.enc_score_head = score_head(config, scores)
+        self.enc_bbox_head = box_head(width)
+        self.decoder_input_proj = decoder_projections(config, norm_eps)
+        self.decoder = Decoder(config)
+        self.anchors = PerSize(make_anchors)
+
+    def forward(
+        self,
+        pixel_values: Tensor | None,
+        pixel_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        inputs_embeds: list[Tensor] | None = None,
+        labels: list[dict[str, Tensor]] | None = None,
+        *,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> Any:
+        """Run the network.
+
+        Args:
+            pixel_values: [B, 3, H, W], any floating dtype, 0..1; H and W are multiples of 32.
+            pixel_mask: accepted and without effect, as in the original: padding is seen by the network.
+            encoder_outputs: maps of the encoder, or a sequence that starts with them, instead of running it.
+            inputs_embeds: projected maps of the backbone, instead of running it.
+            labels: training is not part of this release.
+            output_attentions: return attention weights too.
+            output_hidden_states: return the states between layers too.
+            return_dict: False returns a tuple of what is not None.
+
+        Returns:
+            :class:`~rtdetr.model.RTDetrV2ModelOutput`.
+
+        Raises:
+            ValueError: ``pixel_values`` has another shape or kind of number.
+            NotImplementedError: ``labels`` are given.
+        """
+        refuse_labels(labels)
+        watch = {"attentions": bool(output_attentions), "states": bool(output_hidden_states)}
+        seen, decoded_seen = Recorder(**watch), Recorder(**watch)
+        if encoder_outputs is None:
+            maps = self.embed(pixel_values) if inputs_embeds is None else inputs_embeds
+            maps = self.encoder(maps, seen)
+        else:
+            maps = encoder_maps(encoder_outputs)
+        memory, levels = self.flatten(maps)
+        proposals = self.propose(memory, levels)
+        chosen = select(proposals, self.config.num_queries, self.config.query_select_method)
+        content, start = self.first_content(chosen.content), chosen.boxes.detach()
+        decoded = self.decoder(content, start, memory, levels, None, decoded_seen)
+        output = RTDetrV2ModelOutput(
+            last_hidden_state=decoded.states[:, -1],
+            intermediate_hidden_states=decoded.states,
+            intermediate_logits=decoded.logits,
+            intermediate_reference_points=decoded.boxes,
+            decoder_hidden_states=decoded_seen.noted("hidden"),
+            decoder_attentions=decoded_seen.noted("weights"),
+            cross_attentions=decoded_seen.noted("cross_weights"),
+            encoder_last_hidden_state=maps,
+            encoder_hidden_states=seen.noted("hidden"),
+            encoder_attentions=seen.noted("weights"),
+            init_reference_points=start,
+            enc_topk_logits=chosen.scores,
+            enc_topk_bboxes=chosen.boxes.sigmoid(),
+            enc_outputs_class=proposals.scores,
+            enc_outputs_coord_logits=proposals.boxes,
+        )
+        return output if return_dict is not False else output.to_tuple()
+
+    def embed(self, pixel_values: Tensor | None) -> list[Tensor]:
+        """The maps of the backbone, each brought to the encoder's width."""
+        pixels = check_pixels(pixel_values, self.config).to(self.dtype)
+        maps = zip(self.encoder_input_proj, self.backbone(pixels), strict=True)
+        return [project(x) for project, x in maps]
+
+    def flatten(self, maps: list[Tensor]) -> tuple[Tensor, Levels]:
+        """The maps at the decoder's width as one sequence [B, S, C], and their sizes; extra levels are made here."""
+        projections = list(self.decoder_input_proj)
+        levels = [project(x) for project, x in zip(projections, maps, strict=False)]
+        for index, project in enumerate(projections[len(maps) :]):
+            levels.append(project(levels[-1] if index else maps[-1]))
+        sizes = tuple((x.shape[2], x.shape[3]) for x in levels)
+        return torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1), sizes
+
+    def propose(self, memory: Tensor, levels: Levels) -> Proposals:
+        """What each pixel would be as a query. Pixels whose anchor is not used are seen as 0."""
+        anchors, used = self.anchors(levels, device=memory.device)
+        content = self.enc_output(memory * used.to(memory.dtype))
+        boxes = self.enc_bbox_head(content) + anchors
+        return Proposals(content, self.enc_score_head(content), boxes)
+
+    def first_content(self, content: Tensor) -> Tensor:
+        """The queries as the decoder gets them: the encoder's, which are not trained by it, or learned ones."""
+        if not self.config.learn_initial_query:
+            return content.detach()
+        learned = self.weight_embedding.weight[: content.shape[1]]
+        return learned.expand(content.shape[0], -1, -1)
+
+    def freeze_backbone(self) -> None:
+        """Train nothing of the backbone."""
+        self.backbone.freeze()
+
+    def unfreeze_backbone(self) -> None:
+        """Train the backbone, but for what ``freeze_at`` keeps."""
+        self.backbone.unfreeze()
+
+
+class RTDetrV2ForObjectDetection(Pretrained):
+    """The detector: RT-DETRv2 with a class head and a box head for each decoder layer.
+
+    Args:
+        config: its shape; see :class:`~rtdetr.config.RTDetrV2Config`.
+
+    ``from_pretrained`` and ``save_pretrained`` read and write weights; see :mod:`rtdetr.weights`.
+    """
+
+    def __init__(self, config: RTDetrV2Config) -> None:
+        super().__init__(config)
+        layers = range(config.decoder_layers)
+        self.model = RTDetrV2Model(config)
+        self.class_embed = nn.ModuleList(score_head(config, config.num_labels) for _ in layers)
+        self.bbox_embed = nn.ModuleList(box_head(config.d_model) for _ in layers)
+        self.model.decoder.class_embed = self.class_embed
+        self.model.decoder.bbox_embed = self.bbox_embed
+
+    def forward(
+        self,
+        pixel_values: Tensor | None,
+        pixel_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        inputs_embeds: list[Tensor] | None = None,
+        labels: list[dict[str, Tensor]] | None = None,
+        *,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> Any:
+        """Detect. Arguments and errors are those of :meth:`RTDetrV2Model.forward`.
+
+        Returns:
+            :class:`~rtdetr.model.RTDetrV2ObjectDetectionOutput`: ``logits`` [B, Q, K] and ``pred_boxes`` [B, Q, 4], and
+            what the model returned.
+        """
+        outputs = self.model(
+            pixel_values,
+            pixel_mask,
+            encoder_outputs,
+            inputs_embeds,
+            labels,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        detected = RTDetrV2ObjectDetectionOutput(
+            logits=outputs.intermediate_logits[:, -1],
+            pred_boxes=outputs.intermediate_reference_points[:, -1],
+            **dict(outputs.items()),
+        )
+        return detected if return_dict is not False else detected.to_tuple()
+
+    def freeze_backbone(self) -> None:
+        """Train nothing of the backbone."""
+        self.model.freeze_backbone()
+
+    def unfreeze_backbone(self) -> None:
+        """Train the backbone, but for what ``freeze_at`` keeps."""
+        self.model.unfreeze_backbone()
+
+
+def projection(
+    in_channels: int, out_channels: int, *, eps: float, extra: bool = False
+) -> nn.Module:
+    """Convolution and normalisation: 1x1, or 3x3 of stride 2 for a level that the encoder does not have."""
+    kernel, stride, padding = (3, 2, 1) if extra else (1, 1, 0)
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, eps))
+
+
+def decoder_projections(config: RTDetrV2Config, eps: float) -> nn.ModuleList:
+    width = config.d_model
+    extra = config.num_feature_levels - len(config.decoder_in_channels)
+    given = [projection(channels, width, eps=eps) for channels in config.decoder_in_channels]
+    first = config.decoder_in_channels[-1]
+    made = [projection(width if n else first, width, eps=eps, extra=True) for n in range(extra)]
+    projections = nn.ModuleList([*given, *made])
+    for layer in projections:
+        nn.init.xavier_uniform_(layer[0].weight)
+    return projections
+
+
+def score_head(config: RTDetrV2Config, classes: int) -> nn.Linear:
+    """Starts with each class at the prior probability."""
+    head = nn.Linear(config.d_model, classes)
+    prior = config.initializer_bias_prior_prob or 0.01
+    nn.init.constant_(head.bias, -math.log((1 - prior) / prior))
+    return head
+
+
+def box_head(width: int) -> MLPHead:
+    """Starts with boxes as they come."""
+    head = MLPHead(width, width, 4, layers=3)
+    nn.init.zeros_(head.layers[-1].weight)
+    nn.init.zeros_(head.layers[-1].bias)
+    return head

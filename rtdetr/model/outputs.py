@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forward pass returns, and what it notes on its way if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+__all__ = ["RTDetrV2ModelOutput", "RTDetrV2ObjectDetectionOutput", "Recorder"]
+
+T = TypeVar("T", bound="type[Output]")
+
+
+class Output:
+    """A record that reads as transformers' outputs do: by attribute, by name, or by position among what is not None."""
+
+    def keys(self) -> list[str]:
+        return [
+            field.name
+            for field in fields(self)  # type: ignore[arg-type]
+            if getattr(self, field.name) is not None
+        ]
+
+    def values(self) -> list[Any]:
+        return [getattr(self, name) for name in self.keys()]
+
+    def items(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.keys()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self, name) if name in self else default
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return tuple(self.values())
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return self.to_tuple()[key]
+        if key not in self:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+
+def is_tree(cls: T) -> T:
+    """Let compilers, exporters and hooks look into ``cls``: its tensors are leaves."""
+
+    def flatten(output: Output) -> tuple[list[Any], list[str]]:
+        return output.values(), output.keys()
+
+    def flatten_with_keys(output: Output) -> tuple[list[tuple[Any, Any]], list[str]]:
+        return [(pytree.GetAttrKey(name), value) for name, value in output.items()], output.keys()
+
+    pytree.register_pytree_node(
+        cls,
+        flatten,
+        lambda values, names: cls(**dict(zip(names, values, strict=True))),
+        serialized_type_name=f"rtdetr.{cls.__name__}",
+        flatten_with_keys_fn=flatten_with_keys,
+    )
+    return cls
+
+
+@is_tree
+@dataclass
+class RTDetrV2ModelOutput(Output):
+    """Output of :class:`~rtdetr.model.RTDetrV2Model`. B batch, Q queries, N decoder layers run, K classes, S pixels.
+
+    Args:
+        last_hidden_state: [B, Q, C].
+        intermediate_hidden_states: [B, N, Q, C].
+        intermediate_logits: [B, N, Q, K], or an empty tuple where the decoder has no heads.
+        intermediate_reference_points: [B, N, Q, 4], (cx, cy, w, h) in 0..1, float32.
+        decoder_hidden_states: N + 1 tensors [B, Q, C], if asked for.
+        decoder_attentions: N tensors [B, heads, Q, Q], if asked for.
+        cross_attentions: N tensors [B, Q, M, T], if asked for.
+        encoder_last_hidden_state: the maps [B, C, H_l, W_l], finest first.
+        encoder_hidden_states: the maps that attention went over, if asked for.
+        encoder_attentions: [B, heads, H*W, H*W] for each layer, if asked for.
+        init_reference_points: [B, Q, 4], logits of the boxes that the decoder starts from.
+        enc_topk_logits: [B, Q, K] scores of the chosen pixels.
+        enc_topk_bboxes: [B, Q, 4] boxes of the chosen pixels.
+        enc_outputs_class: [B, S, K] scores of all pixels.
+        enc_outputs_coord_logits: [B, S, 4] logits of the boxes of all pixels.
+    """
+
+    last_hidden_state: Tensor | None = None
+    intermediate_hidden_states: Tensor | None = None
+    intermediate_logits: Tensor | tuple[()] | None = None
+    intermediate_reference_points: Tensor | None = None
+    intermediate_predicted_corners: Tensor | None = None
+    initial_reference_points: Tensor | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: list[Tensor] | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    init_reference_points: Tensor | None = None
+    enc_topk_logits: Tensor | None = None
+    enc_topk_bboxes: Tensor | None = None
+    enc_outputs_class: Tensor | None = None
+    enc_outputs_coord_logits: Tensor | None = None
+    denoising_meta_values: dict[str, Any] | None = None
+
+
+@is_tree
+@dataclass
+class RTDetrV2ObjectDetectionOutput(Output):
+    """Output of :class:`~rtdetr.model.RTDetrV2ForObjectDetection`: the detections, then all of the model's outputs.
+
+    Args:
+        logits: [B, Q, K], before the sigmoid; the dtype of the model.
+        pred_boxes: [B, Q, 4], (cx, cy, w, h) in 0..1 over the input, float32.
+    """
+
+    loss: Tensor | None = None
+    loss_dict: dict[str, Tensor] | None = None
+    logits: Tensor | None = None
+    pred_boxes: Tensor | None = None
+    auxiliary_outputs: list[dict[str, Tensor]] | None = None
+    last_hidden_state: Tensor | None = None
+    intermediate_hidden_states: Tensor | None = None
+    intermediate_logits: Tensor | tuple[()] | None = None
+    intermediate_reference_points: Tensor | None = None
+    intermediate_predicted_corners: Tensor | None = None
+    initial_reference_points: Tensor | None = None
+    decoder_hidden_states: tuple[Tensor, ...] | None = None
+    decoder_attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+    encoder_last_hidden_state: list[Tensor] | None = None
+    encoder_hidden_states: tuple[Tensor, ...] | None = None
+    encoder_attentions: tuple[Tensor, ...] | None = None
+    init_reference_points: Tensor | None = None
+    enc_topk_logits: Tensor | None = None
+    enc_topk_bboxes: Tensor | None = None
+    enc_outputs_class: Tensor | None = None
+    enc_outputs_coord_logits: Tensor | None = None
+    denoising_meta_values: dict[str, Any] | None = None
+
+
+class Recorder:
+    """Takes down what layers produce, if asked to; passed through the layers of one call."""
+
+    def __init__(self, *, attentions: bool, states: bool) -> None:
+        self.attentions = attentions
+        self.states = states
+        self.weights: list[Tensor] = []
+        self.cross_weights: list[Tensor] = []
+        self.hidden: list[Tensor] = []
+
+    def attention(self, weights: Tensor | None) -> None:
+        if weights is not None:
+            self.weights.append(weights)
+
+    def cross_attention(self, weights: Tensor | None) -> None:
+        if weights is not None:
+            self.cross_weights.append(weights)
+
+    def state(self, state: Tensor) -> None:
+        if self.states:
+            self.hidden.append(state)
+
+    def noted(self, kind: str) -> tuple[Tensor, ...] | None:
+        """What was noted of "weights", "cross_weights" or "hidden"; None where nothing was to be noted."""
+        asked = self.states if kind == "hidden" else self.attentions
+        return tuple(getattr(self, kind)) if asked else None

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables that depend on the size of the input alone: made once for each size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["PerSize"]
+
+T = TypeVar("T", bound="tuple[Tensor, ...]")
+
+# Training at changing sizes uses a dozen; one entry of a 640x640 input is 150 KiB.
+LIMIT = 32
+
+
+class PerSize(Generic[T]):
+    """Remembers what ``make(*size, device)`` returned. Nothing waits for the device.
+
+    While a graph is traced, the table is made anew: the compiler folds it to a constant. While a CUDA graph is captured, a
+    table that is not there yet becomes part of the graph and is not kept, for its numbers come only with a replay.
+    """
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self.make = make
+        self.known: dict[Any, T] = {}
+
+    def __call__(self, *size: Any, device: torch.device) -> T:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self.make(*size, device)
+        key = (*size, device)
+        found = self.known.get(key)
+        return self._make(key) if found is None else found
+
+    def _make(self, key: Any) -> T:
+        # A tensor made under inference_mode could not be used in training afterwards.
+        with torch.inference_mode(False), torch.no_grad():
+            made = self.make(*key)
+        if _is_final(made):
+            while len(self.known) >= LIMIT:
+                self.known.pop(next(iter(self.known)))
+            self.known[key] = made
+        return made
+
+    def __deepcopy__(self, memo: Any) -> PerSize[T]:
+        return type(self)(self.make)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.make,)
+
+
+def _is_final(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether these are numbers now, and not stand-ins of a trace or of a graph under capture."""
+    if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
