@@ -6,14 +6,12 @@ from __future__ import annotations
 import glob
 import io
 import os
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import torch
@@ -21,9 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import DataError
 from .pictures import Color, array_to_rgb, picture_to_rgb, tensor_to_rgb, upright
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg"})
+from .source_names import IMAGE_SUFFIXES, is_url, natural_key
 
 URL_TIMEOUT_S = 20.0
 URL_MAX_BYTES = 64 * 2**20
@@ -43,17 +39,6 @@ class Unreadable:
 
     name: str
     error: DataError
-
-
-def is_url(source: Any) -> bool:
-    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
-
-
-def is_video(source: Any) -> bool:
-    """Whether ``source`` is a path or URL with the suffix of a video file."""
-    if is_url(source):
-        source = urlsplit(source).path
-    return isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_many(source: Any) -> bool:
@@ -145,12 +130,6 @@ def download(url: str, *, timeout: float = URL_TIMEOUT_S, limit: int = URL_MAX_B
     return data
 
 
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts ``2.jpg`` before ``10.jpg``."""
-    parts = re.split(r"(\d+)", str(path).lower())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
-
-
 def _name(source: Any, index: int | None) -> str:
     if isinstance(source, str | os.PathLike):
         return str(source)
@@ -210,9 +189,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its format is not known"
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def stem_of(name: str) -> str:
-    """The file name of a source without its suffix, for naming what is made of it."""
-    path = unquote(urlsplit(name).path) if is_url(name) else name
-    return Path(path).stem or "image"

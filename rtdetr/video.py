@@ -16,7 +16,8 @@ from typing import Any
 from PIL import Image
 
 from .errors import DataError, MissingExtraError, UsageError
-from .sources import Picture, is_url
+from .source_names import is_url
+from .sources import Picture
 
 DEFAULT_RATE = Fraction(25)
 

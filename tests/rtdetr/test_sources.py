@@ -15,7 +15,8 @@ from PIL import Image
 
 from rtdetr import sources
 from rtdetr.errors import DataError
-from rtdetr.sources import Picture, Unreadable, expand, is_many, is_video, load_picture, pictures
+from rtdetr.source_names import is_video, stem_of
+from rtdetr.sources import Picture, Unreadable, expand, is_many, load_picture, pictures
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -261,4 +262,4 @@ def test_only_http_is_fetched(tmp_path: Path) -> None:
     ],
 )
 def test_stem(name: str, stem: str) -> None:
-    assert sources.stem_of(name) == stem
+    assert stem_of(name) == stem

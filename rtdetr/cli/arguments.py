@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share: the same word means the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+
+RUNTIME = "Runtime"
+OUTPUT = "Output"
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A published model (see: rtdetr models), a directory, a hub repository, a .safetensors or a .pth file.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda, cuda:1, 1 or mps.", rich_help_panel=RUNTIME),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto, float32, float16 or bfloat16.", rich_help_panel=RUNTIME),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON, and nothing else, on stdout.", rich_help_panel=OUTPUT),
+]
+
+
+def parse_imgsz(text: str | None) -> int | tuple[int, int] | None:
+    """``640``, or ``480,640`` for height and width.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        sides = [int(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) == 1:
+        return sides[0]
+    if len(sides) == 2:
+        return sides[0], sides[1]
+    raise UsageError(f'--imgsz: expected a number such as 640, or height,width, got "{text}"')
+
+
+def parse_list(text: str | None) -> list[str] | None:
+    """The words of a list with commas; None for none."""
+    if text is None:
+        return None
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def choose(option: str, text: str, known: tuple[str, ...]) -> list[str]:
+    """The words of a list with commas, each one of ``known``.
+
+    Raises:
+        UsageError: for another word, with the nearest.
+    """
+    from ..errors import did_you_mean
+
+    words = parse_list(text) or []
+    for word in words:
+        if word not in known:
+            hint = did_you_mean(word, known)
+            raise UsageError(f'{option}: expected {", ".join(known)}, got "{word}".{hint}')
+    return words

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands say, and where: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from ..detector import RTDETR
+
+T = TypeVar("T")
+
+
+def say(text: str = "") -> None:
+    typer.echo(text)
+
+
+def warn(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def say_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
+    """Rows as lines with aligned columns; those in ``right`` end together, the others begin together."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    to_right = set(right)
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if index in to_right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def progress(items: Iterable[T], total: int | None, shown: bool = True) -> Iterator[T]:
+    """Pass ``items`` on; a bar on stderr if that is a terminal and there is more than one."""
+    if not shown or total == 1 or not sys.stderr.isatty():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, total=total, unit="img", leave=False, file=sys.stderr)
+
+
+def say_above_bar(text: str) -> None:
+    """A line on stdout that does not run into a bar on stderr."""
+    if sys.stderr.isatty() and sys.stdout.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stdout)
+    else:
+        say(text)
+
+
+def attention_backend(detector: RTDETR) -> str:
+    """The row of ``rtdetr_ops`` that runs this detector's attention, as ``rtdetr_ops.explain`` tells it."""
+    import torch
+
+    import rtdetr_ops
+
+    config = detector.model.config
+    heads = config.decoder_attention_heads
+    value = torch.empty(
+        1, 1, heads, config.d_model // heads, device=detector.device, dtype=detector.dtype
+    )
+    taken = re.search(r"(\w+): yes, taken", rtdetr_ops.explain(value))
+    return taken[1] if taken else "none"
+
+
+def describe(detector: RTDETR) -> str:
+    """``model rtdetrv2_r18vd  80 classes  640x640  cpu (8 threads) float32  attention: cpu``."""
+    return f"{detector.description}  attention: {attention_backend(detector)}"

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rtdetr convert``: between original checkpoints and Hugging Face directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from .console import say
+
+NAME = "convert"
+
+ORIGINAL_SUFFIXES = frozenset({".pth", ".pt"})
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="IN", help="A checkpoint, directory, hub repository or published model."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A new directory, or a file that ends in .pth.")
+    ],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="The published model that a .pth was built as.", show_default="found out"
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUT.")] = False,
+) -> None:
+    """Write a model in another form: OUT decides.
+
+    A directory gets config.json, model.safetensors and preprocessor_config.json, as transformers and rtdetr read them;
+    a .pth file gets the names of the original implementation.
+    """
+    original = out.suffix.lower() in ORIGINAL_SUFFIXES
+    if not original and out.suffix:
+        raise UsageError(f"OUT: expected a directory or a .pth file, got {out}")
+    if not overwrite and out.exists() and (out.is_file() or any(out.iterdir())):
+        raise UsageError(f"OUT: {out} exists. Pass --overwrite to replace it.")
+    from ..detector import RTDETR
+
+    detector = RTDETR(source, config=config, device="cpu", dtype="float32")
+    if original:
+        from ..weights import save_original
+
+        save_original(detector.model, out)
+        say(f"wrote {out}  (original names)")
+    else:
+        detector.save_pretrained(out)
+        files = ", ".join(sorted(path.name for path in out.iterdir() if path.is_file()))
+        say(f"wrote {out}/  ({files})")
+    if detector.model.load_report is not None:
+        say(str(detector.model.load_report))

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rtdetr info``: what a model is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .arguments import AsJson, Model
+from .console import say, say_json, table
+
+if TYPE_CHECKING:
+    from ..model import RTDetrV2ForObjectDetection
+
+NAME = "info"
+
+
+def command(model: Model, as_json: AsJson = False) -> None:
+    """Describe a model: size, sampling, input, classes, and how its weights fitted.
+
+    Of a published model only the configuration is needed: nothing is downloaded.
+    """
+    found = _describe(model)
+    if as_json:
+        say_json(found)
+        return
+    names = found.pop("names")
+    shown = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
+    rows = [
+        [key.replace("_", " "), _text(value)] for key, value in found.items() if value is not None
+    ]
+    for line in table([*rows, ["classes", shown]]):
+        say(line)
+
+
+def _describe(source: str) -> dict[str, Any]:
+    import torch
+
+    from ..loading import find_processor, load_detector, preset_of
+    from ..model import RTDetrV2ForObjectDetection
+
+    preset = preset_of(source)
+    if preset is not None:
+        with torch.device("meta"):
+            model = RTDetrV2ForObjectDetection(preset.config())
+        processor, weights = find_processor(source), preset.hub or preset.url or "none published"
+    else:
+        loaded = load_detector(source)
+        model, processor, weights = loaded.model, loaded.processor, source
+    published = {} if preset is None else {"ap": preset.ap, "ap50": preset.ap50}
+    report = model.load_report
+    return {
+        "model": preset.name if preset is not None else source,
+        "weights": weights,
+        **published,
+        **_architecture(model),
+        "input": processor.size,
+        "normalize": processor.do_normalize,
+        "load_report": None if report is None else str(report),
+        "names": list(model.config.id2label.values()),
+    }
+
+
+def _architecture(model: RTDetrV2ForObjectDetection) -> dict[str, Any]:
+    config = model.config
+    backbone = config.backbone_config
+    parameters = {id(one): one for one in model.parameters()}.values()
+    return {
+        "parameters": sum(one.numel() for one in parameters),
+        "trainable": sum(one.numel() for one in parameters if one.requires_grad),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "backbone": f"{type(backbone).__name__.removesuffix('Config')} channels {list(backbone.channels)}",
+        "encoder_width": config.encoder_hidden_dim,
+        "decoder_layers": config.last_layer + 1,
+        "queries": config.num_queries,
+        "points": list(config.points_per_level),
+        "sampling": "discrete" if config.decoder_method == "discrete" else "bilinear",
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)

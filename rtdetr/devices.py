@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a model runs and in which precision, from the words people use."""
+
+from __future__ import annotations
+
+import torch
+
+from .errors import RTDetrError, UsageError, did_you_mean
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+SHORT = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
+
+
+def find_device(device: str | int | torch.device) -> torch.device:
+    """The device meant: "auto" is the first CUDA GPU, else Apple's, else the CPU; a number is that CUDA GPU.
+
+    Raises:
+        UsageError: if it is not the name of a device.
+        RTDetrError: if this machine, or this build of torch, does not have it.
+    """
+    if device == "auto":
+        apple = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if apple else "cpu")
+    numbered = isinstance(device, int) or (isinstance(device, str) and device.isdigit())
+    try:
+        made = torch.device(f"cuda:{device}" if numbered else device)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(
+            f'device: expected "auto", "cpu", "cuda", "cuda:1", 0 or "mps", got {device!r}'
+        ) from error
+    _check_device(made)
+    return made
+
+
+def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """The dtype meant: "auto" is float16 on CUDA, which has finer steps than bfloat16, else float32.
+
+    Raises:
+        UsageError: for anything but float32, float16, bfloat16 and "auto".
+    """
+    if dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    name = str(dtype).removeprefix("torch.")
+    name = SHORT.get(name, name)
+    if name not in DTYPES:
+        raise UsageError(
+            f'dtype: expected "auto", {", ".join(map(repr, DTYPES))}, got {str(dtype)!r}.'
+            f"{did_you_mean(name, DTYPES)}"
+        )
+    return DTYPES[name]
+
+
+def describe_device(device: torch.device) -> str:
+    """``cuda:0 (NVIDIA H100)``, ``cpu (8 threads)``."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return f"cuda:{index} ({torch.cuda.get_device_name(index)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def _check_device(device: torch.device) -> None:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        why = "has no CUDA" if torch.version.cuda is None else "finds no CUDA GPU"
+        raise RTDetrError(
+            f"device {device}: this torch ({torch.__version__}) {why}. Use device cpu, or install torch with CUDA: "
+            "https://pytorch.org/get-started"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RTDetrError(f"device {device}: there are {torch.cuda.device_count()} CUDA GPUs here")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RTDetrError(
+            f"device {device}: this machine, or this torch, has no MPS. Use device cpu."
+        )
