@@ -23,7 +23,7 @@ _HOMES = {
     "RTDetrV2Model": ".model",
     "ResNetConfig": ".config",
     "find_preset": ".presets",
-    "optimize": ".optimize",
+    "optimize": ".optimization",
     "save_original": ".weights",
     "to_original_state_dict": ".weights",
 }

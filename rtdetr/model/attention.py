@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rtdetr_ops import ms_deform_attn_fused
 
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
         )
         weights = attention_weights(query, key, mask) if with_weights else None
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+        mixed = functional.scaled_dot_product_attention(query, key, value, mask, dropout)
         output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return output, weights
 
@@ -129,12 +129,13 @@ class DeformableAttention(nn.Module):
         *,
         with_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # [B, Q, C], [B, Q, M, T]
-        logits = self.attention_weights(query).unflatten(-1, (self.heads, -1))
+        offsets, logits = self.project(query)
+        logits = logits.unflatten(-1, (self.heads, -1))
         attended = ms_deform_attn_fused(
             self.value_proj(memory).unflatten(-1, (self.heads, -1)),  # [B, S, M, D]
             levels,
             boxes.unsqueeze(2),
-            self.sampling_offsets(query).unflatten(-1, (self.heads, -1, 2)),  # [B, Q, M, T, 2]
+            offsets.unflatten(-1, (self.heads, -1, 2)),  # [B, Q, M, T, 2]
             logits,  # [B, Q, M, T]
             points=self.points,
             mode=self.mode,
@@ -142,3 +143,7 @@ class DeformableAttention(nn.Module):
         )
         output: Tensor = self.output_proj(attended)
         return output, logits.softmax(-1) if with_weights else None
+
+    def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets [B, Q, M*T*2] in units of the box, and logits [B, Q, M*T]."""
+        return self.sampling_offsets(query), self.attention_weights(query)

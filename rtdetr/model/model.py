@@ -214,6 +214,14 @@ class RTDetrV2ForObjectDetection(Pretrained):
         )
         return detected if return_dict is not False else detected.to_tuple()
 
+    def optimize(
+        self, *, dtype: torch.dtype | None = None, channels_last: bool = True, check: bool = True
+    ) -> RTDetrV2ForObjectDetection:
+        """A copy for inference alone, several times as fast; see :func:`rtdetr.optimize`."""
+        from ..optimization import optimize
+
+        return optimize(self, dtype=dtype, channels_last=channels_last, check=check)
+
     def freeze_backbone(self) -> None:
         """Train nothing of the backbone."""
         self.model.freeze_backbone()
