@@ -15,10 +15,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .model.attention import DeformableAttention
 from .model.decoder import DecoderLayer
 from .model.hybrid_encoder import FusionBlock
-from .model.layers import ConvNorm, FrozenBatchNorm2d
+from .model.layers import ACTIVATIONS, ConvNorm, FrozenBatchNorm2d
 from .model.model import RTDetrV2ForObjectDetection
 from .model.outputs import Recorder
-from .model.query_selection import Selection, select
+from .model.query_selection import Selection
 
 __all__ = ["optimize"]
 
@@ -39,7 +39,8 @@ def optimize(
     """A copy of ``model`` for inference alone; ``model`` itself stays as it is.
 
     Normalisations are folded into the convolutions before them, the two convolutions of each RepVGG block become one,
-    and offsets and attention weights of each deformable attention come from one matrix product. The copy is in
+    offsets and attention weights of each deformable attention come from one matrix product, and only the pixels that
+    become queries get boxes (``enc_outputs_coord_logits`` is None). The copy is in
     evaluation mode, trains nothing, compiles and moves between devices; it is not meant to be saved.
 
     Args:
@@ -54,8 +55,9 @@ def optimize(
     Source: RepVGG (Ding et al., 2021), sec. 3.3, for merging blocks.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
-    for rewrite in (_fold_norms, _merge_blocks, _merge_projections):
+    for rewrite in (_fold_norms, _merge_blocks, _merge_projections, _activate_in_place):
         rewrite(fast)
+    fast.model.every_box = False
     fast = fast.to(dtype=dtype or model.dtype)
     if channels_last:
         fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -130,6 +132,14 @@ def _merge_projections(model: nn.Module) -> None:
         layer.encoder_attn = _MergedAttention(layer.encoder_attn)
 
 
+def _activate_in_place(model: nn.Module) -> None:
+    """Nobody needs what a convolution returned once the activation has seen it."""
+    for module in model.modules():
+        name = getattr(module, "activation", None)
+        if isinstance(name, str) and f"{name}_" in ACTIVATIONS:
+            module.activation = f"{name}_"  # type: ignore[assignment]
+
+
 def _of_type(model: nn.Module, kind: type[Any]) -> Iterator[Any]:
     return (module for module in list(model.modules()) if isinstance(module, kind))
 
@@ -170,7 +180,7 @@ def _stages(
     maps = base.encoder(base.embed(image), record)
     memory, levels = base.flatten(maps)
     proposals = base.propose(memory, levels)
-    chosen = chosen or select(proposals, base.config.num_queries, base.config.query_select_method)
+    chosen = chosen or base.choose(proposals)
     content, boxes = chosen.content.to(memory.dtype), chosen.boxes
     decoded = base.decoder(base.first_content(content), boxes, memory, levels, None, record)
     found = {f"map {level} of the encoder": x for level, x in enumerate(maps)}

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = [
     "ACTIVATIONS",
@@ -20,9 +22,9 @@ __all__ = [
 ]
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "silu": F.silu,
-    "gelu": F.gelu,  # the exact form, with erf
+    "relu": functional.relu,
+    "silu": functional.silu,
+    "gelu": functional.gelu,  # the exact form, with erf
 }
 
 
@@ -48,7 +50,7 @@ class FrozenBatchNorm2d(nn.Module):
             self.register_buffer(name, getattr(zeros, name).detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
+        return functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
         )
 
@@ -106,8 +108,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = ACTIVATIONS[self.activation](self.fc1(x))
-        x = self.fc2(F.dropout(x, self.hidden_dropout, self.training))
-        return F.dropout(x, self.dropout, self.training)
+        x = self.fc2(functional.dropout(x, self.hidden_dropout, self.training))
+        return functional.dropout(x, self.dropout, self.training)
 
 
 class MLPHead(nn.Module):
@@ -116,11 +118,10 @@ class MLPHead(nn.Module):
     def __init__(self, in_width: int, hidden: int, out_width: int, layers: int) -> None:
         super().__init__()
         widths = [in_width, *[hidden] * (layers - 1), out_width]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
+            x = functional.relu(layer(x))
         last: Tensor = self.layers[-1](x)
         return last

@@ -19,7 +19,7 @@ from .layers import MLPHead
 from .outputs import Recorder, RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
 from .per_size import PerSize
 from .pretrained import Pretrained
-from .query_selection import Proposals, make_anchors, select
+from .query_selection import Proposals, Selection, make_anchors, select
 
 __all__ = ["RTDetrV2ForObjectDetection", "RTDetrV2Model"]
 
@@ -53,13 +53,14 @@ class RTDetrV2Model(Pretrained):
         self.enc_output = nn.Sequential(
             nn.Linear(width, width), nn.LayerNorm(width, config.layer_norm_eps)
         )
-        nn.init.xavier_uniform_(self.enc_output[0].weight)
+        nn.init.xavier_uniform_(self.enc_output[0].get_parameter("weight"))
         scores = 1 if config.query_select_method == "agnostic" else config.num_labels
         self.enc_score_head = score_head(config, scores)
         self.enc_bbox_head = box_head(width)
         self.decoder_input_proj = decoder_projections(config, norm_eps)
         self.decoder = Decoder(config)
         self.anchors = PerSize(make_anchors)
+        self.every_box = True  # False leaves out the boxes of pixels that do not become queries
 
     def forward(
         self,
@@ -102,7 +103,7 @@ class RTDetrV2Model(Pretrained):
             maps = encoder_maps(encoder_outputs)
         memory, levels = self.flatten(maps)
         proposals = self.propose(memory, levels)
-        chosen = select(proposals, self.config.num_queries, self.config.query_select_method)
+        chosen = self.choose(proposals)
         content, start = self.first_content(chosen.content), chosen.boxes.detach()
         decoded = self.decoder(content, start, memory, levels, None, decoded_seen)
         output = RTDetrV2ModelOutput(
@@ -120,7 +121,7 @@ class RTDetrV2Model(Pretrained):
             enc_topk_logits=chosen.scores,
             enc_topk_bboxes=chosen.boxes.sigmoid(),
             enc_outputs_class=proposals.scores,
-            enc_outputs_coord_logits=proposals.boxes,
+            enc_outputs_coord_logits=proposals.boxes if self.every_box else None,
         )
         return output if return_dict is not False else output.to_tuple()
 
@@ -143,8 +144,19 @@ class RTDetrV2Model(Pretrained):
         """What each pixel would be as a query. Pixels whose anchor is not used are seen as 0."""
         anchors, used = self.anchors(levels, device=memory.device)
         content = self.enc_output(memory * used.to(memory.dtype))
-        boxes = self.enc_bbox_head(content) + anchors
+        if self.every_box:
+            boxes = self.enc_bbox_head(content) + anchors
+        else:
+            boxes = anchors.expand(content.shape[0], -1, -1)
         return Proposals(content, self.enc_score_head(content), boxes)
+
+    def choose(self, proposals: Proposals) -> Selection:
+        """The pixels that become queries."""
+        config = self.config
+        chosen = select(proposals, config.num_queries, config.query_select_method)
+        if self.every_box:
+            return chosen
+        return chosen._replace(boxes=self.enc_bbox_head(chosen.content) + chosen.boxes)
 
     def first_content(self, content: Tensor) -> Tensor:
         """The queries as the decoder gets them: the encoder's, which are not trained by it, or learned ones."""
@@ -248,7 +260,7 @@ def decoder_projections(config: RTDetrV2Config, eps: float) -> nn.ModuleList:
     made = [projection(width if n else first, width, eps=eps, extra=True) for n in range(extra)]
     projections = nn.ModuleList([*given, *made])
     for layer in projections:
-        nn.init.xavier_uniform_(layer[0].weight)
+        nn.init.xavier_uniform_(layer.get_parameter("0.weight"))
     return projections
 
 
@@ -263,6 +275,6 @@ def score_head(config: RTDetrV2Config, classes: int) -> nn.Linear:
 def box_head(width: int) -> MLPHead:
     """Starts with boxes as they come."""
     head = MLPHead(width, width, 4, layers=3)
-    nn.init.zeros_(head.layers[-1].weight)
-    nn.init.zeros_(head.layers[-1].bias)
+    for parameter in head.layers[-1].parameters():
+        nn.init.zeros_(parameter)
     return head
