@@ -25,6 +25,8 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "silu": functional.silu,
     "gelu": functional.gelu,  # the exact form, with erf
+    "relu_": partial(functional.relu, inplace=True),  # these two for inference
+    "silu_": partial(functional.silu, inplace=True),
 }
 
 

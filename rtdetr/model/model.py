@@ -144,10 +144,8 @@ class RTDetrV2Model(Pretrained):
         """What each pixel would be as a query. Pixels whose anchor is not used are seen as 0."""
         anchors, used = self.anchors(levels, device=memory.device)
         content = self.enc_output(memory * used.to(memory.dtype))
-        if self.every_box:
-            boxes = self.enc_bbox_head(content) + anchors
-        else:
-            boxes = anchors.expand(content.shape[0], -1, -1)
+        moved = self.enc_bbox_head(content) if self.every_box else 0.0
+        boxes = (anchors + moved).expand(content.shape[0], -1, -1)
         return Proposals(content, self.enc_score_head(content), boxes)
 
     def choose(self, proposals: Proposals) -> Selection:
