@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
-from .config_checks import check, check_choice, check_int, int_tuple
-from .keywords import suggests_keywords
+from .config_checks import check, check_choice, check_int, hints_at_fields, int_tuple
 
 __all__ = ["BACKBONES", "BackboneConfig", "HGNetV2Config", "ResNetConfig", "backbone_from_dict"]
 
@@ -41,7 +41,7 @@ class _Stages:
         indices = int_tuple("out_indices", self.out_indices)
         object.__setattr__(self, "out_indices", indices)
         stages = len(self.stage_channels)
-        increasing = all(a < b for a, b in zip(indices, indices[1:], strict=False))
+        increasing = all(a < b for a, b in pairwise(indices))
         fits = bool(indices) and increasing and indices[-1] <= stages
         check(fits, "out_indices", f"increasing stage numbers in 1..{stages}", indices)
 
@@ -68,7 +68,7 @@ class _Stages:
         return cls(**chosen)
 
 
-@suggests_keywords
+@hints_at_fields
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig(_Stages):
     """ResNet-vd: a stem of three convolutions, shortcuts that pool before they project.
@@ -114,7 +114,7 @@ class ResNetConfig(_Stages):
         return self.num_channels
 
 
-@suggests_keywords
+@hints_at_fields
 @dataclass(frozen=True, kw_only=True)
 class HGNetV2Config(_Stages):
     """PP-HGNetV2: blocks that concatenate the outputs of all their layers. The defaults are the L form.

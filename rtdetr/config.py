@@ -16,9 +16,15 @@ from .backbone_config import (
     ResNetConfig,
     backbone_from_dict,
 )
-from .config_checks import check, check_between, check_choice, check_int, int_tuple
+from .config_checks import (
+    check,
+    check_between,
+    check_choice,
+    check_int,
+    hints_at_fields,
+    int_tuple,
+)
 from .files import written
-from .keywords import suggests_keywords
 
 __all__ = ["HGNetV2Config", "RTDetrV2Config", "ResNetConfig"]
 
@@ -28,7 +34,7 @@ MODEL_TYPES = ("rt_detr_v2", "rt_detr")
 QUERY_SELECTIONS = ("default", "one2many", "agnostic")
 
 
-@suggests_keywords
+@hints_at_fields
 @dataclass(frozen=True, kw_only=True)
 class RTDetrV2Config:
     """All that decides the shape and behaviour of a model. Immutable; :meth:`replace` makes a changed one.
@@ -41,13 +47,13 @@ class RTDetrV2Config:
         freeze_at: the stem (0) and that many stages of the backbone are not trained; -1 trains all.
         query_select_method: ``"default"`` takes the locations with the highest class scores, ``"one2many"`` the
             highest pairs of location and class, ``"agnostic"`` scores locations by one class-free number.
-        legacy_position_embedding: the position embedding that the original computes for maps that are not square, where
-            rows and columns are mixed up. Only for weights trained on rectangles by it.
+        legacy_position_embedding: the position embedding that the original computes for maps that are not square,
+            where rows and columns are mixed up. Only for weights trained on rectangles by it.
         num_labels: K, the number of classes; not needed beside ``id2label``.
         id2label: names of the classes 0..K-1.
 
-    ``eval_size`` and ``anchor_image_size`` are kept but not used: position embedding and anchors fit every input. A tuple
-    of equal ``decoder_n_points`` becomes one int.
+    ``eval_size`` and ``anchor_image_size`` are kept but not used: position embedding and anchors fit every input. A
+    tuple of equal ``decoder_n_points`` becomes one int.
 
     Raises:
         ValueError: a field is out of range, "field: expected X, got Y".

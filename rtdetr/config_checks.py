@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["check", "check_between", "check_choice", "check_int", "int_tuple"]
+from .signatures import hints_at_keywords
+
+__all__ = ["check", "check_between", "check_choice", "check_int", "hints_at_fields", "int_tuple"]
+
+T = TypeVar("T")
 
 
 def check(holds: bool, field: str, expected: str, got: object) -> None:
@@ -36,3 +40,9 @@ def int_tuple(field: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
     for item in value:
         check_int(field, item, minimum)
     return tuple(value)
+
+
+def hints_at_fields(cls: type[T]) -> type[T]:
+    """Let the constructor of ``cls`` answer an unknown keyword with ``TypeError`` and the nearest field."""
+    cls.__init__ = hints_at_keywords(cls.__init__)  # type: ignore[method-assign]
+    return cls

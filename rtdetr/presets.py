@@ -189,7 +189,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "rtdetrv2-x": "rtdetrv2_r101vd",
     }
 )
-"""The paper's letters. Its M* is ``rtdetrv2-ms``, and ``rtdetrv2-m*`` is understood too; -dsp may follow where it exists."""
+"""The paper's letters. Its M* is ``rtdetrv2-ms`` or ``rtdetrv2-m*``; -dsp may follow where that form exists."""
 
 
 def find_preset(name: str) -> Preset:
@@ -198,7 +198,7 @@ def find_preset(name: str) -> Preset:
     Raises:
         ModelError: no such preset; the message suggests the nearest name. It is a ``ValueError``.
     """
-    wanted = name.lower().replace("-", "_").replace("m*", "ms").removeprefix("pekingu/")
+    wanted = name.lower().replace("-", "_").replace("m*", "ms")
     wanted = wanted.replace("rt_detr", "rtdetr").replace("rtdetr_v2", "rtdetrv2")
     for known in (wanted, f"rtdetrv2_{wanted}"):
         if known in PRESETS:

@@ -130,12 +130,13 @@ class DeformableAttention(nn.Module):
         with_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # [B, Q, C], [B, Q, M, T]
         offsets, logits = self.project(query)
-        logits = logits.unflatten(-1, (self.heads, -1))
+        taps = (*query.shape[:2], self.heads, sum(self.points))
+        logits = logits.reshape(taps)
         attended = ms_deform_attn_fused(
             self.value_proj(memory).unflatten(-1, (self.heads, -1)),  # [B, S, M, D]
             levels,
             boxes.unsqueeze(2),
-            offsets.unflatten(-1, (self.heads, -1, 2)),  # [B, Q, M, T, 2]
+            offsets.reshape(*taps, 2),  # [B, Q, M, T, 2]
             logits,  # [B, Q, M, T]
             points=self.points,
             mode=self.mode,

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config import RTDetrV2Config
 from .attention import DeformableAttention, Levels, SelfAttention
@@ -68,11 +68,11 @@ class DecoderLayer(nn.Module):
         )
         record.cross_attention(weights)
         queries = self.encoder_attn_layer_norm(queries + self._drop(attended))
-        queries = self.final_layer_norm(queries + self.mlp(queries))
-        return queries
+        output: Tensor = self.final_layer_norm(queries + self.mlp(queries))
+        return output
 
     def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return functional.dropout(x, self.dropout, self.training)
 
 
 class Decoder(nn.Module):
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.query_pos_head = MLPHead(4, 2 * width, width, layers=2)
         for linear in self.query_pos_head.layers:
-            nn.init.xavier_uniform_(linear.weight)
+            nn.init.xavier_uniform_(linear.get_parameter("weight"))
         self.class_embed = None
         self.bbox_embed = None
 

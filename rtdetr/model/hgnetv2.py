@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..backbone_config import HGNetV2Config
 from .layers import ACTIVATIONS, norm_type
@@ -83,12 +83,18 @@ class LightConvLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv2(self.conv1(x))
-        return x
+        output: Tensor = self.conv2(self.conv1(x))
+        return output
 
 
 class Embedder(nn.Module):
     """The stem: a quarter of the resolution, by way of a pooling and a convolution side by side."""
+
+    stem1: ConvLayer
+    stem2a: ConvLayer
+    stem2b: ConvLayer
+    stem3: ConvLayer
+    stem4: ConvLayer
 
     def __init__(self, config: HGNetV2Config, *, frozen: bool) -> None:
         super().__init__()
@@ -111,11 +117,11 @@ class Embedder(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = F.pad(self.stem1(pixels), (0, 1, 0, 1))
-        pooled = F.max_pool2d(x, 2, stride=1, ceil_mode=True)
-        convolved = self.stem2b(F.pad(self.stem2a(x), (0, 1, 0, 1)))
-        x = self.stem4(self.stem3(torch.cat([pooled, convolved], 1)))
-        return x
+        x = functional.pad(self.stem1(pixels), (0, 1, 0, 1))
+        pooled = functional.max_pool2d(x, 2, stride=1, ceil_mode=True)
+        convolved = self.stem2b(functional.pad(self.stem2a(x), (0, 1, 0, 1)))
+        output: Tensor = self.stem4(self.stem3(torch.cat([pooled, convolved], 1)))
+        return output
 
 
 class Block(nn.Module):

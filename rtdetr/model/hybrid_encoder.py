@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..config import RTDetrV2Config
 from .attention import SelfAttention
@@ -38,10 +38,10 @@ class EncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, positions: Tensor, record: Recorder) -> Tensor:
         attended, weights = self.self_attn(tokens, positions, with_weights=record.attentions)
         record.attention(weights)
-        attended = F.dropout(attended, self.dropout, self.training)
+        attended = functional.dropout(attended, self.dropout, self.training)
         tokens = self.self_attn_layer_norm(tokens + attended)
-        tokens = self.final_layer_norm(tokens + self.mlp(tokens))
-        return tokens
+        output: Tensor = self.final_layer_norm(tokens + self.mlp(tokens))
+        return output
 
 
 class AIFI(nn.Module):
@@ -99,8 +99,8 @@ class FusionBlock(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         x = torch.cat([first, second], 1)
-        x = self.conv3(self.bottlenecks(self.conv1(x)) + self.conv2(x))
-        return x
+        output: Tensor = self.conv3(self.bottlenecks(self.conv1(x)) + self.conv2(x))
+        return output
 
 
 class HybridEncoder(nn.Module):
@@ -140,7 +140,7 @@ class HybridEncoder(nn.Module):
         for lateral, block in zip(self.lateral_convs, self.fpn_blocks, strict=True):
             top = lateral(top)
             fused.append(top)
-            top = block(F.interpolate(top, scale_factor=2.0, mode="nearest"), finer.pop())
+            top = block(functional.interpolate(top, scale_factor=2.0, mode="nearest"), finer.pop())
         return [top, *reversed(fused)]
 
     def up(self, maps: list[Tensor]) -> list[Tensor]:

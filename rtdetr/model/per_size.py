@@ -20,8 +20,8 @@ LIMIT = 32
 class PerSize(Generic[T]):
     """Remembers what ``make(*size, device)`` returned. Nothing waits for the device.
 
-    While a graph is traced, the table is made anew: the compiler folds it to a constant. While a CUDA graph is captured, a
-    table that is not there yet becomes part of the graph and is not kept, for its numbers come only with a replay.
+    While a graph is traced, the table is made anew: the compiler folds it to a constant. While a CUDA graph is
+    captured, a table that is not there yet becomes part of the graph and is not kept: its numbers come with a replay.
     """
 
     def __init__(self, make: Callable[..., T]) -> None:
@@ -29,7 +29,7 @@ class PerSize(Generic[T]):
         self.known: dict[Any, T] = {}
 
     def __call__(self, *size: Any, device: torch.device) -> T:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if torch.compiler.is_compiling():
             return self.make(*size, device)
         key = (*size, device)
         found = self.known.get(key)

@@ -56,11 +56,12 @@ class Pretrained(nn.Module):
         """A model with the weights of ``source``, in evaluation mode.
 
         Args:
-            source: a directory with config.json and weights, a name on the Hugging Face hub, a preset, or a file: one of
-                ours or of transformers (.safetensors), or an original checkpoint (.pth). Nothing in a file is executed.
+            source: a directory with config.json and weights, a name on the Hugging Face hub, a preset, or a file: one
+                of ours or of transformers (.safetensors), or an original checkpoint (.pth). Nothing in a file is
+                executed.
             config: the configuration, or the name of a preset, instead of the one that comes with the weights. A .pth
-                file carries none; it is recognised from names and shapes. Whether sampling is discrete cannot be seen there:
-                it is taken from ``dsp`` in the name of the file.
+                file carries none; it is recognised from names and shapes. Whether sampling is discrete cannot be seen
+                there: it is taken from ``dsp`` in the name of the file.
             id2label: names of the classes instead of those in the configuration.
             label2id: the inverse of ``id2label``.
             num_labels: K, instead of names.
@@ -69,11 +70,11 @@ class Pretrained(nn.Module):
             cache_dir: where downloads are kept.
             token: of the hub.
             local_files_only: do not use the network.
-            dtype: of the model that is returned.
+            dtype: of the model that is returned; float32 by default, whatever the file has.
 
         Raises:
-            ModelError: nothing is found, the file is of another kind of model, or weights are missing or of another shape.
-                It is a ``ValueError``.
+            ModelError: nothing is found, the file is of another kind of model, or weights are missing or of another
+                shape. It is a ``ValueError``.
         """
         from ..weights.load import load_pretrained
 

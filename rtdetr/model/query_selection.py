@@ -39,8 +39,8 @@ def make_anchors(levels: Levels, device: torch.device) -> tuple[Tensor, Tensor]:
     """A box around each pixel, as logits, and whether it is used.
 
     Returns:
-        [1, S, 4] float32 logits of (cx, cy, w, h), and [1, S, 1] bool. An anchor that is not used has the largest finite
-        number: its sigmoid is 1, and unlike infinity it survives a product with 0.
+        [1, S, 4] float32 logits of (cx, cy, w, h), and [1, S, 1] bool. An anchor that is not used has the largest
+        finite number: its sigmoid is 1, and unlike infinity it survives a product with 0.
 
     Source: RT-DETR (Zhao et al., 2023), sec. 4.3; the original's sizes and margin.
     """

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..backbone_config import ResNetConfig
 from .layers import ACTIVATIONS, norm_type
@@ -41,7 +41,7 @@ class ConvLayer(nn.Module):
 class Block(nn.Module):
     """Two or three convolutions beside a shortcut, which projects in the first block of a stage.
 
-    Where the block halves the map, the shortcut averages first: a 1x1 convolution of stride 2 would see a quarter of it.
+    Where the block halves the map, the shortcut averages first: a 1x1 convolution of stride 2 sees a quarter of it.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Block(nn.Module):
         self.activation = config.hidden_act
         act = config.hidden_act
         if config.layer_type == "basic":
+            shape: tuple[tuple[int, int, int, str | None], ...]
             shape = ((3, out_channels, stride, act), (3, out_channels, 1, None))
         else:
             inner = out_channels // 4
@@ -104,8 +105,8 @@ class Stage(nn.Module):
         self.layers = nn.Sequential(first, *rest)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layers(x)
-        return x
+        output: Tensor = self.layers(x)
+        return output
 
 
 class Embedder(nn.Module):
@@ -122,7 +123,7 @@ class Embedder(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return F.max_pool2d(self.embedder(pixels), 3, stride=2, padding=1)
+        return functional.max_pool2d(self.embedder(pixels), 3, stride=2, padding=1)
 
 
 class Stages(nn.Module):

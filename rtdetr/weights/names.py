@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["from_module_names", "is_dropped", "to_module_names"]
+__all__ = ["from_module_names", "to_module_names"]
 
 COLUMNS = ("original", "hub", "module")
 
@@ -21,10 +21,10 @@ _AIFI = ("encoder.encoder.#.layers.#.", "model.encoder.encoder.#.layers.#.")
 _AIFI_MODULE = "model.encoder.aifi.#.layers.#."
 _LAYER = ("decoder.decoder.layers.#.", "model.decoder.layers.#.")
 
-# original | hub files and transformers 4 | our modules and transformers 5. One name instead of two: hub and modules agree.
-# Each # stands for the same number in every column, @ for a number with or without a letter. {q,k,v} are three parameters
-# that the original stacks in one, in that order. Of rows that fit a name the first one counts, so a second spelling of
-# the same parameter comes after the one that is written.
+# original | hub files and transformers 4 | our modules and transformers 5. Where two names are given, the hub and our
+# modules agree. Each # stands for the same number in every column, @ for a number with or without a letter. {q,k,v} are
+# three parameters that the original stacks in one, in that order. Of rows that fit a name the first one counts, so a
+# second spelling of the same parameter comes after the one that is written.
 _ROWS: tuple[tuple[str, ...], ...] = (
     *(
         (f"backbone.conv1.conv1_{n + 1}.{theirs}.", f"model.backbone.model.embedder.embedder.{n}.{ours}.")
@@ -177,7 +177,7 @@ def _translate(name: str, source: int, target: int) -> str | None:
     return None
 
 
-def is_dropped(name: str) -> bool:
+def _is_dropped(name: str) -> bool:
     """Whether the original keeps something under this name that is no weight."""
     return _DROPPED.fullmatch(name) is not None
 
@@ -187,7 +187,7 @@ def to_module_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], lis
     translated: dict[str, Tensor] = {}
     unknown = []
     for name, tensor in state.items():
-        if is_dropped(name):
+        if _is_dropped(name):
             continue
         found = _module_name(name)
         if found is None:
@@ -201,7 +201,7 @@ def to_module_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], lis
 
 
 def from_module_names(state: Mapping[str, Tensor], column: str) -> dict[str, Tensor]:
-    """``state``, under the names of our modules, under those of ``"original"`` or ``"hub"``. Second names are left out."""
+    """``state`` of our modules under the names of ``"original"`` or ``"hub"``. Second names are left out."""
     target = COLUMNS.index(column)
     translated: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -223,7 +223,10 @@ def _module_name(name: str) -> str | None:
         found = _translate(packed, source, COLUMNS.index("module"))
         if found is not None:
             return _unpack(found, name)
-    return _translate(name, COLUMNS.index("original"), COLUMNS.index("module"))
+    found = _translate(name, COLUMNS.index("original"), COLUMNS.index("module"))
+    if found is None and not name.startswith("model."):
+        return _module_name(f"model.{name}")  # transformers' model without heads has no prefix
+    return found
 
 
 def _known(name: str, target: int) -> str:
@@ -240,9 +243,3 @@ def _pack(name: str) -> str:
 def _unpack(template: str, name: str) -> str:
     found = re.search(r"\.([qkv])_proj\.", name)
     return template.replace("{q,k,v}", found[1]) if found else template
-
-
-def original_names(names: Iterable[str]) -> list[str]:
-    """Names of our modules as the original calls them; packed parameters once."""
-    packed = dict.fromkeys(map(_pack, names))
-    return [_known(name, COLUMNS.index("original")) for name in packed]
