@@ -12,7 +12,7 @@ from .image_processor import FILE_NAME, RTDetrImageProcessor
 from .model import RTDetrV2ForObjectDetection
 from .presets import Preset, find_preset
 
-CHECKPOINT_SUFFIXES = frozenset({".pth", ".pt", ".safetensors"})
+WEIGHT_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".safetensors"})
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ def load_detector(
         made = config or find_config(source)
         model = RTDetrV2ForObjectDetection(made)
     elif weights == "auto":
-        _check_exists(source)
         model = _from_pretrained(source, config)
     else:
         model = _from_pretrained(weights, config or find_config(source))
@@ -62,7 +61,7 @@ def preset_of(source: str | Path) -> Preset | None:
 def is_file_like(source: str | Path) -> bool:
     """Whether ``source`` is meant as something on this machine."""
     path = Path(source)
-    return isinstance(source, Path) or path.exists() or path.suffix in CHECKPOINT_SUFFIXES
+    return isinstance(source, Path) or path.exists() or path.suffix in WEIGHT_SUFFIXES
 
 
 def find_config(source: str | Path) -> RTDetrV2Config:
@@ -105,14 +104,6 @@ def _from_pretrained(
         return RTDetrV2ForObjectDetection.from_pretrained(source, config=config)
     except (OSError, ValueError) as error:
         raise _as_model_error(source, error) from error
-
-
-def _check_exists(source: str | Path) -> None:
-    if is_file_like(source):
-        if not Path(source).exists():
-            raise ModelError(f"{source}: no such file or folder")
-    elif not _is_hub_name(source):
-        find_preset(str(source))  # a wrong name ends here, with a suggestion
 
 
 def _is_hub_name(source: str | Path) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
+from ..options import Options
 from ..source_names import is_video
 from .arguments import OUTPUT, RUNTIME, AsJson, Device, Dtype, choose, parse_imgsz, parse_list
 from .console import describe, progress, say, say_above_bar, say_json, warn
@@ -82,6 +83,15 @@ def command(
     batch: Annotated[
         int, typer.Option(min=1, help="Pictures per run of the model.", rich_help_panel=RUNTIME)
     ] = 1,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Weights from there: a file, directory or hub repository.",
+            show_default="the model's",
+            rich_help_panel=RUNTIME,
+        ),
+    ] = None,
     random_weights: Annotated[
         bool,
         typer.Option(
@@ -96,15 +106,15 @@ def command(
     A picture that cannot be read is reported and the others go on; the exit code is then 3.
     """
     written = choose("--format", formats, FORMATS) if save else []
-    options = {
-        "threshold": conf,
-        "classes": parse_list(classes),
-        "imgsz": parse_imgsz(imgsz),
-        "batch": batch,
-        "recursive": recursive,
-        "vid_stride": vid_stride,
-    }
-    detector = _load(model, device, dtype, random_weights)
+    checked = Options(conf, batch, parse_list(classes), parse_imgsz(imgsz))
+    if random_weights and weights is not None:
+        raise UsageError("--random-weights and --weights exclude each other")
+    detector = _load(model, device, dtype, weights, random_weights)
+    if checked.classes is not None:
+        from ..detections import class_indices
+
+        class_indices(checked.classes, detector.names)
+    options = {**vars(checked), "recursive": recursive, "vid_stride": vid_stride}
     if not as_json:
         say(describe(detector))
     elif detector.is_random:
@@ -120,12 +130,12 @@ def command(
         raise typer.Exit(DATA_ERROR)
 
 
-def _load(model: str, device: str, dtype: str, random_weights: bool) -> RTDETR:
+def _load(model: str, device: str, dtype: str, weights: str | None, random_weights: bool) -> RTDETR:
     from ..detector import RTDETR
 
     if random_weights:
         return RTDETR.random(model, device=device, dtype=dtype)
-    return RTDETR(model, device=device, dtype=dtype)
+    return RTDETR(model, device=device, dtype=dtype, weights=weights or "auto")
 
 
 @dataclass
