@@ -39,7 +39,8 @@ class RTDETR:
         device: "auto", "cpu", "cuda", "cuda:1", 1, or "mps".
         dtype: "auto", "float32", "float16" or "bfloat16", of the model; its boxes are float32 in any case. "auto" is
             float16 on CUDA, else float32.
-        config: a configuration, or the name of a published model, for a checkpoint that does not come with its own.
+        config: a configuration, or a published model, directory or hub repository that has it, for a checkpoint that
+            does not come with its own.
         weights: other weights for the model that ``source`` names: a path or hub repository. None leaves them random,
             for trying out code without a download; such a detector says so and finds nothing of use.
         processor: how pictures are prepared; by default as ``source`` says, else 640x640.
@@ -64,7 +65,7 @@ class RTDETR:
         *,
         device: str | int | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
-        config: RTDetrV2Config | str | None = None,
+        config: RTDetrV2Config | str | Path | None = None,
         weights: str | Path | None = "auto",
         processor: RTDetrImageProcessor | None = None,
     ) -> None:
@@ -74,6 +75,7 @@ class RTDETR:
         self.model = loaded.model.eval().to(self.device, self.dtype)
         self.processor = processor or loaded.processor
         self.title, self.is_random = loaded.title, loaded.is_random
+        self._fast: RTDetrV2ForObjectDetection | None = None
 
     @classmethod
     def random(cls, preset: str = "rtdetrv2_r18vd", *, seed: int = 0, **options: Any) -> RTDETR:
@@ -250,7 +252,7 @@ class RTDETR:
             RTDetrError: if the device's memory does not suffice.
         """
         try:
-            outputs = self.model(pixel_values.to(self.device, self.dtype))
+            outputs = (self._fast or self.model)(pixel_values.to(self.device, self.dtype))
         except torch.OutOfMemoryError as error:
             batch, _, height, width = pixel_values.shape
             raise RTDetrError(
@@ -272,7 +274,22 @@ class RTDETR:
         if dtype is not None:
             self.dtype = find_dtype(dtype, self.device)
             self.model.to(self.dtype)
+        return self.optimize() if self.is_optimized else self
+
+    def optimize(self) -> RTDETR:
+        """Run a copy of ``model`` from now on that is rewritten for inference (``rtdetr.optimize``); returns itself.
+
+        Results change within rounding. ``model`` stays as it is, and is what ``save_pretrained`` writes; after changing
+        its weights, call this again.
+        """
+        from .optimization import optimize
+
+        self._fast = optimize(self.model)
         return self
+
+    @property
+    def is_optimized(self) -> bool:
+        return self._fast is not None
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write configuration, weights (in their dtype) and preprocessing into ``directory``, in Hugging Face form."""

@@ -28,7 +28,7 @@ class Loaded:
 def load_detector(
     source: str | Path,
     *,
-    config: RTDetrV2Config | str | None = None,
+    config: RTDetrV2Config | str | Path | None = None,
     weights: str | Path | None = "auto",
 ) -> Loaded:
     """The model that ``source`` names; see ``RTDETR`` for the arguments.
@@ -36,8 +36,8 @@ def load_detector(
     Raises:
         ModelError: if there is no such model, it cannot be downloaded, or a checkpoint does not fit.
     """
-    if isinstance(config, str):
-        config = find_preset(config).config()
+    if isinstance(config, str | Path):
+        config = find_config(config)
     if weights is None:
         made = config or find_config(source)
         model = RTDetrV2ForObjectDetection(made)

@@ -33,6 +33,9 @@ def command(
             help="From an array in memory to detections, or the network alone.",
         ),
     ] = False,
+    optimize: Annotated[
+        bool, typer.Option("--optimize", help="Fold normalisations and merge layers first.")
+    ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: AsJson = False,
@@ -47,6 +50,8 @@ def command(
     size = parse_imgsz(imgsz)
     weights = None if preset_of(model) is not None else "auto"
     detector = RTDETR(model, weights=weights, device=device, dtype=dtype)
+    if optimize:
+        detector.optimize()
     run = _end_to_end(detector, batch, size) if e2e else _network(detector, batch, size)
     times = measure(run, detector.device.type, warmup, iters)
     found = _report(detector, times, batch, size, e2e)
@@ -55,6 +60,7 @@ def command(
         return
     say(describe(detector))
     scope = "from array to detections" if e2e else "network alone"
+    scope += ", optimized" if optimize else ""
     say(f"batch {batch}, {scope}, {iters} runs after {warmup}, torch {found['torch']}")
     say(
         f"p50 {found['p50_ms']:.2f} ms   p95 {found['p95_ms']:.2f} ms   {found['images_per_s']:.1f} images/s"
@@ -120,6 +126,7 @@ def _report(
         "imgsz": list(check_imgsz(size) if size is not None else detector.imgsz),
         "batch": batch,
         "e2e": e2e,
+        "optimized": detector.is_optimized,
         "iters": len(times),
         "p50_ms": round(p50, 3),
         "p95_ms": round(percentile(times, 0.95), 3),

@@ -29,7 +29,8 @@ def command(
     config: Annotated[
         str | None,
         typer.Option(
-            help="The published model that a .pth was built as.", show_default="found out"
+            help="What a .pth was built as: a published model, or a directory with config.json.",
+            show_default="found out",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUT.")] = False,

@@ -16,6 +16,7 @@ import pytest
 import torch
 from photos import drawn, photo
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_detector import SIDE, save_tiny, tiny_detector
 
 from rtdetr.cli import main
@@ -438,6 +439,11 @@ def test_convert_there_and_back(rtdetr: Command, model: Path) -> None:
     assert "wrote original.pth" in there.out
     state = torch.load("original.pth", weights_only=True)
     assert "backbone.conv1.conv1_1.conv.weight" in state.get("model", state)
+    assert rtdetr("convert", "original.pth", "back", "--config", model).code == 0
+    wanted, got = (load_file(folder / "model.safetensors") for folder in (model, Path("back")))
+    assert wanted.keys() == got.keys()
+    for name, value in wanted.items():
+        assert torch.equal(got[name], value), name
 
 
 def test_convert_a_directory(rtdetr: Command, model: Path) -> None:
@@ -463,6 +469,11 @@ def test_benchmark(rtdetr: Command, model: Path, scope: str) -> None:
     text = rtdetr("benchmark", model, *options).out
     assert re.search(r"p50 \d+\.\d\d ms   p95 \d+\.\d\d ms   \d+\.\d images/s", text)
     assert ("network alone" in text) == (scope == "--model-only")
+
+
+def test_benchmark_of_an_optimized_model(rtdetr: Command, model: Path) -> None:
+    options = ("--iters", 2, "--warmup", 0, "--optimize", "--json")
+    assert rtdetr("benchmark", model, *options).json["optimized"] is True
 
 
 def test_measure_counts_runs() -> None:

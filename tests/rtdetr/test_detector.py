@@ -220,6 +220,19 @@ def test_bfloat16_finds_nearly_the_same(detector: RTDETR) -> None:
     assert not np.array_equal(one.scores, other.scores)
 
 
+def test_optimized_finds_the_same(detector: RTDETR, tmp_path: Path) -> None:
+    fast = tiny_detector()
+    assert not fast.is_optimized
+    assert fast.optimize() is fast
+    assert fast.is_optimized
+    wanted = detector(photo(), threshold=THRESHOLD)
+    assert_same(fast(photo(), threshold=THRESHOLD), wanted, tolerance=1e-3)
+    assert_same(RTDETR(fast.save_pretrained(tmp_path / "m"))(photo(), threshold=THRESHOLD), wanted)
+    fast.to(dtype="bfloat16")
+    assert fast.is_optimized
+    assert len(fast(photo(), threshold=0.0)) == len(detector(photo(), threshold=0.0))
+
+
 def test_to(detector: RTDETR) -> None:
     moved = tiny_detector()
     assert moved.to("cpu", torch.bfloat16) is moved
