@@ -22,6 +22,15 @@ from rtdetr.sources import Unreadable
 THRESHOLD = 0.25
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads cost a model this small more than they give, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def detector() -> RTDETR:
     return tiny_detector()
