@@ -22,11 +22,12 @@ SUITES = (
     "fused forward, graph",
     "fused forward+backward, graph",
     "model",
+    "detector",
     "import",
     "call",
 )
 """What a record may be about: the operator (its fused entry, its replay from a CUDA graph), a whole
-detector, the import, one tiny call."""
+detector of transformers and patched, our own detector, the import, one tiny call."""
 
 SCHEMA = 1
 

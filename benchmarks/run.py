@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from detector import measure_detectors
 from end_to_end import measure_models
 from machine import describe, result_path
 from overhead import measure_calls, measure_import
@@ -23,6 +24,7 @@ MEASURES = {
     "import": lambda options: measure_import(options.quick),
     "call": lambda options: measure_calls(options.quick),
     "model": lambda options: measure_models(options.quick),
+    "detector": lambda options: measure_detectors(options.quick, options.threads),
     "op": lambda options: _measure_op(options.quick, options.threads),
 }
 

@@ -20,6 +20,7 @@ TITLES = {
     "fused forward, graph": "Fused entry, forward, replayed from a CUDA graph",
     "fused forward+backward, graph": "Fused entry, forward and backward, replayed from a CUDA graph",
     "model": "Whole detectors of transformers, batch 1",
+    "detector": "RT-DETRv2 from image tensor to boxes, batch 1",
     "call": "One call on next to no data: what dispatch costs",
     "import": "Import, after torch is imported",
 }
@@ -79,7 +80,7 @@ def speedups(run: Run, suite: str, case: str) -> dict[str, float]:
 
 def is_ours(row: str) -> bool:
     """Whether a row is this package's."""
-    return row.startswith("rtdetr_ops")
+    return row.startswith("rtdetr")
 
 
 def seconds_text(seconds: float) -> str:

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RT-DETRv2 end to end: this detector against transformers, onnxruntime and OpenVINO, on the same weights and image.
+
+All take turns in one run. The ONNX file that the runtimes execute is exported from the model of transformers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from records import Record, summarise
+from timing import take_turns
+from torch import Tensor, nn
+
+from rtdetr import RTDetrV2ForObjectDetection
+from rtdetr_ops.testing.models import make_rt_detr_v2
+
+__all__ = ["measure_detectors"]
+
+CASE = "RT-DETRv2 R18 640x640"
+AGREEMENT = 1e-3
+"""Largest difference of scores and boxes, query by query, at which a float32 row counts as the same detector."""
+
+CLOSE_QUERIES = 0.9
+"""Part of the detections that a bfloat16 row must find again within ``CLOSE``."""
+CLOSE = 0.05
+
+Outputs = tuple[Tensor, Tensor]
+"""Logits [1, Q, K] and boxes [1, Q, 4], (cx, cy, w, h) in 0..1."""
+Detector = Callable[[Tensor], Outputs]
+
+
+def measure_detectors(quick: bool, threads: int) -> list[Record]:
+    """One record for each way to run the detector that is installed here."""
+    with tempfile.TemporaryDirectory() as folder:
+        detectors = _detectors(Path(folder), quick, threads)
+        image = torch.rand((1, 3, 640, 640), generator=torch.Generator().manual_seed(0))
+        truth = detectors["transformers eager"](image)
+        lost = {name: _check(name, truth, run(image)) for name, run in detectors.items()}
+        seconds = take_turns(
+            {name: _bound(run, image) for name, run in detectors.items()},
+            rounds=1 if quick else 15,
+            warmup=0 if quick else 2,
+        )
+        records = summarise("detector", CASE, seconds)
+        for record in records:
+            record.details["max_difference"] = lost[record.row]
+        return records
+
+
+def _detectors(folder: Path, quick: bool, threads: int) -> dict[str, Detector]:
+    theirs = make_rt_detr_v2()
+    theirs.save_pretrained(folder / "model")
+
+    def ours() -> RTDetrV2ForObjectDetection:
+        return RTDetrV2ForObjectDetection.from_pretrained(folder / "model")
+
+    found: dict[str, Detector] = {
+        "rtdetr optimized": _torch(ours().optimize()),
+        "rtdetr optimized bfloat16": _torch(ours().optimize(dtype=torch.bfloat16)),
+        "rtdetr eager": _torch(ours()),
+        "transformers eager": _torch(theirs),
+    }
+    if not quick:
+        found["rtdetr optimized, compiled"] = _torch(torch.compile(ours().optimize()))
+        found["transformers compiled"] = _torch(torch.compile(theirs))
+        found |= _runtimes(theirs, folder / "model.onnx", threads)
+    return found
+
+
+def _torch(model: Any) -> Detector:
+    def run(image: Tensor) -> Outputs:
+        with torch.inference_mode():
+            found = model(image)
+        return found.logits, found.pred_boxes
+
+    return run
+
+
+def _runtimes(model: nn.Module, path: Path, threads: int) -> dict[str, Detector]:
+    """Those installed of onnxruntime and OpenVINO (in float32, and in bfloat16 where the processor has it)."""
+    _export(model, path)
+    found: dict[str, Detector] = {}
+    if find_spec("onnxruntime"):
+        found["onnxruntime"] = _onnxruntime(path, threads)
+    if find_spec("openvino"):
+        found["OpenVINO"] = _openvino(path, threads, "f32")
+        found["OpenVINO bfloat16"] = _openvino(path, threads, "bf16")
+    return found
+
+
+class _Pair(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor) -> Outputs:
+        found = self.model(pixel_values)
+        return found.logits, found.pred_boxes
+
+
+def _export(model: nn.Module, path: Path) -> None:
+    names = ["logits", "boxes"]
+    image = torch.rand(1, 3, 640, 640)
+    torch.onnx.export(_Pair(model), (image,), path, dynamo=True, output_names=names, verbose=False)
+
+
+def _onnxruntime(path: Path, threads: int) -> Detector:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(image: Tensor) -> Outputs:
+        logits, boxes = session.run(None, {"pixel_values": image.numpy()})
+        return torch.from_numpy(logits), torch.from_numpy(boxes)
+
+    return run
+
+
+def _openvino(path: Path, threads: int, precision: str) -> Detector:
+    import openvino
+
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(path, "CPU", options)
+
+    def run(image: Tensor) -> Outputs:
+        found = compiled(image.numpy())
+        logits, boxes = (torch.from_numpy(numpy.array(found[i])) for i in range(2))
+        return logits, boxes
+
+    return run
+
+
+def _bound(run: Detector, image: Tensor) -> Callable[[], object]:
+    return lambda: run(image)
+
+
+def _check(name: str, truth: Outputs, found: Outputs) -> float:
+    """How far ``found`` is from ``truth``: queries whose scores are close may change places.
+
+    Raises:
+        AssertionError: too far; a time of a wrong detector means nothing.
+    """
+    expected, got = (
+        torch.cat([logits.float().sigmoid(), boxes.float()], -1)[0]
+        for logits, boxes in (truth, found)
+    )
+    nearest = torch.cdist(expected, got, p=float("inf")).amin(1)  # [Q]
+    if "bfloat16" in name:
+        share = (nearest < CLOSE).float().mean().item()
+        if not share >= CLOSE_QUERIES:
+            raise AssertionError(f"{name}: finds {share:.0%} of the detections again")
+        return nearest.quantile(CLOSE_QUERIES).item()
+    worst = nearest.max().item()
+    if not worst <= AGREEMENT:
+        raise AssertionError(f"{name}: a detection differs by {worst:.1e}")
+    return worst
