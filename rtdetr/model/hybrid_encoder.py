@@ -128,6 +128,8 @@ class HybridEncoder(nn.Module):
 
     def forward(self, maps: list[Tensor], record: Recorder) -> list[Tensor]:
         maps = list(maps)
+        for index in self.where[:1]:
+            record.state(maps[index])  # as the decoder's: the first state is what comes in
         for index, aifi in zip(self.where, self.aifi, strict=True):
             maps[index] = aifi(maps[index], record)
             record.state(maps[index])

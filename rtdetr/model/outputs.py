@@ -87,7 +87,7 @@ class RTDetrV2ModelOutput(Output):
         decoder_attentions: N tensors [B, heads, Q, Q], if asked for.
         cross_attentions: N tensors [B, Q, M, T], if asked for.
         encoder_last_hidden_state: the maps [B, C, H_l, W_l], finest first.
-        encoder_hidden_states: the maps that attention went over, if asked for.
+        encoder_hidden_states: the first map that attention goes over, and each after it, if asked for.
         encoder_attentions: [B, heads, H*W, H*W] for each layer, if asked for.
         init_reference_points: [B, Q, 4], logits of the boxes that the decoder starts from.
         enc_topk_logits: [B, Q, K] scores of the chosen pixels.
