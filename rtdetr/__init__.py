@@ -23,6 +23,7 @@ _HOMES = {
     "RTDetrV2Model": ".model",
     "ResNetConfig": ".config",
     "find_preset": ".presets",
+    "keep_freed_memory": ".memory",
     "optimize": ".optimization",
     "save_original": ".weights",
     "to_original_state_dict": ".weights",

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from ..errors import RTDetrError
+from ..memory import keep_freed_memory
 from . import benchmark, checks, convert, info, models, predict
 
 __all__ = ["app", "main"]
@@ -47,6 +48,7 @@ def _options(
 
 def main() -> None:
     """Run the command; an error becomes one sentence on stderr and an exit code."""
+    keep_freed_memory()
     try:
         app(prog_name="rtdetr")
     except Exception as error:
