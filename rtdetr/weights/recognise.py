@@ -22,7 +22,7 @@ SUPPORTED = "Supported: RT-DETR v1/v2 (lyuwenyu, HF, ours)."
 
 # Names, or the class of a pickled object, that only that family has. The first that fits counts.
 FAMILIES = (
-    ("D-FINE", r"decoder\.(integral|pre_bbox_head|reg_scale|decoder\.lqe_layers|lqe_layers)\b.*"),
+    ("D-FINE", r"(model\.)?decoder\.(integral|pre_bbox_head|reg_scale|(decoder\.)?lqe_layers)\b.*"),
     ("RF-DETR", r"(transformer\.enc_out_bbox_embed|backbone\.0\.encoder\.encoder)\..*"),
     ("Grounding DINO", r"(model\.)?(transformer\.text_.*|text_backbone\..*|bert\..*)"),
     ("Deformable DETR", r"(model\.|transformer\.)level_embed"),

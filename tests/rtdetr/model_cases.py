@@ -79,7 +79,7 @@ def image(*size: int, batch: int = 1, seed: int = 0) -> Tensor:
 
 
 def partner_distance(found: Tensor, expected: Tensor) -> Tensor:
-    """For each query of ``found`` [Q, X] the largest difference to its nearest partner: near-equal scores change order."""
+    """For each row of ``found`` [Q, X] its distance to the nearest of ``expected``: near-equal scores change order."""
     return torch.stack([(expected - query).abs().amax(-1).min() for query in found])
 
 

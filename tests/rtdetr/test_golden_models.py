@@ -17,7 +17,7 @@ from rtdetr.weights.names import from_module_names
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rtdetrv2_models.npz"
 
-# The file is recognised without help: the variant, uneven points, the layer that r50vd_m stops at, and, by its name, _dsp.
+# Files are recognised without help: the variant, uneven points, the layer that r50vd_m stops at, _dsp by its name.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "r18vd": ("rtdetrv2_r18vd", {}),
     "r18vd_dsp": ("rtdetrv2_r18vd_dsp", {}),

@@ -140,13 +140,7 @@ def assert_same_detections(ours: nn.Module, theirs: nn.Module, size: tuple[int, 
         assert distance.max() < TOLERANCE
 
 
-# What is large and discrete is also compared with the original, in test_golden_models.py.
-PARAMETERS = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "r18 discrete" else name for name in CASES
-]
-
-
-@pytest.fixture(params=PARAMETERS, scope="module")
+@pytest.fixture(params=CASES, scope="module")
 def pair(request: Any, tmp_path_factory: Any) -> Any:
     """A detector of transformers, and ours from the directory it wrote."""
     theirs = awaken(CASES[request.param]())
@@ -186,7 +180,6 @@ def test_directories_of_ours_give_the_same_detections_in_transformers(
     assert_same_detections(ours, found.eval(), (96, 160))
 
 
-@pytest.mark.slow
 def test_r50_gives_the_same_detections(tmp_path: Path) -> None:
     theirs = awaken(rt_detr_v2(num_labels=80))
     theirs.save_pretrained(tmp_path)
