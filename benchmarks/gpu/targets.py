@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the CUDA kernels must reach on an NVIDIA H200, judged line by line from a result file."""
+"""What the kernels must reach on an NVIDIA H200, judged line by line from a result file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from records import Record, Run
 __all__ = ["TARGETS", "Judgement", "judge"]
 
 OURS, CLASSIC = "rtdetr_ops cuda", "torch-ms-deform-attn"
+TRITON, OTHER_TRITON = "rtdetr_ops triton", "msda-triton"
 ENCODER, DECODER = "encoder_800x1333", "decoder_b1"
 GRAPH = "fused forward, graph"
 
@@ -113,6 +114,24 @@ def _decoder_targets(dtype: str) -> tuple[Target, ...]:
     )
 
 
+def _triton_target(suite: str) -> Target:
+    case = f"{ENCODER} float32 ring"
+    return Target(
+        f"Triton, encoder {suite}, float32: faster than msda-triton",
+        _ratio((suite, case, OTHER_TRITON), (suite, case, TRITON)),
+        1.5,
+    )
+
+
+def _triton_over_cuda(dtype: str) -> Target:
+    case = f"{ENCODER} {dtype} ring"
+    return Target(
+        f"Triton, encoder forward, {dtype}: speed, the CUDA kernel's being 1",
+        _ratio(("forward", case, OURS), ("forward", case, TRITON)),
+        0.8,
+    )
+
+
 TARGETS = (
     Target(
         "encoder forward, bfloat16: over the floor of gathers from the L2 cache",
@@ -149,5 +168,7 @@ TARGETS = (
         2,
         at_most=True,
     ),
+    *(_triton_over_cuda(dtype) for dtype in ("float32", "bfloat16")),
+    *(_triton_target(suite) for suite in ("forward", "forward+backward")),
 )
 """The classic op is the CUDA kernel of Deformable DETR, as torch-ms-deform-attn packages it."""

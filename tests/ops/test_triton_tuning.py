@@ -51,27 +51,32 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
         triton.runtime.driver.set_active(None)
 
 
-def triton_target() -> Target:
+@pytest.fixture
+def searching() -> Target:
     return next(target for target in targets() if target.name == "triton")
 
 
 @pytest.mark.parametrize("form", [None, Fused(4, masked=True)], ids=["plain", "fused_box"])
-def test_gradients_are_those_of_one_run(clock: Clock, form: Fused | None) -> None:
+def test_gradients_are_those_of_one_run(
+    clock: Clock, searching: Target, form: Fused | None
+) -> None:
     # Each trial of a backward adds to the gradient of value.
-    assert_matches_reference(triton_target(), Case(RAGGED, fused=form))
+    assert_matches_reference(searching, Case(RAGGED, fused=form))
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="counts the trials of a made-up clock")
-def test_a_kind_of_call_is_searched_once(clock: Clock) -> None:
-    assert_matches_reference(triton_target(), Case(SHAPES[3]))
+def test_a_kind_of_call_is_searched_once(clock: Clock, searching: Target) -> None:
+    assert_matches_reference(searching, Case(SHAPES[3]))
     assert clock.trials > 4  # several configurations, forward and backward
     before = clock.trials
-    assert_matches_reference(triton_target(), Case(SHAPES[3]))
+    assert_matches_reference(searching, Case(SHAPES[3]))
     assert clock.trials == before
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="counts the trials of a made-up clock")
-def test_nothing_is_tried_unless_asked(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_tried_unless_asked(
+    clock: Clock, searching: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RTDETR_OPS_TRITON_AUTOTUNE")
-    assert_matches_reference(triton_target(), Case(SHAPES[3]))
+    assert_matches_reference(searching, Case(SHAPES[3]))
     assert clock.trials == 0

@@ -81,7 +81,7 @@ def test_sanitizers_replace_optimisation_and_keep_asserts(csrc: Path) -> None:
 def test_the_oldest_torch_is_the_same_everywhere() -> None:
     project = (ROOT / "pyproject.toml").read_text()
 
-    assert f'dependencies = ["{torch_install.REQUIREMENT}"]' in project
+    assert project.count(f'"{torch_install.REQUIREMENT}"') == 1
     assert torch_install.TARGET_VERSION == "0x020a000000000000"
 
 
