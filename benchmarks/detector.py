@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy
 import torch
+from detections import Detector, Outputs, as_detector, check_detections
 from records import Record, summarise
 from timing import take_turns
 from torch import Tensor, nn
@@ -27,22 +28,11 @@ from rtdetr_ops.testing.models import make_rt_detr_v2
 __all__ = ["measure_detectors"]
 
 CASE = "RT-DETRv2 R18 640x640"
-AGREEMENT = 1e-3
-"""Largest difference of scores and boxes, query by query, at which a float32 row counts as the same detector."""
-
-CLOSE_QUERIES = 0.9
-"""Part of the detections that a bfloat16 row must find again within ``CLOSE``."""
-CLOSE = 0.05
-
 KEPT = ", memory kept"
 """Rows that run after ``rtdetr.keep_freed_memory()``."""
 
 LARGEST_DYNAMIC = 32 * 2**20
 """Where glibc's own adjustment of its threshold ends, in bytes; it trims at twice that."""
-
-Outputs = tuple[Tensor, Tensor]
-"""Logits [1, Q, K] and boxes [1, Q, 4], (cx, cy, w, h) in 0..1."""
-Detector = Callable[[Tensor], Outputs]
 
 
 def measure_detectors(quick: bool, threads: int) -> list[Record]:
@@ -51,7 +41,10 @@ def measure_detectors(quick: bool, threads: int) -> list[Record]:
         detectors = _detectors(Path(folder), quick, threads)
         image = torch.rand((1, 3, 640, 640), generator=torch.Generator().manual_seed(0))
         truth = detectors["transformers eager"](image)
-        lost = {name: _check(name, truth, run(image)) for name, run in detectors.items()}
+        lost = {
+            name: check_detections(name, truth, run(image), exact="bfloat16" not in name)
+            for name, run in detectors.items()
+        }
         seconds = take_turns(
             {name: _bound(run, image) for name, run in detectors.items()},
             rounds=1 if quick else 15,
@@ -73,28 +66,19 @@ def _detectors(folder: Path, quick: bool, threads: int) -> dict[str, Detector]:
 
     fast, fast_bfloat16 = ours().optimize(), ours().optimize(dtype=torch.bfloat16)
     found: dict[str, Detector] = {
-        f"rtdetr optimized{KEPT}": _torch(fast),
-        f"rtdetr optimized bfloat16{KEPT}": _torch(fast_bfloat16),
-        "rtdetr optimized": _torch(fast),
-        "rtdetr optimized bfloat16": _torch(fast_bfloat16),
-        "rtdetr eager": _torch(ours()),
-        "transformers eager": _torch(theirs),
+        f"rtdetr optimized{KEPT}": as_detector(fast),
+        f"rtdetr optimized bfloat16{KEPT}": as_detector(fast_bfloat16),
+        "rtdetr optimized": as_detector(fast),
+        "rtdetr optimized bfloat16": as_detector(fast_bfloat16),
+        "rtdetr eager": as_detector(ours()),
+        "transformers eager": as_detector(theirs),
     }
     if not quick:
-        found["rtdetr optimized, compiled"] = _torch(torch.compile(ours().optimize()))
-        found["transformers compiled"] = _torch(torch.compile(theirs))
+        found["rtdetr optimized, compiled"] = as_detector(torch.compile(ours().optimize()))
+        found["transformers compiled"] = as_detector(torch.compile(theirs))
         # From a model of its own: tracing leaves something behind that changes later results.
         found |= _runtimes(make_rt_detr_v2(), folder / "model.onnx", threads)
     return found
-
-
-def _torch(model: Any) -> Detector:
-    def run(image: Tensor) -> Outputs:
-        with torch.inference_mode():
-            found = model(image)
-        return found.logits, found.pred_boxes
-
-    return run
 
 
 def _runtimes(model: nn.Module, path: Path, threads: int) -> dict[str, Detector]:
@@ -174,25 +158,3 @@ def _openvino(path: Path, threads: int, precision: str) -> Detector:
 
 def _bound(run: Detector, image: Tensor) -> Callable[[], object]:
     return lambda: run(image)
-
-
-def _check(name: str, truth: Outputs, found: Outputs) -> float:
-    """How far ``found`` is from ``truth``: queries whose scores are close may change places.
-
-    Raises:
-        AssertionError: too far; a time of a wrong detector means nothing.
-    """
-    expected, got = (
-        torch.cat([logits.float().sigmoid(), boxes.float()], -1)[0]
-        for logits, boxes in (truth, found)
-    )
-    nearest = torch.cdist(expected, got, p=float("inf")).amin(1)  # [Q]
-    if "bfloat16" in name:
-        share = (nearest < CLOSE).float().mean().item()
-        if not share >= CLOSE_QUERIES:
-            raise AssertionError(f"{name}: finds {share:.0%} of the detections again")
-        return nearest.quantile(CLOSE_QUERIES).item()
-    worst = nearest.max().item()
-    if not worst <= AGREEMENT:
-        raise AssertionError(f"{name}: a detection differs by {worst:.1e}")
-    return worst

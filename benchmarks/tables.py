@@ -20,7 +20,7 @@ TITLES = {
     "fused forward, graph": "Fused entry, forward, replayed from a CUDA graph",
     "fused forward+backward, graph": "Fused entry, forward and backward, replayed from a CUDA graph",
     "model": "Whole detectors of transformers, batch 1",
-    "detector": "RT-DETRv2 from image tensor to boxes, batch 1",
+    "detector": "RT-DETRv2 from image tensor to boxes",
     "call": "One call on next to no data: what dispatch costs",
     "import": "Import, after torch is imported",
 }

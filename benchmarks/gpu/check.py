@@ -30,6 +30,14 @@ from gpu.targets import judge
 
 __all__ = ["main"]
 
+Step = Callable[[steps.Setting, Path, float], Command]
+
+DETECTOR = "detector"
+"""Its suite in result files."""
+
+DETECTOR_SHARE = 0.3
+"""Of the time that is left, for the detectors; the operator comes after them."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, print the summary, return the exit status."""
@@ -100,22 +108,41 @@ class Check:
         return True
 
     def benchmarks(self) -> bool:
-        """The rows, in a process of their own that is started again where it died.
+        """The rows of the operator."""
+        return self._measure(steps.measure, lambda suite: suite != DETECTOR, 1.0)
+
+    def detector(self) -> bool:
+        """The rows of the detector, in a part of the time."""
+        return self._measure(steps.detect, lambda suite: suite == DETECTOR, DETECTOR_SHARE)
+
+    def _measure(self, step: Step, owns: Callable[[str], bool], share: float) -> bool:
+        """Rows in a process of their own that is started again where it died.
 
         A kernel that faults takes the whole process with it.
         """
-        save(replace(load(self.path), records=()), self.path)
-        self._save(failures=[], not_reached=[])
+        self._forget(owns)
+        deadline = time.monotonic() + share * (self._deadline - time.monotonic())
         while True:
             before = _entries(load(self.path))
-            left = self._deadline - time.monotonic()
-            command = steps.measure(self._setting, self.path, max(left, 0))
+            left = deadline - time.monotonic()
+            command = step(self._setting, self.path, max(left, 0))
             died = self._run([command])[0].status != "passed"
             if not died or left < 0:
                 return True
             if _entries(load(self.path)) == before:
                 self._note(Outcome(command.name, "failed", note="died before it did anything"))
                 return True
+
+    def _forget(self, owns: Callable[[str], bool]) -> None:
+        """What an earlier run found in these suites."""
+        run = load(self.path)
+        notes = run.gpu_check or {}
+        kept = {
+            name: [entry for entry in notes.get(name, []) if not owns(entry[0])]
+            for name in ("failures", "not_reached")
+        }
+        save(replace(run, records=tuple(r for r in run.records if not owns(r.suite))), self.path)
+        self._save(**kept)
 
     def judge(self) -> None:
         """Compare what was found with what was asked for."""
@@ -145,6 +172,7 @@ PARTS: dict[str, Callable[[Check], bool]] = {
     "build": Check.build,
     "tests": Check.test,
     "micro": Check.micro,
+    "detector": Check.detector,
     "benchmarks": Check.benchmarks,
 }
 

@@ -7,7 +7,7 @@ process dies, the entry stays, and the next process goes on after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
@@ -15,9 +15,12 @@ from typing import NamedTuple
 
 from records import Record, load, save
 
-__all__ = ["Key", "Ledger"]
+__all__ = ["Key", "Ledger", "Measurement"]
 
 DIED = "the process died"
+
+Measurement = tuple[Sequence[float], Mapping[str, float]]
+"""Seconds of every repetition, and what else was found out."""
 
 
 class Key(NamedTuple):
@@ -48,7 +51,7 @@ class Ledger:
 
     def know_rows(self, rows: dict[str, str | None]) -> None:
         """Who takes part, in which version."""
-        self._run = replace(self._run, rows=rows)
+        self._run = replace(self._run, rows=self._run.rows | rows)
         self._save()
 
     def begin(self, keys: Sequence[Key]) -> None:
@@ -56,9 +59,21 @@ class Ledger:
         self._failures.update(dict.fromkeys(keys, DIED))
         self._save()
 
-    def fail(self, key: Key, reason: str) -> None:
+    def attempt(self, key: Key, measure: Callable[[], Measurement]) -> None:
+        """Measure ``key``; whatever that raises is its result."""
+        try:
+            seconds, details = measure()
+        except Exception as error:
+            self.fail(key, error)
+        else:
+            self.add(key, seconds, **details)
+            print(*key, f"{min(seconds):.3g} s", sep=" | ", flush=True)
+
+    def fail(self, key: Key, error: Exception) -> None:
         """``key`` cannot be measured."""
-        self._failures[key] = reason
+        text = f"{type(error).__name__}: {error}"
+        print(*key, text, sep=" | ", flush=True)
+        self._failures[key] = text.splitlines()[0][:300]
         self._save()
 
     def add(self, key: Key, seconds: Sequence[float], **details: float) -> None:

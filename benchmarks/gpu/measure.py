@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import time
+from functools import partial
 from pathlib import Path
 
 from timed_cases import bind
@@ -49,22 +50,12 @@ def _measure(job: Job, keys: list[Key], device: Device, ledger: Ledger, limits: 
         bound = bind(job.case, job.row)
     except Exception as error:  # whatever a row raises is its result
         for key in keys:
-            ledger.fail(key, _describe(error))
+            ledger.fail(key, error)
         return
+    details = {"gather_bytes": job.case.gather_bytes}
     for key in keys:
-        try:
-            seconds = SUITES[key.suite].run(bound, job.case, device, limits)
-        except Exception as error:  # as above
-            ledger.fail(key, _describe(error))
-        else:
-            ledger.add(key, seconds, gather_bytes=job.case.gather_bytes)
-            print(*key, f"{min(seconds):.3g} s", sep=" | ", flush=True)
-
-
-def _describe(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}"
-    print(text, flush=True)
-    return text.splitlines()[0][:300]
+        run = partial(SUITES[key.suite].run, bound, job.case, device, limits)
+        ledger.attempt(key, lambda run=run: (run(), details))
 
 
 def _options() -> argparse.Namespace:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from gpu.commands import ROOT, Command
@@ -17,6 +18,7 @@ __all__ = [
     "Setting",
     "build",
     "ceilings",
+    "detect",
     "look",
     "measure",
     "micro",
@@ -102,7 +104,9 @@ def test(setting: Setting) -> list[Command]:
     """The tests that need a GPU; in a dry run those that can do with the CPU do so."""
     words = (*_pytest(), "gpu")
     if not setting.dry_run:
-        return [Command("tests", words, 180, ROOT / "tests")]
+        # Most of the time goes into compiling Triton kernels.
+        side_by_side = ("-n", "8") if find_spec("xdist") else ()
+        return [Command("tests", (*words, *side_by_side), 180, ROOT / "tests")]
     on_cpu = {"RTDETR_OPS_TEST_DEVICE": "cpu"}
     # The rest of the files takes tests from tests/ops, which run on the CPU anyway.
     own = "gradients or streams or devices or training or memory or short_set"
@@ -133,11 +137,20 @@ def find_sanitizer(setting: Setting) -> str | None:
 
 
 def measure(setting: Setting, result: Path, seconds: float) -> Command:
-    """Time everything into ``result`` for so many seconds, and some more for what runs then."""
-    words = [sys.executable, "-m", "gpu.measure", f"--json={result}", f"--seconds={seconds:.0f}"]
-    dry = ["--dry-run"] if setting.dry_run else []
+    """Time the operators into ``result`` for so many seconds, and some more for what runs then."""
+    return _measuring("benchmarks", "gpu.measure", setting, result, seconds)
+
+
+def detect(setting: Setting, result: Path, seconds: float) -> Command:
+    """The same with whole detectors."""
+    return _measuring("detector", "gpu.detector", setting, result, seconds)
+
+
+def _measuring(name: str, module: str, setting: Setting, result: Path, seconds: float) -> Command:
+    words = (sys.executable, "-m", module, f"--json={result}", f"--seconds={seconds:.0f}")
+    dry = ("--dry-run",) if setting.dry_run else ()
     # Not required: the rows that fail are in the file, and some of them are not ours.
-    return Command("benchmarks", (*words, *dry), seconds + 30, ROOT / "benchmarks", required=False)
+    return Command(name, (*words, *dry), seconds + 30, ROOT / "benchmarks", required=False)
 
 
 def _pip(path: Path) -> tuple[str, ...]:

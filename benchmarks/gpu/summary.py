@@ -28,6 +28,7 @@ def summary(run: Run) -> str:
     parts += _section("failures", _failures(notes.get("failures", [])))
     parts += _section("no time for", _counted(notes.get("not_reached", [])))
     parts += _section("ceilings, GB/s", _ceilings(notes.get("ceilings", {})))
+    parts += _section("detectors", _detectors(run))
     parts += [_times(run, ours) for ours in run.rows if _has_times(run, ours)]
     parts.append(_table(("target", "found", "asked for", "met"), map(_target, notes["targets"])))
     return "\n\n".join(parts)
@@ -69,14 +70,18 @@ def _ceilings(ceilings: dict[str, Any]) -> Iterable[str]:
     return [f"{name}: {v / 1e9:.0f}" for name, v in ceilings.items() if isinstance(v, float)]
 
 
+def _detectors(run: Run) -> Iterable[str]:
+    return [f"{r.case}, {r.row}: {_spread(r)}" for r in run.records if r.suite == "detector"]
+
+
 def _has_times(run: Run, row: str) -> bool:
-    return is_ours(row) and any(record.row == row for record in run.records)
+    return is_ours(row) and any(r.row == row and r.suite != "detector" for r in run.records)
 
 
 def _times(run: Run, ours: str) -> str:
     """One of our rows: its time, what it gathers, and how many times longer the others take."""
-    others = [row for row in run.rows if row != ours and any(r.row == row for r in run.records)]
-    found = {(r.suite, r.case, r.row): r for r in run.records}
+    found = {(r.suite, r.case, r.row): r for r in run.records if r.suite != "detector"}
+    others = [row for row in run.rows if row != ours and any(row == key[2] for key in found)]
     lines = [
         (
             f"{record.case}, {record.suite}",
@@ -84,7 +89,7 @@ def _times(run: Run, ours: str) -> str:
             _moved(run, record),
             *(_slower(found.get((record.suite, record.case, row)), record) for row in others),
         )
-        for record in run.records
+        for record in found.values()
         if record.row == ours
     ]
     return _table((ours, "median (quartiles)", "corners", *others), lines)

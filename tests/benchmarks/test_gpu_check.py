@@ -49,10 +49,10 @@ def test_dry_run_goes_through_everything_and_says_what_it_is(tmp_path):
     run = load(path)
     assert run.gpu_check["dry_run"] is True
     assert run.gpu_check["failures"] == []
-    assert {record.suite for record in run.records} == set(SUITES)
+    assert {record.suite for record in run.records} == {*SUITES, "detector"}
     found = {step["name"]: step["status"] for step in run.gpu_check["steps"]}
     assert found["package"] == found["backends"] == "printed"
-    assert found["tests"] == found["benchmarks"] == "passed"
+    assert found["tests"] == found["detector"] == found["benchmarks"] == "passed"
     assert [target["met"] for target in run.gpu_check["targets"]] == [None] * len(TARGETS)
     assert "Dry run: these numbers mean nothing." in done.stdout
     assert "pip install --no-build-isolation --no-deps" in done.stdout
@@ -123,6 +123,7 @@ def test_parts_run_in_order_and_the_benchmarks_go_on_where_they_died(check_with)
         "tests",
         "nvcc micro.cu",
         "micro",
+        "detector",
         "benchmarks",
         "benchmarks",
     ]
@@ -135,7 +136,7 @@ def test_parts_run_in_order_and_the_benchmarks_go_on_where_they_died(check_with)
 
 @pytest.mark.parametrize(
     ("broken", "parts"),
-    [("package", 2), ("tests", 7), ("nvcc micro.cu", 6)],
+    [("package", 2), ("tests", 8), ("nvcc micro.cu", 7)],
 )
 def test_a_failed_step_fails_the_check_and_the_others_still_run(check_with, broken, parts):
     status, groups, run = check_with({broken: "failed"})
@@ -150,7 +151,7 @@ def test_benchmarks_that_die_at_once_are_not_started_for_ever(check_with, monkey
     )
     status, groups, run = check_with()
     assert status == 1
-    assert groups[-2:] == [["micro"], ["benchmarks"]]
+    assert groups[-2:] == [["detector"], ["benchmarks"]]
     steps_found = {step["name"]: step["note"] for step in run.gpu_check["steps"]}
     assert steps_found["benchmarks"] == "died before it did anything"
 
@@ -207,7 +208,7 @@ def test_sanitizers_run_the_short_set_where_the_tool_is(setting, tmp_path, monke
 
 def test_every_folder_and_file_a_command_names_exists(setting, tmp_path):
     commands = [*steps.build(setting)[:1], *steps.micro(setting), *steps.test(setting)]
-    commands.append(steps.measure(setting, tmp_path / "x.json", 1.0))
+    commands += [step(setting, tmp_path / "x", 1.0) for step in (steps.measure, steps.detect)]
     for command in commands:
         assert command.folder.is_dir(), command.name
     assert (ROOT / "tests" / "gpu").is_dir()
@@ -230,9 +231,10 @@ def test_ledger_keeps_what_was_measured_and_what_failed(result):
     ledger.know_rows({"peer": None})
     ledger.begin([KEY, OTHER])
     ledger.add(KEY, [3.0, 1.0, 2.0], gather_bytes=8.0)
-    ledger.fail(OTHER, "RuntimeError: no")
+    ledger.attempt(OTHER, Mock(side_effect=RuntimeError("no\nat all")))
+    ledger.know_rows({"other": "1.0"})
     run = load(result)
-    assert run.rows == {"peer": None}
+    assert run.rows == {"peer": None, "other": "1.0"}
     details = {"q1_s": 1.0, "q3_s": 3.0, "gather_bytes": 8.0}
     assert run.records == (Record(*KEY, 2.0, 1.0, 3, details),)
     assert run.gpu_check["failures"] == [[*OTHER, "RuntimeError: no"]]
@@ -242,7 +244,7 @@ def test_ledger_keeps_what_was_measured_and_what_failed(result):
 def test_ledger_goes_on_after_the_entry_a_process_died_in(result):
     first = Ledger(result)
     first.begin([KEY])
-    first.add(KEY, [1.0, 1.0])
+    first.attempt(KEY, lambda: ([1.0, 1.0], {}))
     first.begin([OTHER])  # and here it dies
     second = Ledger(result)
     assert second.has(KEY)
@@ -355,7 +357,7 @@ def test_a_graph_shares_its_time_among_its_calls(fake_cuda):
 
 
 ENCODER, DECODER = "encoder_800x1333", "decoder_b1"
-OURS = "rtdetr_ops cuda"
+OURS, TRITON = "rtdetr_ops cuda", "rtdetr_ops triton"
 
 
 def record(suite, case, row, microseconds, **details):
@@ -376,6 +378,9 @@ MEASURED = Run(
         record("fused forward, graph", f"{DECODER} float32 ring", OURS, 5),
         record("fused forward, graph", f"{DECODER} float32 ring", CLASSIC, 20),
         record("fused forward, graph", f"{DECODER} bfloat16 ring", OURS, 7),
+        record("forward", f"{ENCODER} float32 ring", TRITON, 550),
+        record("forward", f"{ENCODER} float32 ring", "msda-triton", 1100),
+        record("detector", "R18, batch 1", "rtdetr eager", 2000),
     ),
     {"dry_run": False, "steps": [], "ceilings": {"gather_64B_22MB": 6e12, "red_f32_22MB": 4e12}},
 )
@@ -390,6 +395,10 @@ FOUND = [
     (None, None),  # the classic op has no bfloat16 entry here
     (4.0, True),  # forward and backward
     (2.5, False),  # deterministic
+    (500 / 550, True),  # Triton against CUDA
+    (None, None),
+    (2.0, True),  # against the other Triton kernels
+    (None, None),
 ]
 
 
@@ -422,6 +431,7 @@ def test_summary_answers_every_target():
     assert "gather_64B_22MB: 6000" in text
     assert "encoder_800x1333 bfloat16 ring, forward" in text
     assert "5.00 TB/s, 83 %" in text
+    assert "R18, batch 1, rtdetr eager: 2.00 ms" in text
     assert "2.00 TB/s, 50 %" in text  # the atomic backward: 1.2 GB in 600 microseconds
     assert "at most 1.5x   yes" in text
-    assert text.count("not measured") == 1
+    assert text.count("not measured") == 3

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RT-DETRv2 on the GPU: this detector and that of transformers, on the same weights and images.
+
+Each is timed as its user waits for it: from the call until the boxes are there. Convolutions run as torch sets them
+up by itself, in TF32 where the GPU has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from detections import Detector, as_detector, check_detections
+from torch import Tensor
+
+from gpu.devices import Device, Limits, find_device
+from gpu.ledger import Key, Ledger, Measurement
+from rtdetr import RTDetrV2ForObjectDetection
+from rtdetr_ops.testing.models import make_rt_detr_v2
+
+SUITE = "detector"
+
+LIMITS = {False: Limits(1.0, 10, 100), True: Limits(0, 2, 2)}
+"""Of one measurement, by whether it is a dry run."""
+
+BATCHES = {False: (1, 8), True: (1,)}
+SIDE = {False: 640, True: 128}
+"""Of the square images, in pixels."""
+
+HANGS = 200
+"""Seconds after which a row counts as hung, and this process ends."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run the detector.
+
+    Args:
+        model: makes it.
+        dtype: of the images.
+        run: makes a function of the model, given images like those it will see.
+        slow: whether it compiles for a minute first.
+    """
+
+    model: Callable[[], Any]
+    dtype: torch.dtype = torch.float32
+    run: Callable[[Any, Tensor], Detector] = lambda model, images: as_detector(model)
+    slow: bool = False
+
+
+class Models:
+    """The same weights in both implementations, made when they are asked for."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self._folder, self._device = folder, device
+        make_rt_detr_v2().save_pretrained(folder)
+
+    @cache  # noqa: B019  # lives as long as the process
+    def ours(self) -> RTDetrV2ForObjectDetection:
+        return RTDetrV2ForObjectDetection.from_pretrained(self._folder).to(self._device)
+
+    @cache  # noqa: B019
+    def optimized(self, dtype: torch.dtype) -> RTDetrV2ForObjectDetection:
+        return self.ours().optimize(dtype=dtype)
+
+    @cache  # noqa: B019
+    def theirs(self, dtype: torch.dtype) -> Any:
+        return make_rt_detr_v2().to(self._device, dtype)
+
+
+def rows(models: Models, backend: str, dry_run: bool) -> dict[str, Row]:
+    """By name; ``backend`` is of torch.compile. A dry run has those that a CPU runs quickly."""
+    single, half = torch.float32, torch.bfloat16
+    optimized = {dtype: partial(models.optimized, dtype) for dtype in (single, half)}
+    theirs = {dtype: partial(models.theirs, dtype) for dtype in (single, half)}
+    compiled = partial(_compiled, backend)
+    found = {
+        "rtdetr optimized, CUDA graph": Row(optimized[single], run=_replayed),
+        "rtdetr optimized bfloat16, CUDA graph": Row(optimized[half], half, _replayed),
+        "rtdetr eager": Row(models.ours),
+        "rtdetr optimized": Row(optimized[single]),
+        "rtdetr optimized bfloat16": Row(optimized[half], half),
+        "transformers eager": Row(theirs[single]),
+        "transformers bfloat16": Row(theirs[half], half),
+        "transformers, CUDA graph": Row(theirs[single], run=_replayed),
+        "rtdetr optimized bfloat16, compiled": Row(optimized[half], half, compiled, True),
+        "transformers bfloat16, compiled": Row(theirs[half], half, compiled, True),
+    }
+    quick = (name for name, row in found.items() if row.dtype == single and not row.slow)
+    return {name: found[name] for name in quick} if dry_run else found
+
+
+def _compiled(backend: str, model: Any, images: Tensor) -> Detector:
+    return as_detector(torch.compile(model, backend=backend))
+
+
+def _replayed(model: Any, images: Tensor) -> Detector:
+    """From a CUDA graph; the images are copied into its own."""
+    if images.device.type != "cuda":  # a dry run
+        return as_detector(model)
+    held, run = images.clone(), as_detector(model)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):  # what is done lazily on first calls must not be captured
+            run(held)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = run(held)
+
+    def replay(fresh: Tensor) -> tuple[Tensor, Tensor]:
+        held.copy_(fresh)
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+def main() -> None:
+    """Measure what the file does not have yet."""
+    options = _options()
+    deadline = time.monotonic() + options.seconds
+    device, ledger = find_device(options.dry_run), Ledger(options.json)
+    with tempfile.TemporaryDirectory() as folder:
+        models = Models(Path(folder), device.type)
+        candidates = rows(models, device.compiler, options.dry_run)
+        ledger.know_rows(dict.fromkeys(candidates, "this repository, transformers"))
+        for batch, name in _order(candidates, BATCHES[options.dry_run]):
+            side = SIDE[options.dry_run]
+            key = Key(SUITE, f"RT-DETRv2 R18 {side}x{side}, batch {batch}", name)
+            if ledger.has(key):
+                continue
+            if time.monotonic() > deadline:
+                ledger.leave_out([key])
+                continue
+            faulthandler.dump_traceback_later(HANGS, exit=True)
+            ledger.begin([key])
+            measure = partial(_measure, name, candidates[name], models, device)
+            ledger.attempt(key, partial(measure, _images(batch, side), LIMITS[options.dry_run]))
+            device.synchronize()  # raises, and so ends this process, where the device is lost
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _order(candidates: dict[str, Row], batches: tuple[int, ...]) -> Iterator[tuple[int, str]]:
+    """What starts quickly first."""
+    for slow in (False, True):
+        for batch in batches:
+            yield from ((batch, name) for name, row in candidates.items() if row.slow == slow)
+
+
+def _images(batch: int, side: int) -> Tensor:
+    return torch.rand((batch, 3, side, side), generator=torch.Generator().manual_seed(0))
+
+
+def _measure(
+    name: str, row: Row, models: Models, device: Device, images: Tensor, limits: Limits
+) -> Measurement:
+    model, images = row.model(), images.to(device.type)
+    _check_exactly(name, model, row, models, images)
+    fresh = images.to(row.dtype)
+    run = row.run(model, fresh)
+    truth = as_detector(models.theirs(torch.float32))(images)
+    difference = check_detections(name, truth, run(fresh), exact=False)
+    seconds = device.time_host(lambda: run(fresh), 1, limits)
+    return seconds, {"max_difference": difference}
+
+
+def _check_exactly(name: str, model: Any, row: Row, models: Models, images: Tensor) -> None:
+    """In float32 throughout every detection is found again."""
+    if row.dtype != torch.float32:
+        return
+    convolutions = torch.backends.cudnn
+    allowed, convolutions.allow_tf32 = convolutions.allow_tf32, False
+    try:
+        truth = as_detector(models.theirs(torch.float32))(images)
+        check_detections(name, truth, as_detector(model)(images), exact=True)
+    finally:
+        convolutions.allow_tf32 = allowed
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True, help="the result file, begun already")
+    parser.add_argument("--seconds", type=float, required=True, help="when to start no more rows")
+    parser.add_argument("--dry-run", action="store_true", help="small images on the CPU")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
