@@ -166,7 +166,7 @@ def test_quick_run_measures_every_suite_and_reports(tmp_path):
     subprocess.run(command, check=True)
     run = load(path)
     suites = {record.suite for record in run.records}
-    assert suites == {"forward", "forward+backward", "model", "call", "import"}
+    assert suites == {"forward", "forward+backward", "model", "detector", "call", "import"}
     assert all(0 < record.min_s <= record.median_s for record in run.records)
     assert json.loads(path.read_text())["machine"]["threads"] == 2
     assert full_report(run).startswith("# Benchmarks")
