@@ -25,7 +25,7 @@ class DeviceScope {
     if (aoti_torch_get_current_cuda_stream == nullptr) return;
     const std::int32_t device = tensor.get_device_index();
     guard_.emplace(device);
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream_));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream_));
   }
   void* stream() const { return stream_; }
 
