@@ -137,12 +137,12 @@ class HybridEncoder(nn.Module):
 
     def down(self, maps: list[Tensor]) -> list[Tensor]:
         """From coarse to fine; what was laid over the finer map takes the place of the coarser one."""
-        *finer, top = maps
-        fused = []
-        for lateral, block in zip(self.lateral_convs, self.fpn_blocks, strict=True):
+        top, fused = maps[-1], []
+        steps = zip(self.lateral_convs, self.fpn_blocks, reversed(maps[:-1]), strict=True)
+        for lateral, block, finer in steps:
             top = lateral(top)
             fused.append(top)
-            top = block(functional.interpolate(top, scale_factor=2.0, mode="nearest"), finer.pop())
+            top = block(functional.interpolate(top, scale_factor=2.0, mode="nearest"), finer)
         return [top, *reversed(fused)]
 
     def up(self, maps: list[Tensor]) -> list[Tensor]:
