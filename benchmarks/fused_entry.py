@@ -92,5 +92,7 @@ def _off_borders(offsets: Tensor, origin: Tensor, step: Tensor, workload: Worklo
         near = (pixel - pixel.round()).abs() < BORDER_MARGIN / 2
         if not near.any():
             return offsets
-        offsets = torch.where(near, (offsets.double() * 1.01 + 0.01).to(offsets.dtype), offsets)
+        longer = offsets.double() * 1.01
+        longer = longer + torch.full_like(longer, 0.01).copysign(longer)
+        offsets = torch.where(near, longer.to(offsets.dtype), offsets)
     raise RuntimeError(f"no offsets off the pixel borders for {workload.name}")

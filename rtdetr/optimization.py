@@ -19,6 +19,7 @@ from .model.layers import ACTIVATIONS, ConvNorm, FrozenBatchNorm2d
 from .model.model import RTDetrV2ForObjectDetection
 from .model.outputs import Recorder
 from .model.query_selection import Selection
+from .precision import full_float32
 
 __all__ = ["optimize"]
 
@@ -157,7 +158,7 @@ def _compare(model: RTDetrV2ForObjectDetection, fast: RTDetrV2ForObjectDetection
     channels = model.config.backbone_config.stem_inputs
     image = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
     training = model.training
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32():
         expected, chosen = _stages(model.eval(), image.to(model.device))
         got, _ = _stages(fast, image.to(fast.device), chosen)
     model.train(training)

@@ -24,6 +24,7 @@ from torch import Tensor
 from gpu.devices import Device, Limits, find_device
 from gpu.ledger import Key, Ledger, Measurement
 from rtdetr import RTDetrV2ForObjectDetection
+from rtdetr.precision import full_float32
 from rtdetr_ops.testing.models import make_rt_detr_v2
 
 SUITE = "detector"
@@ -178,13 +179,9 @@ def _check_exactly(name: str, model: Any, row: Row, models: Models, images: Tens
     """In float32 throughout every detection is found again."""
     if row.dtype != torch.float32:
         return
-    convolutions = torch.backends.cudnn
-    allowed, convolutions.allow_tf32 = convolutions.allow_tf32, False
-    try:
+    with full_float32():
         truth = as_detector(models.theirs(torch.float32))(images)
         check_detections(name, truth, as_detector(model)(images), exact=True)
-    finally:
-        convolutions.allow_tf32 = allowed
 
 
 def _options() -> argparse.Namespace:

@@ -105,8 +105,8 @@ def test(setting: Setting) -> list[Command]:
     words = (*_pytest(), "gpu")
     if not setting.dry_run:
         # Most of the time goes into compiling Triton kernels.
-        side_by_side = ("-n", "8") if find_spec("xdist") else ()
-        return [Command("tests", (*words, *side_by_side), 180, ROOT / "tests")]
+        side_by_side = ("-n", "12") if find_spec("xdist") else ()
+        return [Command("tests", (*words, *side_by_side), 300, ROOT / "tests")]
     on_cpu = {"RTDETR_OPS_TEST_DEVICE": "cpu"}
     # The rest of the files takes tests from tests/ops, which run on the CPU anyway.
     own = "gradients or streams or devices or training or memory or short_set"

@@ -5,28 +5,9 @@
 namespace rtdetr_ops {
 namespace {
 
-// A level that is small beside the points on it is reduced by owners even where order is free: so
-// many reductions would queue up at each of its pixels. An estimate, to be measured.
-constexpr std::int64_t kHotTouches = 512;
-
-// The level from which on pixels have owners. Owned levels stand last, where pyramids are smallest.
-int first_owned_level(const Problem& p, bool deterministic) {
-  if (deterministic) return 0;
-  int first = static_cast<int>(p.L);
-  while (first > 0 && p.device_levels == nullptr) {
-    const Level& level = p.levels[first - 1];
-    const std::int64_t touches = p.Q * level.points * (p.discrete ? 1 : kCorners);
-    if (touches < kHotTouches * level.height * level.width) break;
-    --first;
-  }
-  return first;
-}
-
 // How the gradient of value is computed, and the memory of a backward call.
 struct Plan {
-  int first_owned;
   bool has_owners;
-  std::int64_t scattered_taps, scattered_pixels;  // of the levels before it
   LevelSize* sizes;
   void* sums;
   TapRecords records;
@@ -35,30 +16,25 @@ struct Plan {
   Plan(const Backward& backward, bool deterministic, void* memory) {
     const Problem& p = backward.problem;
     const bool needs_value = backward.grad_value != nullptr;
-    first_owned = needs_value ? first_owned_level(p, deterministic) : static_cast<int>(p.L);
-    has_owners = first_owned < p.L;
-    scattered_taps = has_owners ? p.levels[first_owned].first_tap : needs_value ? p.T : 0;
-    scattered_pixels = has_owners ? p.levels[first_owned].first_pixel : p.S;
+    has_owners = needs_value && deterministic;
     Workspace workspace(memory);
     sizes = take_level_sizes(p, workspace);
-    const bool scatters = needs_value && first_owned > 0,
-               rounds = element_bytes(p.value.dtype) == 2;
-    sums = !scatters ? nullptr
-           : rounds  ? workspace.take<float>(p.B * p.S * p.M * p.D)
-                     : backward.grad_value;
+    sums = !needs_value || has_owners          ? nullptr
+           : element_bytes(p.value.dtype) == 2 ? workspace.take<float>(p.B * p.S * p.M * p.D)
+                                               : backward.grad_value;
     records = take_records(p, workspace);
     bytes = workspace.bytes();
   }
 
  private:
   TapRecords take_records(const Problem& p, Workspace& workspace) const {
-    if (!has_owners) return {nullptr, nullptr, first_owned, 0};
-    const std::int64_t taps = p.B * p.M * p.Q * (p.T - scattered_taps);
+    if (!has_owners) return {nullptr, nullptr};
+    const std::int64_t taps = p.B * p.M * p.Q * p.T;
     int2* const cells = workspace.take<int2>(taps);
     void* const weights = p.value.dtype == DType::kFloat64
                               ? static_cast<void*>(workspace.take<double>(3 * taps))
                               : static_cast<void*>(workspace.take<float>(3 * taps));
-    return {cells, weights, first_owned, static_cast<int>(scattered_taps)};
+    return {cells, weights};
   }
 };
 
@@ -83,7 +59,6 @@ const char* launch_taps(const Backward& backward, const Plan& plan, const Kernel
   BackwardArgs args = {};
   args.problem = problem;
   args.grad_out = backward.grad_out;
-  args.scattered_taps = static_cast<int>(plan.scattered_taps);
   args.sums = plan.sums;
   args.records = plan.records;
   args.grad_pairs = backward.grad_pairs;
@@ -103,12 +78,11 @@ const char* launch_taps(const Backward& backward, const Plan& plan, const Kernel
                            shape.threads, bytes, context, args));
 }
 
-// Tiles of the levels that have owners; a guess where their sizes are unknown, and the kernel
-// loops over what is beyond it.
-std::int64_t tile_count(const KernelProblem& p, int first_level) {
+// A guess where the sizes of levels are unknown, and the kernel loops over what is beyond it.
+std::int64_t tile_count(const KernelProblem& p) {
   if (p.device_levels != nullptr) return p.S / (1 << Tiles::kMostPixels) + p.L;
   std::int64_t count = 0;
-  for (int l = first_level; l < p.L; ++l) {
+  for (int l = 0; l < p.L; ++l) {
     const LevelSize size = p.levels[l].size;
     const Patch patch = Tiles::of(p, size, p.levels[l].points);
     count += static_cast<std::int64_t>(patch.rows_of(size.height)) * patch.columns_of(size.width);
@@ -120,25 +94,22 @@ template <class V>
 cudaError_t launch_owners(const Backward& backward, const Plan& plan, const KernelProblem& p,
                           const CudaContext& context) {
   const OwnerArgs args = {p, plan.records, backward.grad_out, backward.grad_value};
-  const std::int64_t blocks = (tile_count(p, plan.first_owned) + Tiles::kWarps - 1) / Tiles::kWarps;
+  const std::int64_t blocks = (tile_count(p) + Tiles::kWarps - 1) / Tiles::kWarps;
   if (blocks == 0) return cudaSuccess;
   const std::int64_t slabs = (p.D + kWarp - 1) / kWarp;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(p.M * slabs),
                   image_blocks(p));
-  const int bytes =
-      (Tiles::kWarps << Tiles::kMostPixels) * kWarp * static_cast<int>(sizeof(Compute<V>));
+  const int bytes = OwnerMemory::bytes<Compute<V>>();
   return launch(own_value_kernel<V>, grid, Tiles::kWarps * kWarp, bytes, context, args);
 }
 
 template <class V>
 cudaError_t launch_rounding(const Backward& backward, const Plan& plan, const KernelProblem& p,
                             const CudaContext& context) {
-  const std::int64_t pixel_numbers = static_cast<std::int64_t>(p.M) * p.D;
-  const RoundArgs args = {static_cast<const float*>(plan.sums), backward.grad_value, p.B,
-                          p.S * pixel_numbers, plan.scattered_pixels * pixel_numbers};
-  if (args.numbers == 0) return cudaSuccess;
-  const dim3 grid(block_number(args.numbers), 1, image_blocks(p));
-  return launch(round_kernel<V>, grid, 256, 0, context, args);
+  const std::int64_t numbers = static_cast<std::int64_t>(p.B) * p.S * p.M * p.D;
+  const RoundArgs args = {static_cast<const float*>(plan.sums), backward.grad_value, numbers};
+  if (numbers == 0) return cudaSuccess;
+  return launch(round_kernel<V>, dim3(block_number(numbers)), 256, 0, context, args);
 }
 
 template <class A>

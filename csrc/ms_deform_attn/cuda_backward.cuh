@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backward of the taps by sums within a group of lanes. The gradient of value leaves this kernel as
-// reductions in memory, or, for levels whose pixels have owners, as a record of each tap for them.
+// reductions in memory, or, where pixels have owners, as a record of each tap for them.
 #pragma once
 
 #include "ms_deform_attn/cuda_owners.cuh"
@@ -14,12 +14,10 @@ struct BackwardArgs {
   Split split;           // a group has kCorners lanes or more
   int pairs;             // of a block, exponent
   const void* grad_out;  // [B, Q, M, D]
-  // Where the gradient of value goes: taps below scattered_taps into `sums`, [B, S, M, D] of the
-  // compute type, the others into `records`.
-  int scattered_taps;
+  // Each of the next may be null. The gradient of value goes into `sums`, [B, S, M, D] of the
+  // compute type, or into records.
   void* sums;
   TapRecords records;
-  // Each of the next may be null.
   void* grad_pairs;
   void* grad_scalars;
   void* head_anchors;  // [M, B, Q, 1|L, 2|4]
@@ -122,7 +120,7 @@ template <int kUsed, class V, int kBytes>
 __device__ inline Compute<V> visit_tap(const BackwardArgs& args, Index at,
                                        const GradRow<V, kBytes>& grad, const HeadRows<V>& rows,
                                        const Lanes& lanes, int slab, int4 pixels,
-                                       const Quad<Compute<V>>& weight, bool scatters) {
+                                       const Quad<Compute<V>>& weight) {
   using A = Compute<V>;
   using Grad = GradRow<V, kBytes>;
   const KernelProblem& p = args.problem;
@@ -134,7 +132,7 @@ __device__ inline Compute<V> visit_tap(const BackwardArgs& args, Index at,
     corners.dot_with(grad.gathered, dots);
     dot = reduce_dots(dots, lanes.channel_rank, args.split);
   }
-  if (scatters) {
+  if (args.sums != nullptr) {
     const int pixel[kCorners] = {pixels.x, pixels.y, pixels.z, pixels.w};
     A* const image = static_cast<A*>(args.sums) + static_cast<std::int64_t>(at.b) * p.S * p.M * p.D;
 #pragma unroll
@@ -271,7 +269,7 @@ __global__ void __launch_bounds__(256, 2)
       const Tap<A> tap = has_tap ? Tap<A>(p, at, mine, level, attention) : Tap<A>();
       memory.taps.put(my_slot, tap);
       memory.dots[my_slot] = Quad<A>{};
-      if (has_tap && args.records.cells != nullptr && level >= args.records.first_level) {
+      if (has_tap && args.records.cells != nullptr) {
         args.records.put(p, at, mine, level, tap);
       }
       __syncwarp();
@@ -284,11 +282,10 @@ __global__ void __launch_bounds__(256, 2)
           const int slot = team_slot + (present ? i : 0);
           const int4 pixels = present ? memory.taps.pixels[slot] : make_int4(-1, -1, -1, -1);
           const Quad<A> weight = memory.taps.weights[slot];
-          const bool scatters = first + i < args.scattered_taps;
           const A dot = p.discrete ? visit_tap<1, V, kBytes>(args, at, grad, rows, lanes, slab,
-                                                             pixels, weight, scatters)
+                                                             pixels, weight)
                                    : visit_tap<kCorners, V, kBytes>(args, at, grad, rows, lanes,
-                                                                    slab, pixels, weight, scatters);
+                                                                    slab, pixels, weight);
           if (present && lanes.channel_rank < kCorners) {
             memory.dots[slot].of[lanes.channel_rank] += dot;
           }

@@ -48,8 +48,8 @@ inline const char* refusal(const Problem& p) {
   if (p.B >= kMost || p.Q >= kMost || p.T >= kMost || p.D >= kMost) {
     return "value, locations: the CUDA kernels take sizes below 2^30";
   }
-  if (p.Q * p.T > INT32_MAX - kWarp) {  // owners count them, a warp at a time
-    return "locations: the CUDA kernels take Q * T below 2^31 - 32";
+  if (p.Q * p.T > INT32_MAX - 4 * kWarp) {  // owners count them, four warps at a time
+    return "locations: the CUDA kernels take Q * T below 2^31 - 128";
   }
   return nullptr;
 }

@@ -9,17 +9,15 @@
 namespace rtdetr_ops {
 namespace {
 
-// What owners must know of the taps of levels [first_level, L), level by level, [B, M] first,
-// queries before points. An absent table has no `cells`.
+// What owners must know of the taps, [B, M] first, then level by level, queries before points. An
+// absent table has no `cells`.
 struct TapRecords {
   int2* cells;    // column and row of corner 0
   void* weights;  // fx, fy and attention, of the compute type
-  int first_level, first_tap;
 
   // Of level l, for one (b, m).
   __device__ std::int64_t level_begin(const KernelProblem& p, int b, int m, int l) const {
-    const std::int64_t taps = p.T - first_tap, bm = static_cast<std::int64_t>(b) * p.M + m;
-    return (bm * taps + p.levels[l].first_tap - first_tap) * p.Q;
+    return ((static_cast<std::int64_t>(b) * p.M + m) * p.T + p.levels[l].first_tap) * p.Q;
   }
 
   template <class A>
@@ -64,9 +62,9 @@ struct Tile {
   Patch patch;
   LevelSize size;
 
-  // Tile `index` of the levels that have owners; false behind the last.
-  __device__ bool find(const KernelProblem& p, int first_level, int index) {
-    for (level = first_level; level < p.L; ++level) {
+  // Tile `index`; false behind the last.
+  __device__ bool find(const KernelProblem& p, int index) {
+    for (level = 0; level < p.L; ++level) {
       size = level_size(p, level);
       patch = Tiles::of(p, size, p.levels[level].points);
       const int columns = patch.columns_of(size.width);
@@ -134,45 +132,87 @@ struct TileSums {
   }
 };
 
-// Adds, in order, the taps whose bit is set among the 32 from `first` on. Four rows of grad_out are
-// under way before the first is used.
+// Taps that touch a tile, in order, until there are enough to work on several at once: the warp
+// then waits for memory once for all of them.
+struct HitQueue {
+  static constexpr int kChunks = 4;  // of a warp's taps, looked through at a time; see refusal()
+  static constexpr int kAhead = 8;   // taken at a time
+  static constexpr int kSlots = kChunks * kWarp + kAhead;
+
+  int4* hits;  // [kSlots]: column and row of the cell, number of the tap among those of the level
+  int lane;
+  int count;
+
+  __device__ void put(bool is_hit, int2 cell, int tap) {
+    const unsigned all = __ballot_sync(~0u, is_hit);
+    const int before = __popc(all & ((1u << lane) - 1));
+    if (is_hit) hits[count + before] = make_int4(cell.x, cell.y, tap, 0);
+    count += __popc(all);
+  }
+
+  // Leaves fewer than kAhead.
+  __device__ void drop(int first) {
+    const bool stays = lane < count - first;
+    const int4 hit = hits[stays ? first + lane : 0];
+    __syncwarp();
+    if (stays) hits[lane] = hit;
+    count -= first;
+  }
+};
+
+// Adds the next taps of the queue, in order.
 template <class V>
-__device__ inline void add_taps(const OwnerArgs& args, const Tile& tile, const TileSums<V>& sums,
-                                int b, int m, int channel, std::int64_t begin, int first, int2 cell,
-                                unsigned hits) {
+__device__ inline void add_hits(const OwnerArgs& args, const Tile& tile, const TileSums<V>& sums,
+                                int b, int m, int channel, std::int64_t begin, const int4* hits,
+                                int count) {
   using A = Compute<V>;
-  constexpr int kAhead = 4;
   const KernelProblem& p = args.problem;
   const int points = p.levels[tile.level].points;
   const V* const grad_out = static_cast<const V*>(args.grad_out) + channel;
-  while (hits != 0) {
-    int lane[kAhead];
-    A grad[kAhead];
+  const A* const weights = static_cast<const A*>(args.records.weights);
+  int2 cell[HitQueue::kAhead];
+  Tap<A> tap[HitQueue::kAhead];
+  A grad[HitQueue::kAhead];
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      lane[i] = __ffs(static_cast<int>(hits)) - 1;  // -1 when no bit is left
-      hits &= hits - 1;
-      const std::int64_t query =
-          static_cast<std::int64_t>(b) * p.Q + (first + (lane[i] < 0 ? 0 : lane[i])) / points;
-      grad[i] = lane[i] >= 0 && channel < p.D ? widen(grad_out[(query * p.M + m) * p.D]) : A(0);
-    }
+  for (int i = 0; i < HitQueue::kAhead; ++i) {
+    if (i >= count) break;
+    const int4 hit = hits[i];
+    const std::int64_t query = static_cast<std::int64_t>(b) * p.Q + hit.z / points;
+    const A* const record = weights + 3 * (begin + hit.z);
+    cell[i] = make_int2(hit.x, hit.y);
+    tap[i].fx = record[0];
+    tap[i].fy = record[1];
+    tap[i].attention = record[2];
+    grad[i] = channel < p.D ? widen(grad_out[(query * p.M + m) * p.D]) : A(0);
+  }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (lane[i] < 0) break;
-      const A* const record =
-          static_cast<const A*>(args.records.weights) + 3 * (begin + first + lane[i]);
-      Tap<A> tap;
-      tap.fx = record[0];
-      tap.fy = record[1];
-      tap.attention = record[2];
-      A weight[kCorners];
-      tap.weigh(weight);
-      const int2 corner =
-          make_int2(__shfl_sync(~0u, cell.x, lane[i]), __shfl_sync(~0u, cell.y, lane[i]));
-      sums.add(tile, corner, weight, p.discrete ? 1 : kCorners, grad[i]);
-    }
+  for (int i = 0; i < HitQueue::kAhead; ++i) {
+    if (i >= count) break;
+    A weight[kCorners];
+    tap[i].weigh(weight);
+    sums.add(tile, cell[i], weight, p.discrete ? 1 : kCorners, grad[i]);
   }
 }
+
+struct OwnerMemory {
+  static constexpr int kTileNumbers = (1 << Tiles::kMostPixels) * kWarp;
+
+  template <class A>
+  __host__ __device__ static constexpr int bytes() {
+    return Tiles::kWarps * (kTileNumbers * static_cast<int>(sizeof(A)) +
+                            HitQueue::kSlots * static_cast<int>(sizeof(int4)));
+  }
+
+  template <class A>
+  __device__ static A* sums(int warp) {
+    return reinterpret_cast<A*>(shared_memory()) + warp * kTileNumbers;
+  }
+
+  template <class A>
+  __device__ static int4* hits(int warp) {
+    return reinterpret_cast<int4*>(sums<A>(Tiles::kWarps)) + warp * HitQueue::kSlots;
+  }
+};
 
 template <class V>
 __global__ void __launch_bounds__(Tiles::kWarps* kWarp)
@@ -183,23 +223,38 @@ __global__ void __launch_bounds__(Tiles::kWarps* kWarp)
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int m = static_cast<int>(blockIdx.y) % p.M;
   const int channel = static_cast<int>(blockIdx.y) / p.M * kWarp + lane;
-  const TileSums<V> sums = {reinterpret_cast<A*>(shared_memory()) +
-                            (warp << Tiles::kMostPixels) * kWarp + lane};
+  const TileSums<V> sums = {OwnerMemory::sums<A>(warp) + lane};
+  HitQueue queue = {OwnerMemory::hits<A>(warp), lane, 0};
   const int stride = static_cast<int>(gridDim.x) * Tiles::kWarps;
   Tile tile = {0, 0, 0, 0, 0, Patch(0), {}};
   for (int b = static_cast<int>(blockIdx.z); b < p.B; b += static_cast<int>(gridDim.z)) {
-    for (int index = static_cast<int>(blockIdx.x) * Tiles::kWarps + warp;
-         tile.find(p, args.records.first_level, index); index += stride) {
+    for (int index = static_cast<int>(blockIdx.x) * Tiles::kWarps + warp; tile.find(p, index);
+         index += stride) {
       sums.clear();
+      queue.count = 0;
       const int taps = p.Q * p.levels[tile.level].points;
       const std::int64_t begin = args.records.level_begin(p, b, m, tile.level);
-      for (int first = 0; first < taps; first += kWarp) {
-        const bool present = lane < taps - first;
-        const int2 cell =
-            present ? args.records.cells[begin + first + lane] : make_int2(kNowhere, kNowhere);
-        const unsigned hits = __ballot_sync(~0u, tile.may_touch(cell));
-        add_taps<V>(args, tile, sums, b, m, channel, begin, first, cell, hits);
+      for (int first = 0; first < taps; first += HitQueue::kChunks * kWarp) {
+        int2 cell[HitQueue::kChunks];
+#pragma unroll
+        for (int i = 0; i < HitQueue::kChunks; ++i) {
+          const int tap = first + i * kWarp + lane;
+          cell[i] = tap < taps ? args.records.cells[begin + tap] : make_int2(kNowhere, kNowhere);
+        }
+#pragma unroll
+        for (int i = 0; i < HitQueue::kChunks; ++i) {
+          queue.put(tile.may_touch(cell[i]), cell[i], first + i * kWarp + lane);
+        }
+        __syncwarp();
+        int done = 0;
+        for (; done + HitQueue::kAhead <= queue.count; done += HitQueue::kAhead) {
+          add_hits<V>(args, tile, sums, b, m, channel, begin, queue.hits + done, HitQueue::kAhead);
+        }
+        queue.drop(done);
+        __syncwarp();
       }
+      add_hits<V>(args, tile, sums, b, m, channel, begin, queue.hits, queue.count);
+      __syncwarp();
       sums.write(p, tile, b, m, channel, static_cast<V*>(args.grad_value));
     }
   }

@@ -33,22 +33,17 @@ __global__ void level_sizes_kernel(const __grid_constant__ LevelSizesArgs args) 
 }
 
 struct RoundArgs {
-  const float* sums;  // [images, image_numbers]
-  void* out;
-  int images;
-  std::int64_t image_numbers;
-  std::int64_t numbers;  // to round of each image, from its beginning
+  const float* sums;  // [numbers]
+  void* out;          // [numbers]
+  std::int64_t numbers;
 };
 
 template <class V>
 __global__ void __launch_bounds__(256) round_kernel(const __grid_constant__ RoundArgs args) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (int b = static_cast<int>(blockIdx.z); b < args.images; b += static_cast<int>(gridDim.z)) {
-    const std::int64_t image = b * args.image_numbers;
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-         i < args.numbers; i += stride) {
-      static_cast<V*>(args.out)[image + i] = Narrow<V>::from(args.sums[image + i]);
-    }
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+       i < args.numbers; i += stride) {
+    static_cast<V*>(args.out)[i] = Narrow<V>::from(args.sums[i]);
   }
 }
 

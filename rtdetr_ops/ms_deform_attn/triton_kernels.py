@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -379,8 +379,20 @@ def own_value_kernel(
     tl.store(at, sums.to(grad_value.dtype.element_ty), mask=in_range[:, None] & (d < D)[None, :])
 
 
-MANY_ROWS = 16_384
-"""B*Q*M from which on blocks of 512 numbers fill a device. Of 1024, some kernels do not fit into the registers."""
+FEW_ROWS = 20_000
+"""B*Q*M that does not fill a device: less work for each warp then, and more of them."""
+
+
+class _Block(NamedTuple):
+    """What a program takes: numbers are queries times channels."""
+
+    warps: int
+    numbers_of_a_lane: dict[bool, int]  # by whether there are few rows
+
+
+FORWARD = _Block(1, {False: 8, True: 4})
+BACKWARD = _Block(2, {False: 4, True: 2})
+"""More warps are slower on an H100; with one, the backward does not fit into the registers of sm_80."""
 
 EXACT = {"enable_fp_fusion": False}
 
@@ -412,7 +424,7 @@ class _Call:
         self.queries, self.taps = pairs.shape[1], pairs.shape[3]
         self.points = tuple(points)
         self.compute = torch.float64 if value.dtype == torch.float64 else torch.float32
-        self.many_rows = self.batch * self.queries * self.heads > MANY_ROWS
+        self.few_rows = self.batch * self.queries * self.heads <= FEW_ROWS
         self.constants = _constants(
             self.points,
             self.channels,
@@ -423,7 +435,6 @@ class _Call:
             level_sizes is not None,
             offset_scale,
             self.compute,
-            self.many_rows,
         )
 
     def tensors(self) -> tuple[Any, ...]:
@@ -444,19 +455,20 @@ class _Call:
             *self.scalars.stride()[:3],
         )
 
-    def launch(
-        self, kernel: Any, numbers_of_a_lane: int, *arguments: Any, **constants: Any
-    ) -> None:
+    def launch(self, kernel: Any, block: _Block, *arguments: Any, **constants: Any) -> None:
         """Run ``kernel`` with one program for each block of queries of each (b, m)."""
-        constants = {**self.constants, **constants}
-        lanes = _lanes(self.value.device)
+        constants = {**self.constants, **constants, **EXACT}
+        block_d, lanes = constants["BLOCK_D"], _lanes(self.value.device)
         if triton_tuning.requested():
-            kernel = triton_tuning.tuned(kernel, constants["BLOCK_D"], self.many_rows, lanes)
-            del constants["BLOCK_Q"]
-        else:
-            numbers = constants["BLOCK_Q"] * constants["BLOCK_D"]
-            constants["num_warps"] = min(8, max(1, numbers // (lanes * numbers_of_a_lane)))
-        kernel[self.grid](*arguments, **constants, **EXACT)
+            kernel = triton_tuning.tuned(kernel, block_d, self.few_rows, lanes)
+            kernel[self.grid](*arguments, **constants)
+            return
+        numbers = block.warps * lanes * block.numbers_of_a_lane[self.few_rows]
+        constants["num_warps"] = min(8, block.warps * max(1, block_d // numbers))
+        if INTERPRETED:  # its time goes by operations, not by numbers
+            numbers *= 32
+        constants["BLOCK_Q"] = max(1, numbers // block_d)
+        kernel[self.grid(constants)](*arguments, **constants)
 
     def grid(self, constants: dict[str, Any]) -> tuple[int]:
         return (self.batch * self.heads * _blocks(self.queries, constants["BLOCK_Q"]),)
@@ -541,7 +553,7 @@ def _forward(call: _Call) -> Tensor:
     shape = (call.batch, call.queries, call.heads * call.channels)
     out = call.value.new_empty(shape)
     if out.numel():
-        call.launch(forward_kernel, 8, out, *call.tensors())
+        call.launch(forward_kernel, FORWARD, out, *call.tensors())
     return out
 
 
@@ -572,7 +584,7 @@ def _backward(
     if grad_out.numel() and call.taps:
         call.launch(
             backward_kernel,
-            4,
+            BACKWARD,
             grad_out,
             *call.tensors(),
             sums,
@@ -688,13 +700,9 @@ def _constants(
     sizes_on_device: bool,
     offset_scale: float,
     compute: torch.dtype,
-    many_rows: bool,
 ) -> dict[str, Any]:
     """What is compiled in."""
-    taps, block_d = sum(points), triton.next_power_of_2(channels)
-    numbers = 512 if many_rows else 256
-    if INTERPRETED:  # its time goes by operations, not by numbers
-        numbers *= 16
+    taps = sum(points)
     return {
         "POINTS": points,
         "FIRST_TAPS": tuple(accumulate(points, initial=0))[:-1],
@@ -707,8 +715,7 @@ def _constants(
         "DISCRETE": discrete,
         "HAS_MASK": has_mask,
         "SIZES_ON_DEVICE": sizes_on_device,
-        "BLOCK_Q": max(1, numbers // block_d),
-        "BLOCK_D": block_d,
+        "BLOCK_D": triton.next_power_of_2(channels),
         "BLOCK_T": triton.next_power_of_2(max(taps, 1)),
         "A": tl.float64 if compute == torch.float64 else tl.float32,
     }

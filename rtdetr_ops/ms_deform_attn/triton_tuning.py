@@ -15,8 +15,8 @@ import triton
 
 __all__ = ["requested", "tuned"]
 
-NUMBERS = {True: (256, 512, 1024, 2048), False: (64, 128, 256, 512)}
-"""Whether there are many rows -> numbers of a block, queries times channels. No list is the other's: Triton keeps
+NUMBERS = {False: (128, 256, 512, 1024, 2048), True: (64, 128, 256, 512)}
+"""Whether there are few rows -> numbers of a block, queries times channels. No list is the other's: Triton keeps
 what it finds under the list it chose from."""
 
 WARPS = (1, 2, 4, 8)
@@ -35,13 +35,13 @@ def requested() -> bool:
 
 
 @cache
-def tuned(kernel: Any, block_d: int, many_rows: bool, lanes: int) -> Any:
+def tuned(kernel: Any, block_d: int, few_rows: bool, lanes: int) -> Any:
     """``kernel``, choosing BLOCK_Q and its warps by itself."""
     adds = "sums" in kernel.arg_names  # each trial adds to them
     return triton.autotune(
         configs=[
             triton.Config({"BLOCK_Q": max(1, numbers // block_d)}, num_warps=warps)
-            for numbers in NUMBERS[many_rows]
+            for numbers in NUMBERS[few_rows]
             for warps in WARPS
             if max(numbers, block_d) // (warps * lanes) in NUMBERS_OF_A_LANE
         ],

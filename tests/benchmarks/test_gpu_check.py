@@ -120,12 +120,12 @@ def test_parts_run_in_order_and_the_benchmarks_go_on_where_they_died(check_with)
     assert [group[0] for group in groups] == [
         "package",
         "backends",
-        "tests",
         "nvcc micro.cu",
         "micro",
         "detector",
         "benchmarks",
         "benchmarks",
+        "tests",
     ]
     assert run.gpu_check["ceilings"]["gather_64B_22MB"] == 6e12
     assert run.gpu_check["failures"] == [[*KEY, DIED]]
@@ -151,7 +151,7 @@ def test_benchmarks_that_die_at_once_are_not_started_for_ever(check_with, monkey
     )
     status, groups, run = check_with()
     assert status == 1
-    assert groups[-2:] == [["detector"], ["benchmarks"]]
+    assert groups[-3:] == [["detector"], ["benchmarks"], ["tests"]]
     steps_found = {step["name"]: step["note"] for step in run.gpu_check["steps"]}
     assert steps_found["benchmarks"] == "died before it did anything"
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "rtdetr"))
 
 from on_gpu import DEVICE  # these two are on the path since the line above
 from test_optimization import CONFIGS, awake, farthest, picture, rows
+
+from rtdetr.precision import full_float32
+
+
+@pytest.fixture(autouse=True)
+def comparable() -> Iterator[None]:
+    with full_float32():
+        yield
 
 
 @pytest.mark.parametrize("name", CONFIGS)
