@@ -2,7 +2,8 @@
 """Everything there is to find out on a machine with a GPU, within minutes and in one JSON file.
 
 Builds and installs the package and the peers in .peers/, runs the microbenchmarks, the benchmarks,
-tests/gpu and some of these under compute-sanitizer. What one part finds outlives what fails in another. The status is 1 if anything of this package failed; a peer that fails is reported.
+tests/gpu and some of these under compute-sanitizer. What one part finds outlives what fails in another.
+The status is 1 if anything of this package failed; a peer that fails is reported.
 """
 
 from __future__ import annotations

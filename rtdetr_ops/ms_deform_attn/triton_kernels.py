@@ -390,7 +390,7 @@ class _Block(NamedTuple):
     numbers_of_a_lane: dict[bool, int]  # by whether there are few rows
 
 
-FORWARD = _Block(1, {False: 8, True: 4})
+FORWARD = _Block(1, {False: 8, True: 2})
 BACKWARD = _Block(2, {False: 4, True: 2})
 """More warps are slower on an H100; with one, the backward does not fit into the registers of sm_80."""
 

