@@ -55,7 +55,7 @@ bench: build ## time every backend; ARGS="--help" tells more
 report: $(READY) ## tables and plots from benchmarks/results
 	$(PY) benchmarks/report.py $(ARGS)
 
-demo: build ## detect objects in a photo, before and after patching
+demo: build ## detect objects in a photo: detectors before and after patching, then the command
 	$(PY) examples/demo.py $(ARGS)
 
 sanitize: $(READY) ## tests/ops under AddressSanitizer and UndefinedBehaviorSanitizer
