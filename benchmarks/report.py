@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from plot import plot
@@ -28,7 +29,7 @@ def main() -> None:
         plot(run, path.with_suffix(".png"))
         print(text)
     if options.readme:
-        rewrite_readme(ROOT / "README.md", paths[0])
+        rewrite_readme(ROOT / "README.md", paths)
 
 
 def newest_results(folder: Path) -> list[Path]:
@@ -45,8 +46,8 @@ def newest_results(folder: Path) -> list[Path]:
     return [path for path in newest if path is not None]
 
 
-def rewrite_readme(readme: Path, source: Path) -> None:
-    """Replace what stands between the two markers by the table of ``source``.
+def rewrite_readme(readme: Path, sources: Sequence[Path]) -> None:
+    """Replace what stands between the two markers by the tables of ``sources``.
 
     Raises:
         ValueError: the markers are not there.
@@ -56,17 +57,20 @@ def rewrite_readme(readme: Path, source: Path) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{readme}: expected the lines {BEGIN} and {END}")
+    blocks = "\n\n".join(readme_block(load(source), _shown(source)) for source in sources)
+    readme.write_text(f"{before}{BEGIN}\n{blocks}\n{END}{after}", encoding="utf-8")
+
+
+def _shown(source: Path) -> str:
     name = source.resolve()
-    shown = name.relative_to(ROOT).as_posix() if name.is_relative_to(ROOT) else name.name
-    block = readme_block(load(source), shown)
-    readme.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}", encoding="utf-8")
+    return name.relative_to(ROOT).as_posix() if name.is_relative_to(ROOT) else name.name
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, help="files that run.py wrote")
     parser.add_argument(
-        "--readme", action="store_true", help="also rewrite the table in README.md, from the first"
+        "--readme", action="store_true", help="also rewrite the tables in README.md"
     )
     return parser.parse_args()
 

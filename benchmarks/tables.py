@@ -25,7 +25,16 @@ TITLES = {
     "import": "Import, after torch is imported",
 }
 
-README_ROWS = ("torch-ms-deform-attn", "grid_sample")
+README_ROWS = ("torch-ms-deform-attn", "msda-triton", "grid_sample")
+README_SUITES = (
+    "forward",
+    "forward+backward",
+    "fused forward, graph",
+    "fused forward+backward, graph",
+)
+
+DETECTOR, DETECTOR_BASE = "detector", "transformers eager"
+"""Its many rows stand below each other and are compared with this one."""
 
 BUSY = 1.5
 """Median over minimum above which something else ran beside the measurement."""
@@ -38,7 +47,9 @@ def full_report(run: Run) -> str:
     parts = ["# Benchmarks", *_dry_run_section(run), _machine_text(run), *_noise_section(run)]
     for suite, title in TITLES.items():
         cases = _cases(run, suite)
-        if cases:
+        if suite == DETECTOR and cases:
+            parts += [f"## {title}", _detector_table(run)]
+        elif cases:
             picked = [(suite, case) for case in cases]
             parts += [f"## {title}", _table(run, picked, _rows(run, suite))]
     parts += _differences(run)
@@ -51,18 +62,23 @@ def readme_block(run: Run, source: str) -> str:
     """The few numbers a newcomer wants; ``source`` names the file they come from."""
     picked = [
         (suite, case)
-        for suite in ("forward", "forward+backward")
+        for suite in README_SUITES
         for case in _cases(run, suite)
         if case.endswith("float32 ring")
     ]
-    rows = [row for row in run.rows if is_ours(row) or row in README_ROWS]
+    timed = {record.row for record in run.records if (record.suite, record.case) in picked}
+    rows = [row for row in run.rows if row in timed and (is_ours(row) or row in README_ROWS)]
     parts = [_table(run, picked, rows, spread=False, name_suite=True)]
     models = [("model", case) for case in _cases(run, "model")]
     if models:
         parts.append(_table(run, models, _rows(run, "model"), spread=False))
+    if _cases(run, DETECTOR):
+        parts.append(_detector_table(run))
+    maker = "make gpu-check" if "gpu" in run.machine else "python benchmarks/run.py"
     parts.append(
-        f"{_machine_text(run)} Medians; in brackets how many times slower than the first column. "
-        f"Numbers from `{source}`, made by `python benchmarks/run.py`."
+        f"{_machine_text(run)} Medians; in brackets how many times slower than the first column"
+        f"{' (detectors: how many times faster than ' + DETECTOR_BASE + ')' if _cases(run, DETECTOR) else ''}. "
+        f"Numbers from `{source}`, made by `{maker}`."
     )
     return "\n\n".join(parts)
 
@@ -120,6 +136,26 @@ def _table(
         label = f"{case}, {suite}" if name_suite else case
         lines.append([label, *[_cell(found.get(row), slower.get(row), spread) for row in rows]])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _detector_table(run: Run) -> str:
+    """A line for each row, a column for each case."""
+    cases = _cases(run, DETECTOR)
+    lines = [["", *cases], ["---", *["---:"] * len(cases)]]
+    for row in _rows(run, DETECTOR):
+        lines += [[row, *(_detector_cell(run, case, row) for case in cases)]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _detector_cell(run: Run, case: str, row: str) -> str:
+    found = {record.row: record for record in _records(run, DETECTOR, case)}
+    if row not in found:
+        return "-"
+    text = seconds_text(found[row].median_s)
+    text = f"**{text}**" if is_ours(row) else text
+    if row == DETECTOR_BASE or DETECTOR_BASE not in found:
+        return text
+    return f"{text} ({found[DETECTOR_BASE].median_s / found[row].median_s:.2f}x)"
 
 
 def _cell(record: Record | None, slower: float | None, spread: bool) -> str:

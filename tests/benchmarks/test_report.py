@@ -33,6 +33,8 @@ RUN = Run(
         Record("forward", "decoder_discrete float32 ring", OURS, 5e-4, 4e-4, 9),
         Record("model", "Some DETR", "as it comes", 1.2, 1.1, 3, {"max_difference": 1e-6}),
         Record("model", "Some DETR", "rtdetr_ops patched", 0.6, 0.5, 3, {"max_difference": 1e-6}),
+        Record("detector", "R18", "transformers eager", 0.6, 0.5, 3),
+        Record("detector", "R18", "rtdetr optimized", 0.3, 0.2, 3),
     ),
 )
 
@@ -67,6 +69,11 @@ def test_turns_become_records():
         Record("model", "m", "a", 2.0, 1.0, 3, details),
         Record("model", "m", "b", 4.0, 4.0, 1, details),
     ]
+
+
+def test_detectors_stand_below_each_other_and_are_compared_with_that_of_transformers():
+    for text in (full_report(RUN), readme_block(RUN, "x.json")):
+        assert "| rtdetr optimized | **300 ms** (2.00x) |\n| transformers eager | 600 ms |" in text
 
 
 def test_speedups_are_ratios_of_medians_to_ours():
@@ -111,7 +118,7 @@ def test_report_warns_when_the_machine_was_busy(median, warned):
 
 def test_readme_block_names_its_source():
     block = readme_block(RUN, "benchmarks/results/x/y.json")
-    assert "| decoder_b1 float32 ring, forward | **2.00 ms** | 8.00 ms (4.0x) | - |" in block
+    assert "| decoder_b1 float32 ring, forward | **2.00 ms** | 8.00 ms (4.0x) |" in block
     assert "| Some DETR | **600 ms** | 1.20 s (2.0x) |" in block
     assert "`benchmarks/results/x/y.json`" in block
 
@@ -120,12 +127,12 @@ def test_readme_is_rewritten_between_the_markers_only(tmp_path):
     source, readme = tmp_path / "run.json", tmp_path / "README.md"
     save(RUN, source)
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    rewrite_readme(readme, source)
+    rewrite_readme(readme, [source])
     once = readme.read_text()
     assert once.startswith(f"before\n{BEGIN}\n|")
     assert once.endswith(f"{END}\nafter\n")
     assert "old" not in once
-    rewrite_readme(readme, source)
+    rewrite_readme(readme, [source])
     assert readme.read_text() == once
 
 
@@ -134,7 +141,7 @@ def test_readme_without_markers_is_refused(tmp_path):
     save(RUN, source)
     readme.write_text("nothing here\n")
     with pytest.raises(ValueError, match="expected the lines <!-- benchmarks: begin -->"):
-        rewrite_readme(readme, source)
+        rewrite_readme(readme, [source])
     assert readme.read_text() == "nothing here\n"
 
 

@@ -33,7 +33,7 @@ PUBLISHED = {
         [[0.7707, 0.4124, 0.4585], [0.2589, 0.5492, 0.4735], [0.1688, 0.1993, 0.2108]],
     ),
 }
-"""Repository -> logits and boxes of its first three queries, three numbers of each, as transformers' tests print them."""
+"""Repository -> logits and boxes of its first three queries, three numbers of each, as transformers prints them."""
 
 RESIZED_ELSEWHERE = 1e-2
 """Of a logit: what a library that rounds pixels otherwise while it resizes may change."""
