@@ -215,7 +215,7 @@ struct OwnerMemory {
 };
 
 template <class V>
-__global__ void __launch_bounds__(Tiles::kWarps* kWarp)
+__global__ void __launch_bounds__(Tiles::kWarps* kWarp, 4)
     own_value_kernel(const __grid_constant__ OwnerArgs args) {
   using A = Compute<V>;
   const KernelProblem& p = args.problem;

@@ -56,11 +56,14 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(n for n in names if n.endswith("/METADATA"))).decode()
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"rtdetr_ops"}
-    assert {"rtdetr_ops/__init__.py", "rtdetr_ops/py.typed"} <= set(names)
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"rtdetr", "rtdetr_ops"}
+    for package in ("rtdetr", "rtdetr_ops"):
+        assert {f"{package}/__init__.py", f"{package}/py.typed"} <= set(names)
     assert len([name for name in names if name.startswith("rtdetr_ops/_C.")]) == 1
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
-    assert [line for line in required if "extra ==" not in line] == ["Requires-Dist: torch>=2.10"]
+    assert sorted(line.split()[1] for line in required if "extra ==" not in line) == [
+        *("huggingface_hub", "numpy", "pillow", "safetensors", "torch>=2.10", "tqdm", "typer")
+    ]
 
 
 def test_wheel_runs_where_torch_is(wheel: Path, with_torch: Environment, tmp_path: Path) -> None:
