@@ -134,9 +134,10 @@ struct TileSums {
 
 // Taps that touch a tile, in order, until there are enough to work on several at once: the warp
 // then waits for memory once for all of them.
+template <class A>
 struct HitQueue {
   static constexpr int kChunks = 4;  // of a warp's taps, looked through at a time; see refusal()
-  static constexpr int kAhead = 8;   // taken at a time
+  static constexpr int kAhead = sizeof(A) == 8 ? 4 : 8;  // taken at a time, held in registers
   static constexpr int kSlots = kChunks * kWarp + kAhead;
 
   int4* hits;  // [kSlots]: column and row of the cell, number of the tap among those of the level
@@ -170,11 +171,12 @@ __device__ inline void add_hits(const OwnerArgs& args, const Tile& tile, const T
   const int points = p.levels[tile.level].points;
   const V* const grad_out = static_cast<const V*>(args.grad_out) + channel;
   const A* const weights = static_cast<const A*>(args.records.weights);
-  int2 cell[HitQueue::kAhead];
-  Tap<A> tap[HitQueue::kAhead];
-  A grad[HitQueue::kAhead];
+  constexpr int kAhead = HitQueue<A>::kAhead;
+  int2 cell[kAhead];
+  Tap<A> tap[kAhead];
+  A grad[kAhead];
 #pragma unroll
-  for (int i = 0; i < HitQueue::kAhead; ++i) {
+  for (int i = 0; i < kAhead; ++i) {
     if (i >= count) break;
     const int4 hit = hits[i];
     const std::int64_t query = static_cast<std::int64_t>(b) * p.Q + hit.z / points;
@@ -186,7 +188,7 @@ __device__ inline void add_hits(const OwnerArgs& args, const Tile& tile, const T
     grad[i] = channel < p.D ? widen(grad_out[(query * p.M + m) * p.D]) : A(0);
   }
 #pragma unroll
-  for (int i = 0; i < HitQueue::kAhead; ++i) {
+  for (int i = 0; i < kAhead; ++i) {
     if (i >= count) break;
     A weight[kCorners];
     tap[i].weigh(weight);
@@ -200,7 +202,7 @@ struct OwnerMemory {
   template <class A>
   __host__ __device__ static constexpr int bytes() {
     return Tiles::kWarps * (kTileNumbers * static_cast<int>(sizeof(A)) +
-                            HitQueue::kSlots * static_cast<int>(sizeof(int4)));
+                            HitQueue<A>::kSlots * static_cast<int>(sizeof(int4)));
   }
 
   template <class A>
@@ -210,7 +212,7 @@ struct OwnerMemory {
 
   template <class A>
   __device__ static int4* hits(int warp) {
-    return reinterpret_cast<int4*>(sums<A>(Tiles::kWarps)) + warp * HitQueue::kSlots;
+    return reinterpret_cast<int4*>(sums<A>(Tiles::kWarps)) + warp * HitQueue<A>::kSlots;
   }
 };
 
@@ -224,7 +226,8 @@ __global__ void __launch_bounds__(Tiles::kWarps* kWarp, 4)
   const int m = static_cast<int>(blockIdx.y) % p.M;
   const int channel = static_cast<int>(blockIdx.y) / p.M * kWarp + lane;
   const TileSums<V> sums = {OwnerMemory::sums<A>(warp) + lane};
-  HitQueue queue = {OwnerMemory::hits<A>(warp), lane, 0};
+  using Queue = HitQueue<A>;
+  Queue queue = {OwnerMemory::hits<A>(warp), lane, 0};
   const int stride = static_cast<int>(gridDim.x) * Tiles::kWarps;
   Tile tile = {0, 0, 0, 0, 0, Patch(0), {}};
   for (int b = static_cast<int>(blockIdx.z); b < p.B; b += static_cast<int>(gridDim.z)) {
@@ -234,21 +237,21 @@ __global__ void __launch_bounds__(Tiles::kWarps* kWarp, 4)
       queue.count = 0;
       const int taps = p.Q * p.levels[tile.level].points;
       const std::int64_t begin = args.records.level_begin(p, b, m, tile.level);
-      for (int first = 0; first < taps; first += HitQueue::kChunks * kWarp) {
-        int2 cell[HitQueue::kChunks];
+      for (int first = 0; first < taps; first += Queue::kChunks * kWarp) {
+        int2 cell[Queue::kChunks];
 #pragma unroll
-        for (int i = 0; i < HitQueue::kChunks; ++i) {
+        for (int i = 0; i < Queue::kChunks; ++i) {
           const int tap = first + i * kWarp + lane;
           cell[i] = tap < taps ? args.records.cells[begin + tap] : make_int2(kNowhere, kNowhere);
         }
 #pragma unroll
-        for (int i = 0; i < HitQueue::kChunks; ++i) {
+        for (int i = 0; i < Queue::kChunks; ++i) {
           queue.put(tile.may_touch(cell[i]), cell[i], first + i * kWarp + lane);
         }
         __syncwarp();
         int done = 0;
-        for (; done + HitQueue::kAhead <= queue.count; done += HitQueue::kAhead) {
-          add_hits<V>(args, tile, sums, b, m, channel, begin, queue.hits + done, HitQueue::kAhead);
+        for (; done + Queue::kAhead <= queue.count; done += Queue::kAhead) {
+          add_hits<V>(args, tile, sums, b, m, channel, begin, queue.hits + done, Queue::kAhead);
         }
         queue.drop(done);
         __syncwarp();
