@@ -18,8 +18,8 @@ EMULATED_ONLY := $(COMPILED_ONLY) --ignore=tests/ops/test_backends.py
 # Repeated and large calls meet the same accesses again.
 RACES_ONLY := $(EMULATED_ONLY) -k 'not [reference and not test_run_to_run and not test_detector_at_640'
 PYTEST_COPIED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider --capture=sys
-# Threads and scratch memory are the compiled library's. INTERPRET=... selects other tests.
-INTERPRET ?= triton and not (threads or wider_call)
+# Threads and scratch memory are the compiled library's; the interpreter has one order. INTERPRET=... selects other tests.
+INTERPRET ?= triton and not (threads or wider_call or run_to_run)
 INTERPRETED_ONLY = --ignore=tests/ops/test_export.py --ignore=tests/ops/test_portable.py -k '$(INTERPRET)'
 # Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
 EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824

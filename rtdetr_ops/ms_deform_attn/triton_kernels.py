@@ -465,9 +465,7 @@ class _Call:
             return
         numbers = block.warps * lanes * block.numbers_of_a_lane[self.few_rows]
         constants["num_warps"] = min(8, block.warps * max(1, block_d // numbers))
-        if INTERPRETED:  # its time goes by operations, not by numbers
-            numbers *= 32
-        constants["BLOCK_Q"] = max(1, numbers // block_d)
+        constants["BLOCK_Q"] = _rows_of_block(numbers, block_d)
         kernel[self.grid(constants)](*arguments, **constants)
 
     def grid(self, constants: dict[str, Any]) -> tuple[int]:
@@ -613,7 +611,7 @@ def _backward(
 def _softmax_backward(call: _Call, grad_attention: Tensor, grad_logits: Tensor) -> None:
     rows = call.batch * call.queries * call.heads
     block_t = call.constants["BLOCK_T"]
-    block_r = max(1, 1024 // block_t)
+    block_r = _rows_of_block(1024, block_t)
     softmax_backward_kernel[(_blocks(rows, block_r),)](
         grad_logits,
         grad_attention,
@@ -641,7 +639,7 @@ def _sum_owned(call: _Call, grad_out: Tensor, owners: Tensor, shares: Tensor) ->
     )
     begins = torch.searchsorted(ordered, pixels)
     block_d = call.constants["BLOCK_D"]
-    block_s = max(1, 512 // block_d)
+    block_s = _rows_of_block(512, block_d)
     grid = (call.batch * call.heads * _blocks(call.pixels, block_s),)
     own_value_kernel[grid](
         grad_value,
@@ -719,6 +717,12 @@ def _constants(
         "BLOCK_T": triton.next_power_of_2(max(taps, 1)),
         "A": tl.float64 if compute == torch.float64 else tl.float32,
     }
+
+
+def _rows_of_block(numbers: int, width: int) -> int:
+    if INTERPRETED:  # its time goes by operations, not by numbers
+        numbers = 4096
+    return max(1, numbers // width)
 
 
 def _blocks(numbers: int, block: int) -> int:
