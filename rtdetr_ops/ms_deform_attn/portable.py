@@ -65,7 +65,7 @@ def is_exporting() -> bool:
     torch.onnx.export needs no question of its own: it traces with torch.export, or with
     torch.jit.trace when ``dynamo=False``.
     """
-    # Before torch 2.13 torch.compile takes torch.compiler.is_exporting() for True; the flag behind it says the truth.
+    # torch.compile of 2.10 and 2.11 takes torch.compiler.is_exporting() for True; the flag behind it says the truth.
     flag: bool | None = getattr(torch.compiler, "_is_exporting_flag", None)
     exporting = torch.compiler.is_exporting() if flag is None else flag
     return exporting or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
