@@ -18,9 +18,8 @@ Detector = Callable[[Tensor], Outputs]
 AGREEMENT = 1e-3
 """Largest difference of scores and boxes, query by query, at which a float32 row counts as the same detector."""
 
-CLOSE_QUERIES = 0.8
-"""Part of the detections that a row in fewer bits must find again within ``CLOSE``: with random weights, pixels of
-nearly the same score become other queries."""
+CLOSE_QUERIES = 0.9
+"""Part of the detections that a row in fewer bits must find again within ``CLOSE``."""
 CLOSE = 0.05
 
 

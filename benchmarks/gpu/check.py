@@ -72,7 +72,7 @@ class Check:
         self._setting.work.mkdir(parents=True, exist_ok=True)
         machine = describe(threads=os.cpu_count() or 1) | found
         if options.commit is not None:
-            machine |= {"commit": options.commit, "modified": False}
+            machine["commit"] = options.commit
         results = options.work / "dry-run" if options.dry_run else options.results
         self.path = result_path(machine, results.resolve())
         if not self.path.exists() or set(options.only) == set(PARTS):
@@ -208,7 +208,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="parts; all by default; less than all go into the file of this commit if there is one",
     )
     parser.add_argument(
-        "--commit", help="of these sources, unmodified, where they lie without their repository"
+        "--commit", help="of these sources, where they lie without their repository"
     )
     parser.add_argument(
         "--minutes", type=float, default=5, help="when to start no more rows; default 5"
