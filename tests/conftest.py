@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import quick_interpreter
 import torch
 import triton_interpreter
 
@@ -43,6 +44,7 @@ def _fresh_memory_is_nan() -> Iterator[None]:
 def _mend_interpreter() -> None:
     if os.environ.get("TRITON_INTERPRET") == "1":
         triton_interpreter.mend()
+        quick_interpreter.quicken()
 
 
 @pytest.fixture(params=targets(), ids=lambda target: target.name)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
 @pytest.fixture(autouse=True)
-def _without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RTDETR_OPS_CUDA", "0")  # its kernels take minutes: test_cuda_build.py
+def _compile_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """How fast the kernels are is not asked here: no optimisation, and no CUDA, which test_cuda_build.py builds."""
+    compiler = tmp_path / "c++"
+    compiler.write_text(f'#!/bin/sh\nexec {os.environ.get("CXX", "c++")} "$@" -O0\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("RTDETR_OPS_CUDA", "0")
 
 
 @pytest.fixture(autouse=True)
