@@ -171,7 +171,7 @@ def test_report_command_writes_markdown_and_picture(tmp_path):
     ("parts", "suites"),
     [
         (["op", "call", "import"], {"forward", "forward+backward", "call", "import"}),
-        pytest.param(["model", "detector"], {"model", "detector"}, marks=pytest.mark.slow),
+        (["model", "detector"], {"model", "detector"}),
     ],
 )
 def test_quick_run_measures_and_reports(tmp_path, parts, suites):
