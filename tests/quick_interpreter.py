@@ -8,9 +8,14 @@ stays the interpreter's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+FUNCTIONS = ("binary_op", "create_addptr")
+"""Of the interpreter's builder: what an operator ends in."""
 
 OPERATORS = [
     *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__and__", "__or__"),
@@ -23,7 +28,7 @@ def quicken() -> None:
     from triton.runtime import interpreter
 
     _remember_types(interpreter)
-    _meet_shortly(interpreter)
+    _remember_promotions(interpreter)
     _call_directly(interpreter)
     _repeat_arithmetic(interpreter)
     _prepare_once(interpreter)
@@ -67,14 +72,14 @@ def _remember_types(interpreter: Any) -> None:
     interpreter._get_np_dtype = look_up_once
 
 
-def _meet_shortly(interpreter: Any) -> None:
-    """Remember the types at which two operands meet; numpy broadcasts those of arithmetic by itself."""
+def _remember_promotions(interpreter: Any) -> None:
+    """Remember what two operands are promoted to; numpy broadcasts those of arithmetic by itself."""
     semantic, tensor = interpreter.TritonSemantic, interpreter.tl.tensor
-    meet, spread = semantic.binary_op_type_checking_impl, semantic.broadcast_impl_value
-    met: dict[Any, tuple[Any, Any]] = {}
+    promote, broadcast = semantic.binary_op_type_checking_impl, semantic.broadcast_impl_value
+    seen: dict[Any, tuple[Any, Any]] = {}
 
     def remember(key: Any, pair: tuple[Any, Any]) -> tuple[Any, Any]:
-        met[key] = pair[0].type, pair[1].type
+        seen[key] = pair[0].type, pair[1].type
         return pair
 
     def name(operand: Any) -> Any:
@@ -89,28 +94,28 @@ def _meet_shortly(interpreter: Any) -> None:
             operand = self.cast(operand, type.scalar)
         return tensor(operand.handle, type)
 
-    def meet_shortly(self: Any, lhs: Any, rhs: Any, *rules: bool, **named: bool) -> Any:
+    def promote_again(self: Any, lhs: Any, rhs: Any, *rules: bool, **named: bool) -> Any:
         key = name(lhs), name(rhs), rules, *named.items()
-        if key not in met:
-            return remember(key, meet(self, lhs, rhs, *rules, **named))
-        first, second = met[key]
+        if key not in seen:
+            return remember(key, promote(self, lhs, rhs, *rules, **named))
+        first, second = seen[key]
         return bring(self, lhs, first), bring(self, rhs, second)
 
-    def spread_over(operand: Any, type: Any) -> Any:  # noqa: A002
+    def broadcast_to(operand: Any, type: Any) -> Any:  # noqa: A002
         if operand.type.name == type.name:
             return operand
         data = np.broadcast_to(operand.handle.data, type.shape.values)
         return tensor(interpreter.TensorHandle(data, operand.handle.dtype), type)
 
-    def spread_shortly(self: Any, lhs: Any, rhs: Any) -> Any:
+    def broadcast_again(self: Any, lhs: Any, rhs: Any) -> Any:
         key = lhs.type.name, rhs.type.name
-        if key not in met:
-            return remember(key, spread(self, lhs, rhs))
-        first, second = met[key]
-        return spread_over(lhs, first), spread_over(rhs, second)
+        if key not in seen:
+            return remember(key, broadcast(self, lhs, rhs))
+        first, second = seen[key]
+        return broadcast_to(lhs, first), broadcast_to(rhs, second)
 
-    semantic.binary_op_type_checking_impl = meet_shortly
-    semantic.broadcast_impl_value = spread_shortly
+    semantic.binary_op_type_checking_impl = promote_again
+    semantic.broadcast_impl_value = broadcast_again
 
 
 def _call_directly(interpreter: Any) -> None:
@@ -135,19 +140,29 @@ def _call_directly(interpreter: Any) -> None:
 def _repeat_arithmetic(interpreter: Any) -> None:
     """An operator ends in one function of two arrays; for types that it has met it begins there."""
     tensor, builder = interpreter.tl.tensor, interpreter.interpreter_builder
-    calls: list[Any] = []  # of those functions, since an operator began
 
-    def record(name: str) -> None:
-        function = getattr(builder, name)
+    @contextmanager
+    def recorded() -> Iterator[list[Any]]:
+        """Collect the calls of those functions: what to call again, both operands, the result."""
+        calls: list[Any] = []
 
-        def call(lhs: Any, rhs: Any, *operation: Any) -> Any:
-            made = function(lhs, rhs, *operation)
-            calls.append((lambda a, b: function(a, b, *operation), lhs, rhs, made))
-            return made
+        def record(function: Any) -> Any:
+            def call(lhs: Any, rhs: Any, *operation: Any) -> Any:
+                made = function(lhs, rhs, *operation)
+                calls.append((lambda a, b: function(a, b, *operation), lhs, rhs, made))
+                return made
 
-        setattr(builder, name, call)
+            return call
 
-    def end_of(own: Any, other: Any, result: Any) -> Any:
+        for name in FUNCTIONS:
+            setattr(builder, name, record(getattr(builder, name)))
+        try:
+            yield calls
+        finally:
+            for name in FUNCTIONS:
+                delattr(builder, name)
+
+    def end_of(calls: list[Any], own: Any, other: Any, result: Any) -> Any:
         """The function, whether it takes the own handle last, and the handle of a constant; None if there was more."""
         if len(calls) != 1 or calls[0][3] is not result.handle:
             return None
@@ -169,17 +184,15 @@ def _repeat_arithmetic(interpreter: Any) -> None:
                 function, last, constant, type = ends[key]  # noqa: A001
                 own, beside = self.handle, other.handle if varies else constant
                 return tensor(function(beside, own) if last else function(own, beside), type)
-            calls.clear()
-            result = long_way(self, other, _semantic=interpreter.interpreter_semantic)
-            end = end_of(self.handle, other.handle if varies else None, result)
+            with recorded() as calls:
+                result = long_way(self, other, _semantic=interpreter.interpreter_semantic)
+            end = end_of(calls, self.handle, other.handle if varies else None, result)
             if end is not None:
                 ends[key] = end
             return result
 
         return operate
 
-    for name in ("binary_op", "create_addptr"):
-        record(name)
     for name in OPERATORS:
         setattr(tensor, name, repeated(getattr(tensor, name).__wrapped__))
 

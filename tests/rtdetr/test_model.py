@@ -218,10 +218,17 @@ def test_autocast_runs() -> None:
     assert output.logits.isfinite().all()
 
 
-def test_detector_compiles_as_one_graph() -> None:
+@pytest.mark.parametrize(
+    ("backend", "sizes"),
+    [
+        ("eager", [(64, 96)]),
+        ("aot_eager", [(64, 96), (96, 64)]),
+    ],
+)
+def test_detector_compiles_as_one_graph(backend: str, sizes: list[tuple[int, int]]) -> None:
     model = tiny_model(decoder_layers=2)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    for size in ((64, 96), (96, 64)):
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    for size in sizes:
         with torch.inference_mode():
             found, expected = compiled(image(*size)), model(image(*size))
         assert partner_distance(numbers(found), numbers(expected)).max() < 1e-5
