@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 # A name costs what it needs, and only when it is asked for: `import rtdetr` does not import torch.
 _HOMES = {
-    "Detection": ".detections",
-    "Detections": ".detections",
+    "Detection": ".results.detections",
+    "Detections": ".results.detections",
     "HGNetV2Config": ".config",
     "LoadReport": ".weights",
-    "PRESETS": ".presets",
+    "PRESETS": ".config.presets",
     "RTDETR": ".detector",
-    "RTDetrImageProcessor": ".image_processor",
+    "RTDetrImageProcessor": ".processing.image_processor",
     "RTDetrV2Config": ".config",
     "RTDetrV2ForObjectDetection": ".model",
     "RTDetrV2Model": ".model",
     "ResNetConfig": ".config",
-    "find_preset": ".presets",
+    "find_preset": ".config.presets",
     "keep_freed_memory": ".memory",
-    "optimize": ".optimization",
+    "optimize": ".model.optimize",
     "save_original": ".weights",
     "to_original_state_dict": ".weights",
 }

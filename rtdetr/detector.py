@@ -15,17 +15,17 @@ import torch
 from PIL import Image
 
 from .config import RTDetrV2Config
-from .detections import Detections, class_indices
 from .devices import describe_device, find_device, find_dtype
 from .errors import DataError, RTDetrError
-from .image_processor import RTDetrImageProcessor
-from .loading import load_detector
+from .images.convert import Color
+from .images.names import is_video
+from .images.sources import Picture, Unreadable, is_many, load_picture, pictures
+from .inference.loading import load_detector
+from .inference.options import Options, Size, check_imgsz
 from .model import RTDetrV2ForObjectDetection
-from .options import Options, Size, check_imgsz
-from .pictures import Color
+from .processing.image_processor import RTDetrImageProcessor
+from .results.detections import Detections, class_indices
 from .signatures import hints_at_keywords
-from .source_names import is_video
-from .sources import Picture, Unreadable, is_many, load_picture, pictures
 
 T = TypeVar("T")
 
@@ -194,7 +194,7 @@ class RTDETR:
                 classes, self.names
             )  # a wrong name comes out now, not with the first result
         if is_video(source):
-            from .video import read_video
+            from .images.video import read_video
 
             items: Iterable[Picture | Unreadable] = read_video(source, stride=vid_stride)
         else:
@@ -282,7 +282,7 @@ class RTDETR:
         Results change within rounding. ``model`` stays as it is, and is what ``save_pretrained`` writes; after changing
         its weights, call this again.
         """
-        from .optimization import optimize
+        from .model.optimize import optimize
 
         self._fast = optimize(self.model)
         return self

@@ -45,7 +45,7 @@ def command(
     A published model gets random weights, which take as long as trained ones and need no download.
     """
     from ..detector import RTDETR
-    from ..loading import preset_of
+    from ..inference.loading import preset_of
 
     size = parse_imgsz(imgsz)
     weights = None if preset_of(model) is not None else "auto"
@@ -113,7 +113,7 @@ def _report(
     import torch
 
     from ..devices import describe_device
-    from ..options import check_imgsz
+    from ..inference.options import check_imgsz
 
     p50 = percentile(times, 0.5)
     return {

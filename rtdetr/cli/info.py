@@ -35,7 +35,7 @@ def command(model: Model, as_json: AsJson = False) -> None:
 def _describe(source: str) -> dict[str, Any]:
     import torch
 
-    from ..loading import find_processor, load_detector, preset_of
+    from ..inference.loading import find_processor, load_detector, preset_of
     from ..model import RTDetrV2ForObjectDetection
 
     preset = preset_of(source)

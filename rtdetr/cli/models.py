@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..presets import ALIASES, PRESETS, Preset
+from ..config.presets import ALIASES, PRESETS, Preset
 from .arguments import AsJson
 from .console import say, say_json, table
 

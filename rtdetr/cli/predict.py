@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DataError, UsageError
-from ..options import Options
-from ..source_names import is_video
+from ..images.names import is_video
+from ..inference.options import Options
 from .arguments import OUTPUT, RUNTIME, AsJson, Device, Dtype, choose, parse_imgsz, parse_list
 from .console import describe, progress, say, say_above_bar, say_json, warn
-from .outputs import FORMATS, Outputs, fresh_folder
+from .predict_outputs import FORMATS, Outputs, fresh_folder
 
 if TYPE_CHECKING:
-    from ..detections import Detections
     from ..detector import RTDETR
-    from ..sources import Unreadable
+    from ..images.sources import Unreadable
+    from ..results.detections import Detections
 
 NAME = "predict"
 
@@ -111,7 +111,7 @@ def command(
         raise UsageError("--random-weights and --weights exclude each other")
     detector = _load(model, device, dtype, weights, random_weights)
     if checked.classes is not None:
-        from ..detections import class_indices
+        from ..results.detections import class_indices
 
         class_indices(checked.classes, detector.names)
     options = {**vars(checked), "recursive": recursive, "vid_stride": vid_stride}
@@ -177,7 +177,7 @@ class Run:
         }
 
     def _stills(self, sources: list[str]) -> list[Any]:
-        from ..sources import expand
+        from ..images.sources import expand
 
         found: list[Any] = []
         for source in sources:
@@ -188,7 +188,7 @@ class Run:
         return found
 
     def _video(self, source: str, limit: int | None) -> None:
-        from ..video import video_info
+        from ..images.video import video_info
 
         stride = self.options["vid_stride"]
         try:
@@ -204,7 +204,7 @@ class Run:
             self.outputs.end_video()
 
     def _timed(self, stream: Iterator[Detections | Unreadable], width: int) -> Iterator[Detections]:
-        from ..sources import Unreadable
+        from ..images.sources import Unreadable
 
         start = time.perf_counter()
         for found in stream:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..backbone_config import HGNetV2Config
+from ..config.backbones import HGNetV2Config
 from .layers import ACTIVATIONS, norm_type
 
 __all__ = ["HGNetV2"]

@@ -11,8 +11,8 @@ from ..config import RTDetrV2Config
 from .attention import SelfAttention
 from .layers import ACTIVATIONS, ConvNorm, FeedForward
 from .outputs import Recorder
-from .per_size import PerSize
 from .positions import position_embedding
+from .size_cache import PerSize
 
 __all__ = ["HybridEncoder"]
 

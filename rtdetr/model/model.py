@@ -17,9 +17,9 @@ from .hybrid_encoder import HybridEncoder
 from .inputs import check_pixels, encoder_maps, refuse_labels
 from .layers import MLPHead
 from .outputs import Recorder, RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
-from .per_size import PerSize
 from .pretrained import Pretrained
 from .query_selection import Proposals, Selection, make_anchors, select
+from .size_cache import PerSize
 
 __all__ = ["RTDetrV2ForObjectDetection", "RTDetrV2Model"]
 
@@ -228,7 +228,7 @@ class RTDetrV2ForObjectDetection(Pretrained):
         self, *, dtype: torch.dtype | None = None, channels_last: bool = True, check: bool = True
     ) -> RTDetrV2ForObjectDetection:
         """A copy for inference alone, several times as fast; see :func:`rtdetr.optimize`."""
-        from ..optimization import optimize
+        from .optimize import optimize
 
         return optimize(self, dtype=dtype, channels_last=channels_last, check=check)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..backbone_config import ResNetConfig
+from ..config.backbones import ResNetConfig
 from .layers import ACTIVATIONS, norm_type
 
 __all__ = ["ResNet"]

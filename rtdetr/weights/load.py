@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..config import RTDetrV2Config
 from ..errors import ModelError
+from .locate import Located, locate
 from .names import to_module_names
 from .read import Contents, read_files
-from .recognise import check_family, recognise
+from .recognize import check_family, recognise
 from .report import LoadReport, Mismatch, shortened
-from .source import Located, locate
 
 if TYPE_CHECKING:
     from ..model.pretrained import Pretrained

@@ -13,11 +13,11 @@ from photos import drawn, photo
 from PIL import Image
 from tiny_detector import NAMES, SIDE, save_tiny, tiny_config, tiny_detector
 
-from rtdetr.detections import Detections
 from rtdetr.detector import RTDETR
 from rtdetr.errors import DataError, ModelError, RTDetrError, UsageError
-from rtdetr.image_processor import RTDetrImageProcessor
-from rtdetr.sources import Unreadable
+from rtdetr.images.sources import Unreadable
+from rtdetr.processing.image_processor import RTDetrImageProcessor
+from rtdetr.results.detections import Detections
 
 THRESHOLD = 0.25
 
@@ -210,7 +210,7 @@ def test_exif_is_honoured(detector: RTDETR, tmp_path: Path) -> None:
 
 def test_video(detector: RTDETR, tmp_path: Path) -> None:
     pytest.importorskip("av")
-    from rtdetr.video import VideoWriter
+    from rtdetr.images.video import VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4") as writer:
         for index in range(5):

@@ -10,8 +10,8 @@ from torch import nn
 
 from rtdetr.config import ResNetConfig, RTDetrV2Config
 from rtdetr.detector import RTDETR
-from rtdetr.image_processor import RTDetrImageProcessor
 from rtdetr.model import RTDetrV2ForObjectDetection
+from rtdetr.processing.image_processor import RTDetrImageProcessor
 
 NAMES = {0: "person", 1: "bus", 2: "dog"}
 SIDE = 96

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files that ``rtdetr predict`` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..coco import COCO_NAMES
+from ..files import written
+from ..images.names import stem_of
+
+if TYPE_CHECKING:
+    from ..images.video import VideoWriter
+    from ..results.detections import Detections
+
+FORMATS = ("image", "json", "coco")
+
+# COCO numbers 91 categories and uses 80 of them; class indices count the used ones.
+COCO_UNUSED = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+COCO_IDS = [number for number in range(1, 91) if number not in COCO_UNUSED]
+
+
+def fresh_folder(out: Path, overwrite: bool) -> Path:
+    """``out``, or ``out-2``, ``out-3``, ... where it already has something and that is to stay."""
+    folder, number = out, 1
+    while not overwrite and folder.exists() and any(folder.iterdir()):
+        number += 1
+        folder = out.with_name(f"{out.name}-{number}")
+    return folder
+
+
+class Outputs:
+    """Pictures, videos and lists of detections in one folder; two sources never share a file.
+
+    Args:
+        folder: where to; made with the first file.
+        formats: which of ``FORMATS``.
+    """
+
+    def __init__(self, folder: Path, formats: Sequence[str]) -> None:
+        self.folder = folder
+        self.formats = formats
+        self._taken: set[str] = set()
+        self._found: list[dict[str, Any]] = []
+        self._coco: list[tuple[str, list[dict[str, Any]]]] = []
+        self._writer: VideoWriter | None = None
+
+    def picture(self, found: Detections) -> None:
+        """One picture: its annotated copy now, its detections with ``close``."""
+        if "image" in self.formats:
+            suffix = Path(found.source).suffix.lower()
+            # Formats that keep what was drawn, and that every viewer opens; everything else becomes JPEG.
+            kept = suffix if suffix in (".jpg", ".jpeg", ".png", ".webp") else ".jpg"
+            found.save(self._path(stem_of(found.source), kept))
+        self._note(found)
+
+    def start_video(self, source: str, stride: int) -> None:
+        """The frames that follow go into one video of the same duration."""
+        if "image" in self.formats:
+            from ..images.video import VideoWriter, video_info
+
+            rate = video_info(source).rate / Fraction(stride)
+            self._writer = VideoWriter(self._path(stem_of(source), ".mp4"), rate)
+            self._writer.__enter__()
+
+    def frame(self, found: Detections) -> None:
+        if self._writer is not None:
+            self._writer.add(found.plot())
+        self._note(found)
+
+    def end_video(self) -> None:
+        """Finish the video; what was read of a broken one stays."""
+        if self._writer is not None:
+            self._writer.__exit__(None, None, None)
+            self._writer = None
+
+    def close(self) -> list[str]:
+        """Write the lists; returns what the folder now has, in words."""
+        made = ["annotated copies"] if "image" in self.formats and self._taken else []
+        if "json" in self.formats:
+            made.append(self._write_json("predictions.json", self._found))
+        if "coco" in self.formats:
+            made.append(self._write_json("predictions_coco.json", coco_results(self._coco)))
+        return made
+
+    def _note(self, found: Detections) -> None:
+        if "json" in self.formats:
+            self._found.append(found.to_dict())
+        if "coco" in self.formats:
+            ids = dict(enumerate(COCO_IDS)) if _is_coco(found) else None
+            self._coco.append((found.source, found.to_coco(0, ids)))
+
+    def _path(self, stem: str, suffix: str) -> Path:
+        name, number = f"{stem}{suffix}", 1
+        # Without regard to case, as some file systems see names.
+        while name.lower() in self._taken:
+            number += 1
+            name = f"{stem}-{number}{suffix}"
+        self._taken.add(name.lower())
+        return self.folder / name
+
+    def _write_json(self, name: str, value: Any) -> str:
+        with written(self.folder / name) as path:
+            path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+        return name
+
+
+def coco_results(found: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+    """COCO results with image ids: the numbers that the files are named by, else 1, 2, 3, ... in order."""
+    stems = [stem_of(source) for source, _ in found]
+    named = all(stem.isdigit() for stem in stems) and len({int(s) for s in stems}) == len(stems)
+    ids = [int(stem) if named else index + 1 for index, stem in enumerate(stems)]
+    return [
+        one | {"image_id": image_id, "file_name": source}
+        for image_id, (source, ones) in zip(ids, found, strict=True)
+        for one in ones
+    ]
+
+
+def _is_coco(found: Detections) -> bool:
+    return tuple(found.names[index] for index in sorted(_indices(found))) == COCO_NAMES
+
+
+def _indices(found: Detections) -> Sequence[int]:
+    return list(found.names) if isinstance(found.names, dict) else range(len(found.names))

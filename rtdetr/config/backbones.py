@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations of the two backbones, with the field names that transformers writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, TypeVar
+
+from ..checking import check, check_choice, check_int, hints_at_fields, int_tuple
+
+__all__ = ["BACKBONES", "BackboneConfig", "HGNetV2Config", "ResNetConfig", "backbone_from_dict"]
+
+ACTIVATIONS = ("relu", "silu", "gelu")
+
+C = TypeVar("C", bound="_Stages")
+
+
+class _Stages:
+    """What both backbones share: stages counted from 1, some of whose outputs are returned."""
+
+    model_type: ClassVar[str]
+    out_indices: tuple[int, ...]
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    @property
+    def stem_inputs(self) -> int:
+        """Channels of a picture."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the maps that are returned."""
+        return tuple(self.stage_channels[index - 1] for index in self.out_indices)
+
+    def _check_out_indices(self) -> None:
+        indices = int_tuple("out_indices", self.out_indices)
+        object.__setattr__(self, "out_indices", indices)
+        stages = len(self.stage_channels)
+        increasing = all(a < b for a, b in pairwise(indices))
+        fits = bool(indices) and increasing and indices[-1] <= stages
+        check(fits, "out_indices", f"increasing stage numbers in 1..{stages}", indices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types; tuples become lists."""
+        stages = [f"stage{index + 1}" for index in range(len(self.stage_channels))]
+        return {
+            "model_type": self.model_type,
+            **{name: _plain(value) for name, value in vars(self).items()},
+            "stage_names": ["stem", *stages],
+            "out_features": [f"stage{index}" for index in self.out_indices],
+        }
+
+    @classmethod
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+        """The configuration of a mapping; keys that are no fields, of which transformers writes many, are left out."""
+        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        chosen = {name: value for name, value in values.items() if name in names}
+        if chosen.get("out_indices") is None:
+            chosen.pop("out_indices", None)
+            if values.get("out_features"):
+                order = ["stem", *(f"stage{n}" for n in range(1, len(values["out_features"]) + 9))]
+                chosen["out_indices"] = [order.index(name) for name in values["out_features"]]
+        return cls(**chosen)
+
+
+@hints_at_fields
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(_Stages):
+    """ResNet-vd: a stem of three convolutions, shortcuts that pool before they project.
+
+    Args:
+        depths: blocks of each stage.
+        hidden_sizes: output channels of each stage.
+        layer_type: ``"basic"`` (two 3x3 convolutions) or ``"bottleneck"`` (1x1, 3x3, 1x1).
+        out_indices: stages whose outputs are returned, counted from 1.
+
+    Source: Bag of Tricks for Image Classification (He et al., 2018), sec. 4, ResNet-D.
+    """
+
+    model_type: ClassVar[str] = "rt_detr_resnet"
+
+    num_channels: int = 3
+    embedding_size: int = 64
+    hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048)
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    layer_type: str = "bottleneck"
+    hidden_act: str = "relu"
+    downsample_in_first_stage: bool = False
+    downsample_in_bottleneck: bool = False
+    out_indices: tuple[int, ...] = (2, 3, 4)
+
+    def __post_init__(self) -> None:
+        for field in ("hidden_sizes", "depths"):
+            object.__setattr__(self, field, int_tuple(field, getattr(self, field)))
+        check_int("num_channels", self.num_channels, 1)
+        check_int("embedding_size", self.embedding_size, 2)
+        expected = f"{len(self.hidden_sizes)} counts, as many as hidden_sizes"
+        check(len(self.depths) == len(self.hidden_sizes), "depths", expected, self.depths)
+        check_choice("layer_type", self.layer_type, ("basic", "bottleneck"))
+        check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        self._check_out_indices()
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        return self.hidden_sizes
+
+    @property
+    def stem_inputs(self) -> int:
+        return self.num_channels
+
+
+@hints_at_fields
+@dataclass(frozen=True, kw_only=True)
+class HGNetV2Config(_Stages):
+    """PP-HGNetV2: blocks that concatenate the outputs of all their layers. The defaults are the L form.
+
+    ``depths`` and ``hidden_sizes`` are derived and only written, for transformers.
+
+    Source: PaddleDetection's HGNetV2, which RT-DETRv2's hgnetv2 models use.
+    """
+
+    model_type: ClassVar[str] = "hgnet_v2"
+
+    num_channels: int = 3
+    hidden_act: str = "relu"
+    stem_channels: tuple[int, ...] = (3, 32, 48)
+    stem_strides: tuple[int, ...] = (2, 1, 1, 2, 1)
+    stage_in_channels: tuple[int, ...] = (48, 128, 512, 1024)
+    stage_mid_channels: tuple[int, ...] = (48, 96, 192, 384)
+    stage_out_channels: tuple[int, ...] = (128, 512, 1024, 2048)
+    stage_num_blocks: tuple[int, ...] = (1, 1, 3, 1)
+    stage_downsample: tuple[bool, ...] = (False, True, True, True)
+    stage_downsample_strides: tuple[int, ...] = (2, 2, 2, 2)
+    stage_light_block: tuple[bool, ...] = (False, False, True, True)
+    stage_kernel_size: tuple[int, ...] = (3, 3, 5, 5)
+    stage_numb_of_layers: tuple[int, ...] = (6, 6, 6, 6)
+    use_learnable_affine_block: bool = False
+    out_indices: tuple[int, ...] = (2, 3, 4)
+
+    def __post_init__(self) -> None:
+        stages = len(self.stage_in_channels)
+        for field in (name for name in vars(self) if name.startswith(("stage_", "stem_"))):
+            values = getattr(self, field)
+            is_flag = field in ("stage_downsample", "stage_light_block")
+            values = tuple(map(bool, values)) if is_flag else int_tuple(field, values)
+            object.__setattr__(self, field, values)
+            count = {"stem_channels": 3, "stem_strides": 5}.get(field, stages)
+            check(len(values) == count, field, f"{count} values", values)
+        check_int("num_channels", self.num_channels, 1)
+        check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        self._check_out_indices()
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        return self.stage_out_channels
+
+    @property
+    def stem_inputs(self) -> int:
+        return self.stem_channels[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        written = super().to_dict()
+        return written | {
+            "depths": written["stage_num_blocks"],
+            "hidden_sizes": written["stage_out_channels"],
+            "embedding_size": self.stem_channels[2],
+        }
+
+
+BackboneConfig = ResNetConfig | HGNetV2Config
+
+BACKBONES: dict[str, type[ResNetConfig] | type[HGNetV2Config]] = {
+    config.model_type: config for config in (ResNetConfig, HGNetV2Config)
+}
+
+
+def backbone_from_dict(values: dict[str, Any]) -> BackboneConfig:
+    """The backbone that ``model_type`` names.
+
+    Raises:
+        ValueError: no such backbone.
+    """
+    kind = values.get("model_type", ResNetConfig.model_type)
+    check_choice("backbone_config.model_type", kind, BACKBONES)
+    return BACKBONES[kind].from_dict(values)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration of RT-DETRv2: what transformers calls RTDetrV2Config, and the settings it lacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..checking import (
+    check,
+    check_between,
+    check_choice,
+    check_int,
+    hints_at_fields,
+    int_tuple,
+)
+from ..files import written
+from .backbones import (
+    ACTIVATIONS,
+    BackboneConfig,
+    HGNetV2Config,
+    ResNetConfig,
+    backbone_from_dict,
+)
+
+__all__ = ["HGNetV2Config", "RTDetrV2Config", "ResNetConfig"]
+
+MODEL_TYPES = ("rt_detr_v2", "rt_detr")
+"""Version 1 has the architecture of version 2 with uniform points and bilinear sampling."""
+
+QUERY_SELECTIONS = ("default", "one2many", "agnostic")
+
+
+@hints_at_fields
+@dataclass(frozen=True, kw_only=True)
+class RTDetrV2Config:
+    """All that decides the shape and behaviour of a model. Immutable; :meth:`replace` makes a changed one.
+
+    Fields and defaults are those of transformers 5. What transformers does not have:
+
+    Args:
+        decoder_n_points: sampling points of a head on each level: an int, or one count per level.
+        eval_idx: the decoder layer whose output evaluation returns; later ones are not run. -1 is the last.
+        freeze_at: the stem (0) and that many stages of the backbone are not trained; -1 trains all.
+        query_select_method: ``"default"`` takes the locations with the highest class scores, ``"one2many"`` the
+            highest pairs of location and class, ``"agnostic"`` scores locations by one class-free number.
+        legacy_position_embedding: the position embedding that the original computes for maps that are not square,
+            where rows and columns are mixed up. Only for weights trained on rectangles by it.
+        num_labels: K, the number of classes; not needed beside ``id2label``.
+        id2label: names of the classes 0..K-1.
+
+    ``eval_size`` and ``anchor_image_size`` are kept but not used: position embedding and anchors fit every input. A
+    tuple of equal ``decoder_n_points`` becomes one int.
+
+    Raises:
+        ValueError: a field is out of range, "field: expected X, got Y".
+        TypeError: an unknown keyword, with the nearest known one.
+
+    Source: RT-DETR (Zhao et al., 2023), sec. 4; RT-DETRv2 (Lv et al., 2024), sec. 3.
+    """
+
+    model_type: ClassVar[str] = "rt_detr_v2"
+
+    backbone_config: BackboneConfig = dataclasses.field(default_factory=ResNetConfig)
+    freeze_backbone_batch_norms: bool = True
+    freeze_at: int = -1
+
+    encoder_hidden_dim: int = 256
+    encoder_in_channels: tuple[int, ...] = (512, 1024, 2048)
+    feat_strides: tuple[int, ...] = (8, 16, 32)
+    encoder_layers: int = 1
+    encoder_ffn_dim: int = 1024
+    encoder_attention_heads: int = 8
+    encode_proj_layers: tuple[int, ...] = (2,)
+    encoder_activation_function: str = "gelu"
+    activation_function: str = "silu"
+    hidden_expansion: float = 1.0
+    positional_encoding_temperature: int = 10000
+    legacy_position_embedding: bool = False
+    normalize_before: bool = False
+    eval_size: tuple[int, int] | None = None
+
+    d_model: int = 256
+    num_queries: int = 300
+    query_select_method: str = "default"
+    learn_initial_query: bool = False
+    anchor_image_size: tuple[int, int] | None = None
+
+    decoder_in_channels: tuple[int, ...] = (256, 256, 256)
+    num_feature_levels: int = 3
+    decoder_n_levels: int = 3
+    decoder_n_points: int | tuple[int, ...] = 4
+    decoder_method: str = "default"
+    decoder_offset_scale: float = 0.5
+    decoder_layers: int = 6
+    eval_idx: int = -1
+    decoder_ffn_dim: int = 1024
+    decoder_attention_heads: int = 8
+    decoder_activation_function: str = "relu"
+    with_box_refine: bool = True
+
+    dropout: float = 0.0
+    activation_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    layer_norm_eps: float = 1e-5
+    batch_norm_eps: float = 1e-5
+    initializer_range: float = 0.01
+    initializer_bias_prior_prob: float | None = None
+
+    num_denoising: int = 100
+    label_noise_ratio: float = 0.5
+    box_noise_scale: float = 1.0
+    matcher_alpha: float = 0.25
+    matcher_gamma: float = 2.0
+    matcher_class_cost: float = 2.0
+    matcher_bbox_cost: float = 5.0
+    matcher_giou_cost: float = 2.0
+    use_focal_loss: bool = True
+    auxiliary_loss: bool = True
+    focal_loss_alpha: float = 0.75
+    focal_loss_gamma: float = 2.0
+    weight_loss_vfl: float = 1.0
+    weight_loss_bbox: float = 5.0
+    weight_loss_giou: float = 2.0
+    eos_coefficient: float = 1e-4
+
+    is_encoder_decoder: bool = True
+    tie_word_embeddings: bool = True
+
+    num_labels: int = None  # type: ignore[assignment] # from id2label; 2 without, as in transformers
+    id2label: dict[int, str] = None  # type: ignore[assignment] # LABEL_0, LABEL_1, ... without
+    label2id: dict[str, int] = None  # type: ignore[assignment] # the inverse of id2label
+
+    def __post_init__(self) -> None:
+        self._normalise()
+        self._name_labels()
+        self._check_numbers()
+        self._check_choices()
+        self._check_shapes()
+
+    @property
+    def hidden_size(self) -> int:
+        return self.d_model
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.encoder_attention_heads
+
+    @property
+    def points_per_level(self) -> tuple[int, ...]:
+        """Sampling points of a head on each of the L levels."""
+        points = self.decoder_n_points
+        return points if isinstance(points, tuple) else (points,) * self.decoder_n_levels
+
+    @property
+    def last_layer(self) -> int:
+        """The decoder layer whose output evaluation returns, counted from 0."""
+        return self.eval_idx % self.decoder_layers
+
+    def replace(self, **changes: Any) -> RTDetrV2Config:
+        """A copy with some fields changed; any of the three label fields replaces all of them."""
+        if any(changes.get(name) is not None for name in LABEL_FIELDS):
+            changes = dict.fromkeys(LABEL_FIELDS) | changes
+        return type(self)(**(vars(self) | changes))
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> RTDetrV2Config:
+        """The configuration of a published model, with some fields changed; see :mod:`rtdetr.config.presets`.
+
+        Raises:
+            ValueError: no preset of that name; the message suggests one.
+        """
+        from .presets import find_preset
+
+        return find_preset(name).config().replace(**changes)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RTDetrV2Config:
+        """The configuration of a config.json; keys that are no fields, of which transformers writes many, are left out.
+
+        Raises:
+            ValueError: another kind of model, or a backbone that is not built here.
+        """
+        check_choice("model_type", values.get("model_type", cls.model_type), MODEL_TYPES)
+        external = bool(values.get("use_timm_backbone")) and not values.get("backbone_config")
+        check(not external, "use_timm_backbone", "a backbone_config", values.get("backbone"))
+        names = {field.name for field in dataclasses.fields(cls)}
+        chosen = {name: value for name, value in values.items() if name in names}
+        if isinstance(chosen.get("backbone_config"), dict):
+            chosen["backbone_config"] = backbone_from_dict(chosen["backbone_config"])
+        if chosen.get("backbone_config") is None:
+            chosen.pop("backbone_config", None)
+        if chosen.get("id2label"):
+            chosen["id2label"] = {int(key): name for key, name in chosen["id2label"].items()}
+            chosen.pop("num_labels", None)
+        return cls(**chosen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON types, readable by transformers' RTDetrV2Config where it knows them."""
+        written_fields = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(self).items()
+            if name != "num_labels"  # transformers takes it from id2label
+        }
+        return written_fields | {
+            "model_type": self.model_type,
+            "architectures": ["RTDetrV2ForObjectDetection"],
+            "backbone_config": self.backbone_config.to_dict(),
+            "id2label": {str(index): name for index, name in self.id2label.items()},
+        }
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> RTDetrV2Config:
+        """The configuration of a directory, a config.json or a hub name.
+
+        ``options`` are those of the hub: revision, cache_dir, token, local_files_only.
+        """
+        from ..weights.locate import config_file
+
+        path = config_file(source, **options)
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write ``config.json`` into ``directory``."""
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        with written(Path(directory) / "config.json") as path:
+            path.write_text(text, encoding="utf-8")
+
+    def _normalise(self) -> None:
+        for name in ("eval_size", "anchor_image_size"):
+            side = getattr(self, name)
+            if isinstance(side, (int, list, tuple)):
+                self._set(name, (side, side) if isinstance(side, int) else tuple(side))
+        for name in TUPLES:
+            minimum = 0 if name == "encode_proj_layers" else 1
+            self._set(name, int_tuple(name, getattr(self, name), minimum))
+        if isinstance(self.decoder_n_points, (list, tuple)):
+            points = int_tuple("decoder_n_points", self.decoder_n_points, minimum=0)
+            uniform = len(points) == self.decoder_n_levels and len(set(points)) == 1
+            self._set("decoder_n_points", points[0] if uniform else points)
+
+    def _name_labels(self) -> None:
+        if self.id2label is None:
+            count = 2 if self.num_labels is None else self.num_labels
+            check_int("num_labels", count, 1)
+            names = {index: f"LABEL_{index}" for index in range(count)}
+            if self.label2id is not None:
+                names = {index: name for name, index in self.label2id.items()}
+            self._set("id2label", names)
+        labels = {int(index): name for index, name in self.id2label.items()}
+        complete = sorted(labels) == list(range(len(labels))) and bool(labels)
+        check(complete, "id2label", "names for the ids 0..K-1 without a gap", sorted(labels)[:20])
+        self._set("id2label", dict(sorted(labels.items())))
+        if self.num_labels is None:
+            self._set("num_labels", len(labels))
+        expected = f"{len(labels)}, the number of labels"
+        check(self.num_labels == len(labels), "num_labels", expected, self.num_labels)
+        if self.label2id is None:
+            self._set("label2id", {name: index for index, name in labels.items()})
+
+    def _check_numbers(self) -> None:
+        for name in POSITIVE:
+            check_int(name, getattr(self, name), 1)
+        for name in ("encoder_layers", "num_denoising"):
+            check_int(name, getattr(self, name), 0)
+        check_int("freeze_at", self.freeze_at, -1)
+        for name in ("dropout", "activation_dropout", "attention_dropout", "label_noise_ratio"):
+            check_between(name, getattr(self, name), 0, 1)
+        check_between("hidden_expansion", self.hidden_expansion, 0.01, 8)
+        layers = self.decoder_layers
+        in_range = isinstance(self.eval_idx, int) and -layers <= self.eval_idx < layers
+        check(in_range, "eval_idx", f"a layer in {-layers}..{layers - 1}", self.eval_idx)
+
+    def _check_choices(self) -> None:
+        for name in ("encoder_activation_function", "activation_function"):
+            check_choice(name, getattr(self, name), ACTIVATIONS)
+        check_choice("decoder_activation_function", self.decoder_activation_function, ACTIVATIONS)
+        check_choice("decoder_method", self.decoder_method, ("default", "discrete"))
+        check_choice("query_select_method", self.query_select_method, QUERY_SELECTIONS)
+        # The original and transformers order the residual differently here, and no weights use it.
+        check_choice("normalize_before", self.normalize_before, (False,))
+        check_choice("with_box_refine", self.with_box_refine, (True,))
+
+    def _check_shapes(self) -> None:
+        kinds = (ResNetConfig, HGNetV2Config)
+        backbone = self.backbone_config
+        check(
+            isinstance(backbone, kinds),
+            "backbone_config",
+            "ResNetConfig or HGNetV2Config",
+            backbone,
+        )
+        expected = f"{backbone.channels}, the channels of the backbone"
+        fits = self.encoder_in_channels == backbone.channels
+        check(fits, "encoder_in_channels", expected, self.encoder_in_channels)
+        maps, levels = len(backbone.channels), self.num_feature_levels
+        for name in ("feat_strides", "decoder_in_channels"):
+            check(len(getattr(self, name)) == maps, name, f"{maps} values", getattr(self, name))
+        width = self.encoder_hidden_dim
+        check(
+            set(self.decoder_in_channels) == {width},
+            "decoder_in_channels",
+            f"encoder_hidden_dim={width} for each level",
+            self.decoder_in_channels,
+        )
+        check(levels >= maps, "num_feature_levels", f"an int >= {maps}", levels)
+        expected = f"num_feature_levels={levels}"
+        check(self.decoder_n_levels == levels, "decoder_n_levels", expected, self.decoder_n_levels)
+        check(
+            all(index < maps for index in self.encode_proj_layers),
+            "encode_proj_layers",
+            f"levels in 0..{maps - 1}",
+            self.encode_proj_layers,
+        )
+        self._check_heads()
+        points = self.points_per_level
+        check(
+            len(points) == levels and sum(points) > 0,
+            "decoder_n_points",
+            f"a positive int or {levels} counts, not all 0",
+            self.decoder_n_points,
+        )
+
+    def _check_heads(self) -> None:
+        heads = self.encoder_attention_heads
+        width = self.encoder_hidden_dim
+        multiple = f"a multiple of 4 and of encoder_attention_heads={heads}"
+        check(width % heads == 0 and width % 4 == 0, "encoder_hidden_dim", multiple, width)
+        heads = self.decoder_attention_heads
+        expected = f"a multiple of decoder_attention_heads={heads}"
+        check(self.d_model % heads == 0, "d_model", expected, self.d_model)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # frozen; this is still construction
+
+
+LABEL_FIELDS = ("num_labels", "id2label", "label2id")
+TUPLES = (
+    "encoder_in_channels",
+    "feat_strides",
+    "encode_proj_layers",
+    "decoder_in_channels",
+)
+POSITIVE = (
+    "encoder_hidden_dim",
+    "encoder_ffn_dim",
+    "encoder_attention_heads",
+    "positional_encoding_temperature",
+    "d_model",
+    "num_queries",
+    "num_feature_levels",
+    "decoder_n_levels",
+    "decoder_layers",
+    "decoder_ffn_dim",
+    "decoder_attention_heads",
+)

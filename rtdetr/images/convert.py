@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever people call an image, as an RGB picture of Pillow: the one place where pixels are interpreted."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+
+from ..errors import DataError
+
+Color = Literal["rgb", "bgr"]
+Layout = Literal["first", "last"]
+
+
+def picture_to_rgb(picture: Image.Image) -> Image.Image:
+    """A Pillow picture of any mode in mode RGB, same size; alpha is dropped, not blended."""
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode.startswith("I"):
+        # Pillow clips 16 bits to 8 instead of scaling them: everything above 255 would be white.
+        return Image.fromarray(
+            (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
+        ).convert("RGB")
+    if picture.mode == "F":
+        return array_to_rgb(np.asarray(picture), layout="last")
+    return picture.convert("RGB")
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says, as viewers show it."""
+    return ImageOps.exif_transpose(picture)
+
+
+def array_to_rgb(
+    array: npt.NDArray[Any], *, layout: Layout, color: Color = "rgb", argument: str = "images"
+) -> Image.Image:
+    """One array [H,W], [H,W,C] (layout "last") or [C,H,W] (layout "first") as an RGB picture.
+
+    Args:
+        array: uint8 0..255, bool, or floating 0..1; C is 1 (gray), 3 or 4 (the fourth is dropped).
+        layout: where the channels are.
+        color: order of the first three channels.
+        argument: the name errors give to the array.
+
+    Raises:
+        DataError: for any other shape, dtype or range.
+    """
+    pixels = to_uint8(channels_last(array, layout, argument), argument)
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    pixels = pixels[:, :, 2::-1] if color == "bgr" else pixels[:, :, :3]
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def tensor_to_rgb(
+    tensor: torch.Tensor, *, color: Color = "rgb", argument: str = "images"
+) -> Image.Image:
+    """One tensor [C,H,W] or [H,W], uint8 0..255 or floating 0..1, on any device, as an RGB picture."""
+    return array_to_rgb(tensor_to_array(tensor), layout="first", color=color, argument=argument)
+
+
+def tensor_to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """The values on the host; 16-bit floats widened, since NumPy has no bfloat16."""
+    tensor = tensor.detach().cpu()
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+
+
+def channels_last(array: npt.NDArray[Any], layout: Layout, argument: str) -> npt.NDArray[Any]:
+    if array.ndim == 2:
+        return array[:, :, None]
+    if array.ndim == 3:
+        moved = np.moveaxis(array, 0, 2) if layout == "first" else array
+        if moved.shape[2] in (1, 3, 4) and moved.size:
+            return moved
+    wanted = "[C,H,W]" if layout == "first" else "[H,W,C]"
+    raise DataError(
+        f"{argument}: expected an image [H,W] or {wanted} with 1, 3 or 4 channels, got shape {list(array.shape)}"
+    )
+
+
+def to_uint8(pixels: npt.NDArray[Any], argument: str) -> npt.NDArray[Any]:
+    """uint8 as it is; floats 0..1 rounded to 256 steps, so a picture divided by 255 comes back exactly."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.float32)
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise DataError(f"{argument}: expected dtype uint8 or floating, got {pixels.dtype}")
+    low, high = float(pixels.min()), float(pixels.max())
+    if low >= 0 and high <= 1:
+        steps: npt.NDArray[Any] = np.rint(pixels.astype(np.float32) * np.float32(255))
+        return steps.astype(np.uint8)
+    if low >= 0 and high <= 255 and bool(np.all(pixels == np.rint(pixels))):
+        return pixels.astype(np.uint8)
+    raise DataError(
+        f"{argument}: expected floats within 0..1 (or whole numbers within 0..255), got {low:g}..{high:g}"
+    )

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector rewritten for inference: the same numbers from fewer and larger operations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from ..precision import full_float32
+from .attention import DeformableAttention
+from .decoder import DecoderLayer
+from .hybrid_encoder import FusionBlock
+from .layers import ACTIVATIONS, ConvNorm, FrozenBatchNorm2d
+from .model import RTDetrV2ForObjectDetection
+from .outputs import Recorder
+from .query_selection import Selection
+
+__all__ = ["optimize"]
+
+Norm = nn.BatchNorm2d | FrozenBatchNorm2d
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.25}
+"""By dtype: most that the numbers of a stage may change, relative to the largest. Rounding grows through some fifty
+layers; a weight folded wrongly changes the numbers by their own size."""
+
+
+def optimize(
+    model: RTDetrV2ForObjectDetection,
+    *,
+    dtype: torch.dtype | None = None,
+    channels_last: bool = True,
+    check: bool = True,
+) -> RTDetrV2ForObjectDetection:
+    """A copy of ``model`` for inference alone; ``model`` itself stays as it is.
+
+    Normalisations are folded into the convolutions before them, the two convolutions of each RepVGG block become one,
+    offsets and attention weights of each deformable attention come from one matrix product, and only the pixels that
+    become queries get boxes (``enc_outputs_coord_logits`` is None). The copy is in
+    evaluation mode, trains nothing, compiles and moves between devices; it is not meant to be saved.
+
+    Args:
+        model: a detector with the weights it will keep.
+        dtype: of the copy: ``torch.bfloat16`` is fast on processors and GPUs that have it. None keeps the dtype.
+        channels_last: store convolution weights with the channels innermost, as fast convolutions want them.
+        check: run both on a small random image and compare the stages.
+
+    Raises:
+        RuntimeError: the check failed.
+
+    Source: RepVGG (Ding et al., 2021), sec. 3.3, for merging blocks.
+    """
+    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    for rewrite in (_fold_norms, _merge_blocks, _merge_projections, _activate_in_place):
+        rewrite(fast)
+    fast.model.every_box = False
+    fast = fast.to(dtype=dtype or model.dtype)
+    if channels_last:
+        fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if check:
+        _compare(model, fast)
+    return fast
+
+
+def _fold_norms(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for conv_name, norm_name in _pairs(parent):
+            conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
+            setattr(parent, conv_name, _folded(conv, norm))
+            setattr(parent, norm_name, nn.Identity())
+
+
+def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of a convolution and of the normalisation that stands behind it in the same module."""
+    children = list(parent.named_children())
+    for (conv_name, conv), (norm_name, norm) in pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, Norm):
+            yield conv_name, norm_name
+
+
+def _folded(conv: nn.Conv2d, norm: Norm) -> nn.Conv2d:
+    made = copy.deepcopy(conv)
+    # In double, so that a weight is rounded once.
+    numbers = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    mean, variance, scale, shift = (tensor.double() for tensor in numbers)  # type: ignore[union-attr]
+    bias = None if conv.bias is None else conv.bias.double()
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(), bias, mean, variance, norm.eps, scale, shift
+    )
+    made.weight = _constant(weight.to(conv.weight.dtype))
+    made.bias = _constant(bias.to(conv.weight.dtype))
+    return made
+
+
+def _merge_blocks(model: nn.Module) -> None:
+    """Both convolutions of a block are linear in the same input: their kernels add up, 1x1 in the middle of 3x3."""
+    for fusion in _of_type(model, FusionBlock):
+        for index, block in enumerate(fusion.bottlenecks):
+            wide, narrow = block.conv1.conv, block.conv2.conv
+            merged = ConvNorm(wide.in_channels, wide.out_channels, 3, activation=block.activation)
+            merged.conv = wide
+            merged.add_module("norm", nn.Identity())
+            wide.weight = _constant(wide.weight + nn.functional.pad(narrow.weight, (1, 1, 1, 1)))
+            wide.bias = _constant(wide.bias + narrow.bias)
+            fusion.bottlenecks[index] = merged
+
+
+class _MergedAttention(DeformableAttention):
+    """The same attention, whose offsets and logits are two parts of one product."""
+
+    def __init__(self, source: DeformableAttention) -> None:
+        nn.Module.__init__(self)
+        for name in ("heads", "points", "mode", "offset_scale", "value_proj", "output_proj"):
+            setattr(self, name, getattr(source, name))
+        pair = (source.sampling_offsets, source.attention_weights)
+        self.parts = [linear.out_features for linear in pair]
+        self.projections = nn.Linear(pair[0].in_features, sum(self.parts))
+        self.projections.weight = _constant(torch.cat([linear.weight for linear in pair]))
+        self.projections.bias = _constant(torch.cat([linear.bias for linear in pair]))
+
+    def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        offsets, logits = self.projections(query).split(self.parts, -1)
+        return offsets, logits
+
+
+def _merge_projections(model: nn.Module) -> None:
+    for layer in _of_type(model, DecoderLayer):
+        layer.encoder_attn = _MergedAttention(layer.encoder_attn)
+
+
+def _activate_in_place(model: nn.Module) -> None:
+    """Nobody needs what a convolution returned once the activation has seen it."""
+    for module in model.modules():
+        name = getattr(module, "activation", None)
+        if isinstance(name, str) and f"{name}_" in ACTIVATIONS:
+            module.activation = f"{name}_"  # type: ignore[assignment]
+
+
+def _of_type(model: nn.Module, kind: type[Any]) -> Iterator[Any]:
+    return (module for module in list(model.modules()) if isinstance(module, kind))
+
+
+def _constant(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach(), requires_grad=False)
+
+
+def _compare(model: RTDetrV2ForObjectDetection, fast: RTDetrV2ForObjectDetection) -> None:
+    """Compare from stage to stage; both decoders start from the same pixels, for a rounding may choose others.
+
+    Raises:
+        RuntimeError: they differ.
+    """
+    channels = model.config.backbone_config.stem_inputs
+    image = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
+    training = model.training
+    with torch.inference_mode(), full_float32():
+        expected, chosen = _stages(model.eval(), image.to(model.device))
+        got, _ = _stages(fast, image.to(fast.device), chosen)
+    model.train(training)
+    limit = TOLERANCE[fast.dtype]
+    for name, tensor in expected.items():
+        largest = max(tensor.abs().max().item(), 1e-6)
+        error = (got[name].to(tensor.dtype) - tensor).abs().max().item() / largest
+        if not error <= limit:  # NaN fails
+            raise RuntimeError(
+                f"optimize: {name} of the rewritten detector differs by {error:.1e} of their largest number; "
+                f"in {fast.dtype} at most {limit:.0e} is expected"
+            )
+
+
+def _stages(
+    model: RTDetrV2ForObjectDetection, image: Tensor, chosen: Selection | None = None
+) -> tuple[dict[str, Tensor], Selection]:
+    """What each stage makes of ``image``, and the pixels that the decoder started from."""
+    base, record = model.model, Recorder(attentions=False, states=False)
+    maps = base.encoder(base.embed(image), record)
+    memory, levels = base.flatten(maps)
+    proposals = base.propose(memory, levels)
+    chosen = chosen or base.choose(proposals)
+    content, boxes = chosen.content.to(memory.dtype), chosen.boxes
+    decoded = base.decoder(base.first_content(content), boxes, memory, levels, None, record)
+    found = {f"map {level} of the encoder": x for level, x in enumerate(maps)}
+    found["scores of the pixels"] = proposals.scores
+    found["logits"], found["boxes"] = decoded.logits, decoded.boxes
+    return found, chosen

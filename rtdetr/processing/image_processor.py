@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures to the tensors a model takes, and its outputs back to boxes in pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from ..errors import DataError, ModelError, UsageError, did_you_mean
+from ..files import written
+from . import targets
+from .batch_feature import BatchFeature
+from .inputs import LoadedImage, Pixels, load_images
+from .sizes import SizeLike, resized_size, size_dict
+
+FILE_NAME = "preprocessor_config.json"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+TensorKind = Literal["pt", "np"]
+
+
+@dataclass(frozen=True)
+class RTDetrImageProcessor:
+    """Resizes, scales and batches pictures; carries COCO annotations along; reads detections out of outputs.
+
+    The fields are the keys of ``preprocessor_config.json``, and each can be overridden in a call:
+    ``processor(images, size=480, return_tensors="pt")``. A picture is resized as 8-bit pixels by Pillow, the way the
+    published models were trained, then multiplied by ``rescale_factor``.
+
+    Args:
+        do_resize: whether to resize to ``size``.
+        size: a whole number (square), (height, width), or a dict with height and width, shortest_edge and longest_edge,
+            or max_height and max_width.
+        resample: a filter of Pillow, as its number; 2 is bilinear with antialiasing.
+        do_rescale: whether to multiply pixels 0..255 by ``rescale_factor``.
+        rescale_factor: 1/255 by default.
+        do_normalize: whether to subtract ``image_mean`` and divide by ``image_std``.
+        image_mean: one number per channel.
+        image_std: one number per channel.
+        do_pad: whether to pad at the bottom and right with zeros; adds ``pixel_mask``.
+        pad_size: to what size, height and width; None is the largest of the batch.
+        do_convert_annotations: whether boxes become cxcywh in fractions of the image.
+        format: "coco_detection", the only one.
+
+    Raises:
+        UsageError: if a field has a value outside of these.
+    """
+
+    do_resize: bool = True
+    size: SizeLike = field(default_factory=lambda: {"height": 640, "width": 640})
+    resample: int = int(Image.Resampling.BILINEAR)
+    do_rescale: bool = True
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = False
+    image_mean: Sequence[float] = IMAGENET_MEAN
+    image_std: Sequence[float] = IMAGENET_STD
+    do_pad: bool = False
+    pad_size: SizeLike | None = None
+    do_convert_annotations: bool = True
+    format: str = "coco_detection"
+
+    model_input_names = ("pixel_values", "pixel_mask")
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "size", size_dict(self.size))
+        if self.pad_size is not None:
+            pad = size_dict(self.pad_size, "pad_size")
+            if "height" not in pad:
+                raise UsageError(f"pad_size: expected height and width, got {sorted(pad)}")
+            set_field(self, "pad_size", pad)
+        if self.resample not in list(Image.Resampling):
+            raise UsageError(
+                f"resample: expected a filter of PIL.Image.Resampling, got {self.resample!r}"
+            )
+        set_field(self, "resample", int(self.resample))
+        for name in ("image_mean", "image_std"):
+            numbers = tuple(float(number) for number in getattr(self, name))
+            if len(numbers) != 3:
+                raise UsageError(f"{name}: expected three numbers, got {list(numbers)}")
+            set_field(self, name, numbers)
+        # Other libraries pass a str-like enum; the file and the comparison want the plain word.
+        set_field(self, "format", str(getattr(self.format, "value", self.format)))
+        if self.format != "coco_detection":
+            raise UsageError(f'format: only "coco_detection" is supported, got {self.format!r}')
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """The same as ``preprocess``."""
+        return self.preprocess(images, *args, **kwargs)
+
+    def preprocess(
+        self,
+        images: Any,
+        annotations: Any = None,
+        return_segmentation_masks: bool | None = None,
+        masks_path: str | Path | None = None,
+        *,
+        return_tensors: TensorKind | None = None,
+        input_data_format: str | None = None,
+        **overrides: Any,
+    ) -> BatchFeature:
+        """Pictures, and annotations if any, as the model takes them.
+
+        Args:
+            images: one image or a list of them: PIL picture, path, URL, array or tensor (uint8 0..255 or floating 0..1;
+                channels first or last), or a batch [N,...] of arrays. Gray and RGBA become RGB. A path is turned as
+                its EXIF orientation says; a PIL picture is taken as it is, since you know its size.
+            annotations: one dict per image, ``{"image_id": int, "annotations": [{"bbox": [x,y,w,h] in pixels,
+                "category_id": int, "area", "iscrowd", "keypoints"}]}``. The category id is the class index.
+            return_segmentation_masks: False or None; this detector has no masks.
+            masks_path: None, likewise.
+            return_tensors: "pt", "np", or None for lists of arrays, which may differ in size.
+            input_data_format: "channels_first" or "channels_last" for arrays and tensors; found out by default, and
+                first where both fit.
+            **overrides: any field of this class, for this call.
+
+        Returns:
+            ``pixel_values`` float32 [B,3,H,W]; ``pixel_mask`` int64 [B,H,W], 1 on the picture, with ``do_pad``;
+            ``labels`` with annotations: per image size, orig_size (height, width), image_id, class_labels int64 [N],
+            boxes float32 [N,4], area, iscrowd.
+
+        Raises:
+            DataError: if an image or annotation cannot be read, or sizes differ and tensors were asked for.
+            UsageError: if an override has a wrong value.
+            TypeError: for an unknown override.
+        """
+        if return_segmentation_masks or masks_path is not None:
+            raise UsageError(
+                "return_segmentation_masks, masks_path: this detector finds boxes and has no masks"
+            )
+        if return_tensors not in (None, "pt", "np"):
+            raise UsageError(f'return_tensors: expected "pt", "np" or None, got {return_tensors!r}')
+        used = self.replaced(**overrides)
+        pictures = load_images(images, input_data_format)
+        per_image = _annotation_list(annotations, len(pictures))
+        done = [used._one(*pair) for pair in zip(pictures, per_image, strict=True)]
+        batch: dict[str, Any] = {}
+        if used.do_pad:
+            done, batch["pixel_mask"] = used._padded(done)
+        batch["pixel_values"] = [pixels for pixels, _ in done]
+        _check_sizes(batch["pixel_values"], return_tensors)
+        made = BatchFeature({key: _stacked(value, return_tensors) for key, value in batch.items()})
+        if annotations is not None:
+            made["labels"] = [
+                _labels(target, return_tensors) for _, target in done if target is not None
+            ]
+        return made
+
+    def replaced(self, **overrides: Any) -> RTDetrImageProcessor:
+        """A copy with these fields; a TypeError with a suggestion for a name that is none."""
+        known = [entry.name for entry in dataclasses.fields(self)]
+        for name in overrides:
+            if name not in known:
+                raise TypeError(
+                    f"RTDetrImageProcessor has no option {name!r}.{did_you_mean(name, known)} "
+                    f"Options: {', '.join(known)}"
+                )
+        return dataclasses.replace(self, **overrides) if overrides else self
+
+    def _one(
+        self, image: LoadedImage, annotation: Mapping[str, Any] | None
+    ) -> tuple[Pixels, targets.Target | None]:
+        old = image.size
+        target = targets.coco_target(annotation, old) if annotation is not None else None
+        new = resized_size(old, self.size) if self.do_resize else old  # type: ignore[arg-type]
+        pixels = image.pixels(new, self.resample, self.rescale_factor if self.do_rescale else None)
+        if self.do_normalize:
+            mean = np.asarray(self.image_mean, dtype=np.float32)[:, None, None]
+            pixels = (pixels - mean) / np.asarray(self.image_std, dtype=np.float32)[:, None, None]
+        if target is not None and self.do_resize:
+            target = targets.resized(target, old, new)
+        if target is not None and self.do_convert_annotations:
+            target = targets.normalized(target, new)
+        return pixels, target
+
+    def _padded(
+        self, done: list[tuple[Pixels, targets.Target | None]]
+    ) -> tuple[list[tuple[Pixels, targets.Target | None]], list[npt.NDArray[np.int64]]]:
+        height = max(pixels.shape[1] for pixels, _ in done)
+        width = max(pixels.shape[2] for pixels, _ in done)
+        if isinstance(self.pad_size, Mapping):
+            if self.pad_size["height"] < height or self.pad_size["width"] < width:
+                raise UsageError(
+                    f"pad_size: {self.pad_size} is smaller than an image of the batch, {height}x{width} after resizing"
+                )
+            height, width = self.pad_size["height"], self.pad_size["width"]
+        images, masks = [], []
+        for pixels, target in done:
+            old, new = (pixels.shape[1], pixels.shape[2]), (height, width)
+            mask = np.zeros(new, dtype=np.int64)
+            mask[: old[0], : old[1]] = 1
+            masks.append(mask)
+            if old != new:
+                pixels = np.pad(pixels, ((0, 0), (0, new[0] - old[0]), (0, new[1] - old[1])))
+                if target is not None:
+                    fractions = self.do_convert_annotations
+                    target = targets.padded(target, old, new, fractions=fractions)
+            images.append((pixels, target))
+        return images, masks
+
+    def post_process_object_detection(
+        self,
+        outputs: Any,
+        threshold: float = 0.5,
+        target_sizes: torch.Tensor | Sequence[Sequence[int]] | None = None,
+        use_focal_loss: bool = True,
+    ) -> list[dict[str, torch.Tensor]]:
+        """Scores, labels and boxes of each image, best first, without suppression: the model needs none.
+
+        Args:
+            outputs: has ``logits`` [B,Q,K] and ``pred_boxes`` [B,Q,4], cxcywh in fractions of the image.
+            threshold: a detection stays if its score is greater.
+            target_sizes: (height, width) of each image, pixels; None leaves boxes in fractions.
+            use_focal_loss: sigmoid scores, where one query may name several classes. False takes a softmax whose last
+                class means "nothing"; RT-DETR was not trained that way.
+
+        Returns:
+            per image ``{"scores": [N], "labels": int64 [N], "boxes": [N,4] xyxy}``. Boxes are not clipped.
+
+        Raises:
+            UsageError: if ``target_sizes`` has another length than the batch.
+        """
+        logits, boxes = outputs.logits, _corners(outputs.pred_boxes)
+        if target_sizes is not None:
+            boxes = boxes * _scales(target_sizes, boxes)
+        if use_focal_loss:
+            scores, index = logits.sigmoid().flatten(1).topk(logits.shape[1], dim=1)
+            labels, query = index % logits.shape[2], index // logits.shape[2]
+        else:
+            best, label_of = logits.softmax(-1)[:, :, :-1].max(-1)
+            scores, query = best.sort(dim=1, descending=True)
+            labels = label_of.gather(1, query)
+        boxes = boxes.gather(1, query[:, :, None].expand(-1, -1, 4))
+        results = []
+        for score, label, box in zip(scores, labels, boxes, strict=True):
+            keep = score > threshold
+            results.append({"scores": score[keep], "labels": label[keep], "boxes": box[keep]})
+        return results
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, JSON types only, with the key by which other libraries know the class."""
+        made = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+            if value is not None
+        }
+        return made | {"image_processor_type": "RTDetrImageProcessor"}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> RTDetrImageProcessor:
+        """From the contents of ``preprocessor_config.json``; keys of other libraries' bookkeeping are passed over.
+
+        Raises:
+            ModelError: if it asks for a step this class does not have.
+        """
+        if settings.get("do_center_crop"):
+            raise ModelError(f"{FILE_NAME}: do_center_crop is not supported for RT-DETR")
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        found = {key: value for key, value in settings.items() if key in known}
+        return cls(**found).replaced(**overrides)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **overrides: Any) -> RTDetrImageProcessor:
+        """From a directory (or its ``preprocessor_config.json``), or a repository "owner/name" on the Hugging Face hub.
+
+        Raises:
+            ModelError: if there is no such file, or the hub cannot be reached.
+        """
+        path = Path(name) / FILE_NAME if Path(name).is_dir() else Path(name)
+        if not path.is_file():
+            path = _from_hub(str(name))
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelError(f"{path}: not a JSON file: {error}") from error
+        return cls.from_dict(settings, **overrides)
+
+    def save_pretrained(self, directory: str | Path) -> Path:
+        """Write ``preprocessor_config.json`` into ``directory``, which is made; returns the file's path."""
+        path = Path(directory) / FILE_NAME
+        with written(path) as temporary:
+            text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return path
+
+
+def _annotation_list(annotations: Any, count: int) -> list[Mapping[str, Any] | None]:
+    if annotations is None:
+        return [None] * count
+    listed = [annotations] if isinstance(annotations, Mapping) else list(annotations)
+    if len(listed) != count:
+        raise DataError(
+            f"annotations: expected one per image, got {len(listed)} for {count} images"
+        )
+    return listed
+
+
+def _check_sizes(images: list[Pixels], return_tensors: TensorKind | None) -> None:
+    sizes = sorted({pixels.shape[1:] for pixels in images})
+    if return_tensors is not None and len(sizes) > 1:
+        raise DataError(
+            f"images: sizes differ after resizing ({sizes[0][0]}x{sizes[0][1]}, {sizes[1][0]}x{sizes[1][1]}); pass "
+            "do_pad=True, a size with height and width, or return_tensors=None"
+        )
+
+
+def _stacked(arrays: list[npt.NDArray[Any]], kind: TensorKind | None) -> Any:
+    if kind is None:
+        return arrays
+    stacked = np.stack(arrays)
+    return torch.from_numpy(stacked) if kind == "pt" else stacked
+
+
+def _labels(target: targets.Target, kind: TensorKind | None) -> BatchFeature:
+    if kind != "pt":
+        return BatchFeature(target)
+    return BatchFeature({key: torch.from_numpy(value) for key, value in target.items()})
+
+
+def _corners(boxes: torch.Tensor) -> torch.Tensor:
+    center, size = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([center - 0.5 * size, center + 0.5 * size], dim=-1)
+
+
+def _scales(
+    target_sizes: torch.Tensor | Sequence[Sequence[int]], boxes: torch.Tensor
+) -> torch.Tensor:
+    sizes = torch.as_tensor(target_sizes).to(boxes.device)
+    if sizes.shape != (boxes.shape[0], 2):
+        raise UsageError(
+            f"target_sizes: expected (height, width) for each of {boxes.shape[0]} images, got shape {list(sizes.shape)}"
+        )
+    height, width = sizes.unbind(1)
+    return torch.stack([width, height, width, height], dim=1)[:, None, :]
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    hint = "Pass a directory that has it, or use RTDetrImageProcessor() for the defaults."
+    try:
+        return Path(hf_hub_download(name, FILE_NAME))
+    except HFValidationError as error:
+        raise ModelError(
+            f"{name}: no {FILE_NAME} there, and no name of a hub repository. {hint}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"Could not download {FILE_NAME} of {name!r} from the hub. {hint}"
+        ) from error

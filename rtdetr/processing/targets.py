@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""COCO annotations of one image, carried along while the image is resized and padded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+
+Target = dict[str, npt.NDArray[Any]]
+Size = tuple[int, int]
+
+
+def coco_target(annotation: Mapping[str, Any], size: Size, argument: str = "annotations") -> Target:
+    """One image's COCO annotations as arrays, boxes as absolute xyxy.
+
+    Crowds are left out; boxes are clipped to the image, and those without an area then are dropped.
+
+    Args:
+        annotation: ``{"image_id": int, "annotations": [{"bbox": [x, y, w, h], "category_id": int, ...}]}``.
+            ``area`` defaults to w*h, ``iscrowd`` to 0. The category id is the class index; nothing is remapped.
+        size: (height, width) of the image, pixels.
+        argument: the name errors give to the annotation.
+
+    Returns:
+        image_id int64 [1], class_labels int64 [N], boxes float32 [N,4], area float32 [N], iscrowd int64 [N],
+        orig_size int64 [2] (height, width), and keypoints float32 [N,K,3] where the objects have them.
+
+    Raises:
+        DataError: if a key is missing or a box has no four numbers.
+    """
+    objects = [entry for entry in _objects(annotation, argument) if not entry.get("iscrowd", 0)]
+    boxes = _boxes([entry["bbox"] for entry in objects], argument)
+    sizes = boxes[:, 2:].copy()
+    boxes[:, 2:] += boxes[:, :2]
+    boxes = boxes.clip(0, np.asarray([size[1], size[0]] * 2, dtype=np.float32))
+    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    area = [entry.get("area", wh.prod()) for entry, wh in zip(objects, sizes, strict=True)]
+    target: Target = {
+        "image_id": np.asarray([annotation["image_id"]], dtype=np.int64),
+        "class_labels": np.asarray([entry["category_id"] for entry in objects], np.int64)[keep],
+        "boxes": boxes[keep],
+        "area": np.asarray(area, dtype=np.float32)[keep],
+        "iscrowd": np.zeros(int(keep.sum()), dtype=np.int64),
+        "orig_size": np.asarray(size, dtype=np.int64),
+    }
+    if objects and "keypoints" in objects[0]:
+        points = np.asarray([entry["keypoints"] for entry in objects], dtype=np.float32)[keep]
+        target["keypoints"] = points.reshape((-1, 3)) if len(points) else points
+    return target
+
+
+def resized(target: Target, old: Size, new: Size) -> Target:
+    """Boxes and areas after the image went from ``old`` to ``new`` (height, width); adds ``size``."""
+    ratio_height, ratio_width = new[0] / old[0], new[1] / old[1]
+    scale = np.asarray([ratio_width, ratio_height] * 2, dtype=np.float32)
+    return target | {
+        "size": np.asarray(new, dtype=np.int64),
+        "boxes": target["boxes"] * scale,
+        "area": target["area"] * np.float32(ratio_width * ratio_height),
+    }
+
+
+def normalized(target: Target, size: Size) -> Target:
+    """Absolute xyxy boxes as cxcywh in fractions of ``size`` (height, width)."""
+    left, top, right, bottom = target["boxes"].T
+    boxes = np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=-1)
+    return target | {"boxes": boxes / np.asarray([size[1], size[0]] * 2, dtype=np.float32)}
+
+
+def padded(target: Target, old: Size, new: Size, *, fractions: bool) -> Target:
+    """After padding at the bottom and right; boxes in ``fractions`` now refer to the larger image."""
+    boxes = target["boxes"]
+    if fractions:
+        boxes = (boxes * np.asarray([old[1] / new[1], old[0] / new[0]] * 2)).astype(np.float32)
+    return target | {"size": np.asarray(new, dtype=np.int64), "boxes": boxes}
+
+
+def _objects(annotation: Mapping[str, Any], argument: str) -> list[Mapping[str, Any]]:
+    if not isinstance(annotation, Mapping) or not {"image_id", "annotations"} <= annotation.keys():
+        raise DataError(
+            f'{argument}: expected {{"image_id": int, "annotations": [...]}} per image (COCO detection), got '
+            f"{sorted(annotation) if isinstance(annotation, Mapping) else type(annotation).__name__}"
+        )
+    for index, entry in enumerate(annotation["annotations"]):
+        for key in ("bbox", "category_id"):
+            if key not in entry:
+                raise DataError(
+                    f"{argument}: object {index} of image {annotation['image_id']} has no {key!r}"
+                )
+    return list(annotation["annotations"])
+
+
+def _boxes(boxes: list[Any], argument: str) -> npt.NDArray[np.float32]:
+    for index, box in enumerate(boxes):
+        if len(box) != 4:
+            raise DataError(
+                f"{argument}: object {index}: expected bbox [x, y, width, height], got {list(box)}"
+            )
+    return np.asarray(boxes, dtype=np.float32).reshape(-1, 4)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was found in one picture."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import MissingExtraError, UsageError, did_you_mean
+from ..files import written
+
+if TYPE_CHECKING:
+    from .drawing import Style
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object: its class name, class index, score 0..1, and box (left, top, right, bottom) in pixels."""
+
+    name: str
+    label: int
+    score: float
+    box: Box
+
+    def __repr__(self) -> str:
+        corners = ", ".join(f"{value:.0f}" for value in self.box)
+        return f"Detection({self.name} {self.score:.2f} at [{corners}])"
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects found in one picture, best first: a sequence of ``Detection`` over plain arrays.
+
+    ``found[0]`` is a ``Detection``; a slice, a boolean mask or a list of indices gives ``Detections``.
+
+    Args:
+        xyxy: float32 [N,4], left, top, right, bottom in pixels of the picture.
+        scores: float32 [N], 0..1.
+        labels: int64 [N], class indices.
+        names: class names by index, a dict or a sequence.
+        image_size: (height, width) of the picture, pixels.
+        source: where the picture came from.
+        image: the picture itself, for ``plot`` and ``save``.
+
+    Raises:
+        UsageError: if the arrays do not have these shapes.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    names: Mapping[int, str] | Sequence[str] = field(repr=False)
+    image_size: tuple[int, int]
+    source: str = "image"
+    image: Image.Image | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "xyxy", np.asarray(self.xyxy, dtype=np.float32).reshape(-1, 4))
+        set_field(self, "scores", np.asarray(self.scores, dtype=np.float32))
+        set_field(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        if not isinstance(self.names, Mapping):
+            set_field(self, "names", dict(enumerate(self.names)))
+        for name in ("scores", "labels"):
+            shape = getattr(self, name).shape
+            if shape != (len(self.xyxy),):
+                raise UsageError(
+                    f"{name}: expected {len(self.xyxy)} values, one per box, got shape {list(shape)}"
+                )
+
+    @property
+    def boxes(self) -> npt.NDArray[np.float32]:
+        """The same as ``xyxy``."""
+        return self.xyxy
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice | Sequence[Any] | npt.NDArray[Any]) -> Detections: ...
+    def __getitem__(self, index: Any) -> Detection | Detections:
+        if isinstance(index, int | np.integer):
+            left, top, right, bottom = (float(value) for value in self.xyxy[index])
+            label = int(self.labels[index])
+            return Detection(
+                self.name_of(label), label, float(self.scores[index]), (left, top, right, bottom)
+            )
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            index = index.astype(np.int64) if index.size == 0 else index
+        xyxy, scores, labels = self.xyxy[index], self.scores[index], self.labels[index]
+        return replace(self, xyxy=xyxy, scores=scores, labels=labels)
+
+    def name_of(self, label: int) -> str:
+        """The name of a class index; "class 7" for one without a name."""
+        assert isinstance(self.names, Mapping)
+        return self.names.get(label, f"class {label}")
+
+    def above(self, score: float) -> Detections:
+        """Those with a greater score."""
+        return self[self.scores > score]
+
+    def only(self, *classes: str | int | Sequence[str | int]) -> Detections:
+        """Those of these classes, given by name or index: ``found.only("person", "car")``.
+
+        Raises:
+            UsageError: if there is no such class, with the nearest name.
+        """
+        wanted: list[str | int] = []
+        for entry in classes:
+            wanted += [entry] if isinstance(entry, str | int) else entry
+        assert isinstance(self.names, Mapping)
+        return self[np.isin(self.labels, class_indices(wanted, self.names))]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each class, most frequent first."""
+        return dict(Counter(self.name_of(int(label)) for label in self.labels).most_common())
+
+    @property
+    def summary(self) -> str:
+        """``4 person, 1 bus``, or ``nothing``."""
+        return ", ".join(f"{count} {name}" for name, count in self.counts.items()) or "nothing"
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return f"Detections({self.summary}; {self.source} {width}x{height})"
+
+    def plot(self, style: Style | None = None) -> Image.Image:
+        """A copy of the picture with the boxes on it.
+
+        Raises:
+            UsageError: if these detections do not carry their picture.
+        """
+        from .drawing import draw
+
+        if self.image is None:
+            raise UsageError(
+                "plot: these detections carry no picture; set it: dataclasses.replace(found, image=picture)"
+            )
+        texts = [f"{one.name} {one.score:.2f}" for one in self]
+        return draw(self.image, self.xyxy, self.labels, texts, style)
+
+    def save(self, path: str | Path, style: Style | None = None) -> Path:
+        """Write the picture with its boxes; the suffix names the format. Returns the path."""
+        path = Path(path)
+        save_picture(self.plot(style), path)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"source", "height", "width", "objects": [{"name", "label", "score", "box"}]}``, JSON types only."""
+        objects = [
+            {
+                "name": one.name,
+                "label": one.label,
+                "score": _short(one.score, 5),
+                "box": [_short(v, 3) for v in one.box],
+            }
+            for one in self
+        ]
+        height, width = self.image_size
+        return {"source": self.source, "height": height, "width": width, "objects": objects}
+
+    def to_json(self, indent: int | None = None) -> str:
+        """``to_dict`` as text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def to_coco(
+        self, image_id: int | str, category_ids: Mapping[int, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """One COCO result per object: image_id, category_id, bbox [x, y, width, height] in pixels, score.
+
+        Args:
+            image_id: the id of this picture in your annotation file.
+            category_ids: the category id of each class index; by default they are the same.
+        """
+        found = []
+        for one in self:
+            left, top, right, bottom = one.box
+            bbox = [_short(value, 3) for value in (left, top, right - left, bottom - top)]
+            category = one.label if category_ids is None else category_ids[one.label]
+            found.append(
+                {
+                    "image_id": image_id,
+                    "category_id": category,
+                    "bbox": bbox,
+                    "score": _short(one.score, 5),
+                }
+            )
+        return found
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections`` of the same objects, class names in ``data["class_name"]``.
+
+        Raises:
+            MissingExtraError: if supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingExtraError("to_supervision", "supervision", "supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.astype(int),
+            data={"class_name": np.asarray([one.name for one in self], dtype=str)},
+        )
+
+
+def class_indices(classes: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
+    """Class indices of names or indices.
+
+    Raises:
+        UsageError: for one that is not in ``names``, with the nearest name.
+    """
+    by_name = {name: index for index, name in names.items()}
+    indices = []
+    for entry in classes:
+        index = by_name.get(entry) if isinstance(entry, str) else entry
+        if index is None or index not in names:
+            hint = did_you_mean(entry, by_name) if isinstance(entry, str) else ""
+            raise UsageError(
+                f"classes: no class {entry!r} among the {len(names)} of this model.{hint}"
+            )
+        indices.append(index)
+    return indices
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture through a temporary file; the suffix names the format.
+
+    Raises:
+        UsageError: if Pillow knows no such format.
+    """
+    known = Image.registered_extensions()
+    format_name = known.get(path.suffix.lower())
+    if format_name not in Image.SAVE:
+        raise UsageError(
+            f"path: {path.name} has no suffix of a picture format, such as .jpg or .png"
+        )
+    with written(path) as temporary:
+        picture.save(temporary, format=format_name, quality=95)
+
+
+def _short(value: float, digits: int) -> float:
+    """Enough digits for any use, without the tail that float32 has in decimal."""
+    return round(float(value), digits)
