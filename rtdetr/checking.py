@@ -1,15 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configuration's fields may hold; each message reads "field: expected X, got Y"."""
+"""What arguments and fields may hold: a message reads "field: expected X, got Y", or names the nearest keyword."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
-from .signatures import hints_at_keywords
+from .errors import did_you_mean
 
-__all__ = ["check", "check_between", "check_choice", "check_int", "hints_at_fields", "int_tuple"]
+__all__ = [
+    "check",
+    "check_between",
+    "check_choice",
+    "check_int",
+    "hints_at_fields",
+    "hints_at_keywords",
+    "int_tuple",
+]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -40,6 +51,22 @@ def int_tuple(field: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
     for item in value:
         check_int(field, item, minimum)
     return tuple(value)
+
+
+def hints_at_keywords(function: Callable[P, T]) -> Callable[P, T]:
+    """``TypeError`` with a suggestion for a keyword that ``function`` does not take; its signature stays."""
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(
+                    f"{function.__qualname__} has no argument {name!r}.{did_you_mean(name, known)}"
+                )
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def hints_at_fields(cls: type[T]) -> type[T]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from .checking import hints_at_keywords
 from .config import RTDetrV2Config
 from .devices import describe_device, find_device, find_dtype
 from .errors import DataError, RTDetrError
@@ -25,7 +26,6 @@ from .inference.options import Options, Size, check_imgsz
 from .model import RTDetrV2ForObjectDetection
 from .processing.image_processor import RTDetrImageProcessor
 from .results.detections import Detections, class_indices
-from .signatures import hints_at_keywords
 
 T = TypeVar("T")
 
