@@ -18,6 +18,7 @@ from .checking import hints_at_keywords
 from .config import RTDetrV2Config
 from .devices import describe_device, find_device, find_dtype
 from .errors import DataError, RTDetrError
+from .hub import HubOptions
 from .images.convert import Color
 from .images.names import is_video
 from .images.sources import Picture, Unreadable, is_many, load_picture, pictures
@@ -44,6 +45,10 @@ class RTDETR:
         weights: other weights for the model that ``source`` names: a path or hub repository. None leaves them random,
             for trying out code without a download; such a detector says so and finds nothing of use.
         processor: how pictures are prepared; by default as ``source`` says, else 640x640.
+        revision: branch, tag or commit of ``source`` on the hub.
+        cache_dir: where downloads are kept.
+        token: of the hub.
+        local_files_only: do not use the network.
 
     Raises:
         ModelError: if there is no such model, it cannot be downloaded, or a checkpoint does not fit.
@@ -68,10 +73,17 @@ class RTDETR:
         config: RTDetrV2Config | str | Path | None = None,
         weights: str | Path | None = "auto",
         processor: RTDetrImageProcessor | None = None,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
     ) -> None:
         self.device = find_device(device)
         self.dtype = find_dtype(dtype, self.device)
-        loaded = load_detector(source, config=config, weights=weights)
+        options = HubOptions(
+            revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+        )
+        loaded = load_detector(source, config=config, weights=weights, options=options)
         self.model = loaded.model.eval().to(self.device, self.dtype)
         self.processor = processor or loaded.processor
         self.title, self.is_random = loaded.title, loaded.is_random

@@ -44,11 +44,13 @@ def command(
 
     A published model gets random weights, which take as long as trained ones and need no download.
     """
+    from ..config.presets import Preset
     from ..detector import RTDETR
-    from ..inference.loading import preset_of
+    from ..hub import HubOptions
+    from ..weights.locate import locate
 
     size = parse_imgsz(imgsz)
-    weights = None if preset_of(model) is not None else "auto"
+    weights = None if isinstance(locate(model, HubOptions()), Preset) else "auto"
     detector = RTDETR(model, weights=weights, device=device, dtype=dtype)
     if optimize:
         detector.optimize()

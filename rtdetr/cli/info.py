@@ -35,17 +35,22 @@ def command(model: Model, as_json: AsJson = False) -> None:
 def _describe(source: str) -> dict[str, Any]:
     import torch
 
-    from ..inference.loading import find_processor, load_detector, preset_of
+    from ..config import RTDetrV2Config
+    from ..config.presets import Preset
+    from ..hub import HubOptions
+    from ..inference.loading import load_detector, read_processor
     from ..model import RTDetrV2ForObjectDetection
+    from ..weights.locate import locate
 
-    preset = preset_of(source)
+    place = locate(source, HubOptions())
+    preset = place if isinstance(place, Preset) else None
     if preset is not None:
         with torch.device("meta"):
-            model = RTDetrV2ForObjectDetection(preset.config())
-        processor, weights = find_processor(source), preset.hub or preset.url or "none published"
+            model = RTDetrV2ForObjectDetection(RTDetrV2Config.from_preset(preset))
+        processor, weights = read_processor(preset), preset.hub or preset.url or "none published"
     else:
-        loaded = load_detector(source)
-        model, processor, weights = loaded.model, loaded.processor, source
+        detector = load_detector(source)
+        model, processor, weights = detector.model, detector.processor, source
     published = {} if preset is None else {"ap": preset.ap, "ap50": preset.ap50}
     report = model.load_report
     return {

@@ -7,13 +7,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..coco import COCO_NAMES
 from ..errors import ModelError, did_you_mean
-
-if TYPE_CHECKING:
-    from .rtdetrv2 import RTDetrV2Config
 
 __all__ = ["ALIASES", "PRESETS", "Preset", "find_preset"]
 
@@ -44,14 +40,6 @@ class Preset:
     params: int
     hub: str | None = None
     url: str | None = None
-
-    def config(self) -> RTDetrV2Config:
-        from .backbones import BACKBONES
-        from .rtdetrv2 import RTDetrV2Config
-
-        backbone = BACKBONES[self.kind](**self.backbone)
-        labels = dict(enumerate(COCO_NAMES))
-        return RTDetrV2Config(backbone_config=backbone, id2label=labels, **self.fields)
 
     def discrete(self, *, ap: float, ap50: float, file: str) -> Preset:
         """The form that was tuned to sample whole pixels."""

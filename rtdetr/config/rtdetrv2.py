@@ -17,16 +17,21 @@ from ..checking import (
     hints_at_fields,
     int_tuple,
 )
+from ..coco import COCO_NAMES
+from ..errors import ModelError
 from ..files import written
+from ..hub import CONFIG, HubOptions, ModelFiles, model_files, settings_file
 from .backbones import (
     ACTIVATIONS,
+    BACKBONES,
     BackboneConfig,
     HGNetV2Config,
     ResNetConfig,
     backbone_from_dict,
 )
+from .presets import Preset, find_preset
 
-__all__ = ["HGNetV2Config", "RTDetrV2Config", "ResNetConfig"]
+__all__ = ["RTDetrV2Config"]
 
 MODEL_TYPES = ("rt_detr_v2", "rt_detr")
 """Version 1 has the architecture of version 2 with uniform points and bilinear sampling."""
@@ -167,15 +172,16 @@ class RTDetrV2Config:
         return type(self)(**(vars(self) | changes))
 
     @classmethod
-    def from_preset(cls, name: str, **changes: Any) -> RTDetrV2Config:
+    def from_preset(cls, preset: str | Preset, **changes: Any) -> RTDetrV2Config:
         """The configuration of a published model, with some fields changed; see :mod:`rtdetr.config.presets`.
 
         Raises:
-            ValueError: no preset of that name; the message suggests one.
+            ModelError: no preset of that name; the message suggests one. It is a ``ValueError``.
         """
-        from .presets import find_preset
-
-        return find_preset(name).config().replace(**changes)
+        preset = find_preset(preset) if isinstance(preset, str) else preset
+        backbone = BACKBONES[preset.kind](**preset.backbone)
+        labels = dict(enumerate(COCO_NAMES))
+        return cls(backbone_config=backbone, id2label=labels, **preset.fields).replace(**changes)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RTDetrV2Config:
@@ -213,14 +219,41 @@ class RTDetrV2Config:
         }
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, **options: Any) -> RTDetrV2Config:
-        """The configuration of a directory, a config.json or a hub name.
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> RTDetrV2Config:
+        """The configuration of a directory, a config.json, a file beside one, or a hub name.
 
-        ``options`` are those of the hub: revision, cache_dir, token, local_files_only.
+        The options are those of :class:`rtdetr.hub.HubOptions`.
+
+        Raises:
+            ModelError: there is none, or the hub cannot be reached.
         """
-        from ..weights.locate import config_file
+        options = HubOptions(
+            revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+        )
+        files = model_files(source, options)
+        if files is None:
+            preset = find_preset(str(source))
+            raise ModelError(f'{source}: a preset. Use RTDetrV2Config.from_preset("{preset.name}")')
+        return cls.from_files(files)
 
-        path = config_file(source, **options)
+    @classmethod
+    def from_files(cls, files: ModelFiles) -> RTDetrV2Config:
+        """The configuration that lies with the files of a model.
+
+        Raises:
+            ModelError: there is none.
+        """
+        path = settings_file(files, CONFIG)
+        if path is None:
+            raise ModelError(f"{files.title}: no {CONFIG} there")
         return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
     def save_pretrained(self, directory: str | Path) -> None:

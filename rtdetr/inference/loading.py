@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import RTDetrV2Config
-from ..config.presets import Preset, find_preset
+from ..config.presets import Preset
 from ..errors import ModelError
+from ..hub import PREPROCESSOR, HubOptions, ModelFiles, model_files
 from ..model import RTDetrV2ForObjectDetection
-from ..processing.image_processor import FILE_NAME, RTDetrImageProcessor
+from ..processing.image_processor import RTDetrImageProcessor
+from ..weights.locate import locate
 
-WEIGHT_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".safetensors"})
+__all__ = ["LoadedDetector", "load_detector", "read_config", "read_processor"]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedDetector:
     """A model and what belongs to it."""
 
     model: RTDetrV2ForObjectDetection
@@ -30,89 +32,70 @@ def load_detector(
     *,
     config: RTDetrV2Config | str | Path | None = None,
     weights: str | Path | None = "auto",
-) -> Loaded:
-    """The model that ``source`` names; see ``RTDETR`` for the arguments.
+    options: HubOptions | None = None,
+) -> LoadedDetector:
+    """The model that ``source`` names; see :class:`rtdetr.RTDETR` for the arguments.
 
     Raises:
         ModelError: if there is no such model, it cannot be downloaded, or a checkpoint does not fit.
     """
+    options = options or HubOptions()
+    # Beside a configuration and weights of their own, the source is a title.
+    is_title = config is not None and weights != "auto"
+    place = model_files(source, options) if is_title else locate(source, options)
     if isinstance(config, str | Path):
-        config = find_config(config)
+        config = read_config(locate(config, options.without_revision()))
+    if config is None and weights != "auto":
+        assert place is not None
+        config = read_config(place)
     if weights is None:
-        made = config or find_config(source)
-        model = RTDetrV2ForObjectDetection(made)
+        assert config is not None
+        model = RTDetrV2ForObjectDetection(config)
     elif weights == "auto":
-        model = _from_pretrained(source, config)
+        model = _from_pretrained(source, config, options)
     else:
-        model = _from_pretrained(weights, config or find_config(source))
-    return Loaded(model, find_processor(source), title_of(source), weights is None)
+        model = _from_pretrained(weights, config, options.without_revision())
+    title = place.name if isinstance(place, Preset) else str(source)
+    return LoadedDetector(model, read_processor(place), title, weights is None)
 
 
-def preset_of(source: str | Path) -> Preset | None:
-    """The published model of that name, unless a file or folder has it."""
-    if is_file_like(source):
-        return None
-    try:
-        return find_preset(str(source))
-    except ModelError:
-        return None
-
-
-def is_file_like(source: str | Path) -> bool:
-    """Whether ``source`` is meant as something on this machine."""
-    path = Path(source)
-    return isinstance(source, Path) or path.exists() or path.suffix in WEIGHT_SUFFIXES
-
-
-def find_config(source: str | Path) -> RTDetrV2Config:
-    """The configuration of a published model, a directory, or a hub repository.
+def read_config(place: Preset | ModelFiles) -> RTDetrV2Config:
+    """The configuration of a published model, or the one that lies with the files of a model.
 
     Raises:
-        ModelError: if there is none; a wrong name is answered with the nearest.
+        ModelError: there is none, or it is not one of this kind of model.
     """
-    if is_file_like(source) or _is_hub_name(source):
-        try:
-            return RTDetrV2Config.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise _as_model_error(source, error) from error
-    return find_preset(str(source)).config()
-
-
-def find_processor(source: str | Path) -> RTDetrImageProcessor:
-    """The preprocessing beside the weights; 640x640 where nothing is said, as all published models have it."""
-    path = Path(source)
-    folder = path.parent if path.is_file() else path
-    if (folder / FILE_NAME).is_file():
-        return RTDetrImageProcessor.from_pretrained(folder)
-    if is_file_like(source) or not _is_hub_name(source):
-        return RTDetrImageProcessor()
+    if isinstance(place, Preset):
+        return RTDetrV2Config.from_preset(place)
     try:
-        return RTDetrImageProcessor.from_pretrained(str(source))
-    except ModelError:
+        return RTDetrV2Config.from_files(place)
+    except (OSError, ValueError) as error:
+        raise _as_model_error(place.title, error) from error
+
+
+def read_processor(place: Preset | ModelFiles | None) -> RTDetrImageProcessor:
+    """The preprocessing that lies with the files of a model; 640x640, as all published models have it, without one.
+
+    Raises:
+        ModelError: the hub cannot be reached: whether it has one is not known then.
+    """
+    if place is None or isinstance(place, Preset):
         return RTDetrImageProcessor()
-
-
-def title_of(source: str | Path) -> str:
-    preset = preset_of(source)
-    return preset.name if preset is not None else str(source)
+    path = place.file(PREPROCESSOR)
+    return RTDetrImageProcessor() if path is None else RTDetrImageProcessor.from_file(path)
 
 
 def _from_pretrained(
-    source: str | Path, config: RTDetrV2Config | None
+    source: str | Path, config: RTDetrV2Config | None, options: HubOptions
 ) -> RTDetrV2ForObjectDetection:
     try:
-        return RTDetrV2ForObjectDetection.from_pretrained(source, config=config)
+        return RTDetrV2ForObjectDetection.from_pretrained(source, config=config, **vars(options))
     except (OSError, ValueError) as error:
-        raise _as_model_error(source, error) from error
+        raise _as_model_error(str(source), error) from error
 
 
-def _is_hub_name(source: str | Path) -> bool:
-    owner, _, name = str(source).partition("/")
-    return preset_of(source) is None and bool(owner and name) and "/" not in name
-
-
-def _as_model_error(source: str | Path, error: Exception) -> ModelError:
+def _as_model_error(title: str, error: Exception) -> ModelError:
     if isinstance(error, ModelError):
         return error
     text = " ".join(str(error).split())
-    return ModelError(text if str(source) in text else f"{source}: {text}")
+    return ModelError(text if title in text else f"{title}: {text}")

@@ -17,12 +17,12 @@ from PIL import Image
 
 from ..errors import DataError, ModelError, UsageError, did_you_mean
 from ..files import written
+from ..hub import PREPROCESSOR, HubOptions, model_files, settings_file
 from . import targets
 from .batch_feature import BatchFeature
 from .inputs import LoadedImage, Pixels, load_images
 from .sizes import SizeLike, resized_size, size_dict
 
-FILE_NAME = "preprocessor_config.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -264,21 +264,53 @@ class RTDetrImageProcessor:
             ModelError: if it asks for a step this class does not have.
         """
         if settings.get("do_center_crop"):
-            raise ModelError(f"{FILE_NAME}: do_center_crop is not supported for RT-DETR")
+            raise ModelError(f"{PREPROCESSOR}: do_center_crop is not supported for RT-DETR")
         known = {entry.name for entry in dataclasses.fields(cls)}
         found = {key: value for key, value in settings.items() if key in known}
         return cls(**found).replaced(**overrides)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **overrides: Any) -> RTDetrImageProcessor:
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> RTDetrImageProcessor:
         """From a directory (or its ``preprocessor_config.json``), or a repository "owner/name" on the Hugging Face hub.
+
+        Args:
+            source: where the file is.
+            revision: branch, tag or commit on the hub.
+            cache_dir: where downloads are kept.
+            token: of the hub.
+            local_files_only: do not use the network.
+            **overrides: any field of this class.
 
         Raises:
             ModelError: if there is no such file, or the hub cannot be reached.
         """
-        path = Path(name) / FILE_NAME if Path(name).is_dir() else Path(name)
-        if not path.is_file():
-            path = _from_hub(str(name))
+        options = HubOptions(
+            revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+        )
+        files = model_files(source, options)
+        path = None if files is None else settings_file(files, PREPROCESSOR)
+        if path is None:
+            raise ModelError(
+                f"{source}: no {PREPROCESSOR} there. Use RTDetrImageProcessor() for the defaults."
+            )
+        return cls.from_file(path, **overrides)
+
+    @classmethod
+    def from_file(cls, path: Path, **overrides: Any) -> RTDetrImageProcessor:
+        """From one JSON file.
+
+        Raises:
+            ModelError: it holds no JSON, or asks for a step this class does not have.
+        """
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -287,7 +319,7 @@ class RTDetrImageProcessor:
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write ``preprocessor_config.json`` into ``directory``, which is made; returns the file's path."""
-        path = Path(directory) / FILE_NAME
+        path = Path(directory) / PREPROCESSOR
         with written(path) as temporary:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -342,20 +374,3 @@ def _scales(
         )
     height, width = sizes.unbind(1)
     return torch.stack([width, height, width, height], dim=1)[:, None, :]
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    hint = "Pass a directory that has it, or use RTDetrImageProcessor() for the defaults."
-    try:
-        return Path(hf_hub_download(name, FILE_NAME))
-    except HFValidationError as error:
-        raise ModelError(
-            f"{name}: no {FILE_NAME} there, and no name of a hub repository. {hint}"
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"Could not download {FILE_NAME} of {name!r} from the hub. {hint}"
-        ) from error

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..config import RTDetrV2Config
 from ..errors import ModelError
-from .locate import Located, locate
+from ..hub import HubOptions
+from .locate import WeightFiles, locate, weight_files
 from .names import to_module_names
 from .read import Contents, read_files
 from .recognize import check_family, recognise
@@ -43,7 +44,8 @@ def load_pretrained(
     **hub: Any,
 ) -> Any:
     """See :meth:`rtdetr.model.pretrained.Pretrained.from_pretrained`."""
-    located = locate(source, **hub)
+    options = HubOptions(**hub)
+    located = weight_files(locate(source, options), str(source), options)
     contents = read_files(located.files)
     state, unknown = to_module_names(contents.state)
     check_family(located.title, state, unknown, contents.holds)
@@ -59,7 +61,7 @@ def load_pretrained(
 
 def _choose_config(
     given: RTDetrV2Config | str | None,
-    located: Located,
+    located: WeightFiles,
     contents: Contents,
     state: Mapping[str, Tensor],
 ) -> RTDetrV2Config:
@@ -69,7 +71,7 @@ def _choose_config(
     if given is not None:
         return given
     if located.preset is not None:
-        return located.preset.config()
+        return RTDetrV2Config.from_preset(located.preset)
     if located.config is not None:
         return RTDetrV2Config.from_dict(json.loads(located.config.read_text(encoding="utf-8")))
     if contents.config is not None:

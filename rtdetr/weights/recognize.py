@@ -87,7 +87,7 @@ def recognise(state: Mapping[str, Tensor]) -> RTDetrV2Config:
     for name in ("num_denoising", "query_select_method", "learn_initial_query"):
         variable[name] = shape.pop(name)
     for preset in PRESETS.values():
-        known = preset.config()
+        known = RTDetrV2Config.from_preset(preset)
         if all(getattr(known, name) == value for name, value in shape.items()):
             return known.replace(**variable)
     frozen = not any(n.startswith(BACKBONE) and n.endswith("num_batches_tracked") for n in state)

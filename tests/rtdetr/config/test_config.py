@@ -174,7 +174,7 @@ def test_presets_are_those_of_the_paper() -> None:
     assert discrete == {f"rtdetrv2_{v}_dsp" for v in ("r18vd", "r34vd", "r50vd_m", "r50vd")}
     assert set(PRESETS) == set(facts) | discrete
     for name in discrete:
-        assert find_preset(name).config().decoder_method == "discrete"
+        assert RTDetrV2Config.from_preset(name).decoder_method == "discrete"
 
 
 def test_presets_name_the_classes_of_coco() -> None:

@@ -13,8 +13,8 @@ import torch
 from photos import drawn, photo
 from PIL import Image
 
-from rtdetr.images import sources
 from rtdetr.errors import DataError
+from rtdetr.images import sources
 from rtdetr.images.names import is_video, stem_of
 from rtdetr.images.sources import Picture, Unreadable, expand, is_many, load_picture, pictures
 

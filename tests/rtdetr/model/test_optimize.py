@@ -11,9 +11,9 @@ import torch
 from tiny_detector import tiny_config
 from torch import nn
 
-from rtdetr.model import optimize as optimization
 from rtdetr.config import HGNetV2Config, ResNetConfig, RTDetrV2Config
 from rtdetr.model import RTDetrV2ForObjectDetection
+from rtdetr.model import optimize as optimization
 from rtdetr.model.hybrid_encoder import RepVggBlock
 from rtdetr.model.layers import FrozenBatchNorm2d
 

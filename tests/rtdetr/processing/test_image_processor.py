@@ -368,6 +368,8 @@ def test_file_with_a_step_we_lack(tmp_path: Path) -> None:
 
 def test_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no preprocessor_config\.json there"):
+        RTDetrImageProcessor.from_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="no such file or folder"):
         RTDetrImageProcessor.from_pretrained(tmp_path / "nothing" / "here" / "at all")
 
 

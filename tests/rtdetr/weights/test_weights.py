@@ -19,7 +19,7 @@ from model_cases import image, tiny_config, tiny_model
 from torch import Tensor, nn
 
 from rtdetr.config import RTDetrV2Config
-from rtdetr.config.presets import PRESETS, find_preset
+from rtdetr.config.presets import PRESETS
 from rtdetr.errors import ModelError
 from rtdetr.model import RTDetrV2ForObjectDetection, RTDetrV2Model
 from rtdetr.weights import save_original, to_original_state_dict
@@ -581,8 +581,7 @@ def test_repository_that_does_not_exist_is_said_so(monkeypatch: Any) -> None:
 
 def tiny_preset(monkeypatch: Any, **changes: Any) -> None:
     """Stand a tiny configuration behind the names of published models."""
-    preset = type(find_preset("rtdetrv2_r18vd"))
-    monkeypatch.setattr(preset, "config", lambda self: tiny_config(**CHANGES, **changes))
+    monkeypatch.setattr(RTDetrV2Config, "from_preset", lambda _: tiny_config(**CHANGES, **changes))
 
 
 def test_preset_comes_from_the_hub_with_its_own_configuration(

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of a model, in a folder or in a repository of the Hugging Face hub; the only place that downloads them.
+
+A word for a model becomes one of three values here, once: :class:`Folder`, :class:`Checkpoint` or :class:`Repository`.
+Whoever needs a file asks the value. Names of presets are not known here: :func:`model_files` leaves them to its caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from .errors import ModelError
+
+__all__ = [
+    "CONFIG",
+    "PREPROCESSOR",
+    "Checkpoint",
+    "Folder",
+    "HubOptions",
+    "ModelFiles",
+    "Repository",
+    "checkpoint_path",
+    "download_checkpoint",
+    "model_files",
+    "settings_file",
+]
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+
+SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".json"})
+"""A word that ends so means a file, whether or not it exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions:
+    """How files are fetched; the same options wherever a hub name is taken.
+
+    Args:
+        revision: branch, tag or commit.
+        cache_dir: where downloads are kept; by default where huggingface_hub and torch.hub keep theirs.
+        token: of the hub; True takes the one that is stored on this machine.
+        local_files_only: do not use the network.
+    """
+
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
+    local_files_only: bool = False
+
+    def without_revision(self) -> HubOptions:
+        """For another repository than the one that the revision belongs to."""
+        return replace(self, revision=None)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model in a folder of this machine."""
+
+    path: Path
+
+    @property
+    def title(self) -> str:
+        return self.path.name or str(self.path)
+
+    def file(self, name: str) -> Path | None:
+        """The path of one file; None where the folder does not have it."""
+        path = self.path / name
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in one file of this machine; its configuration may lie beside it."""
+
+    path: Path
+
+    @property
+    def title(self) -> str:
+        return self.path.name
+
+    def file(self, name: str) -> Path | None:
+        """The path of a file beside the checkpoint; None where there is none."""
+        return Folder(self.path.parent).file(name)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model on the hub; its files are downloaded when they are asked for, and kept in the hub's cache."""
+
+    name: str
+    options: HubOptions = HubOptions()
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    def file(self, name: str) -> Path | None:
+        """The path of one file; None where the repository does not have it, which is not the same as out of reach.
+
+        Raises:
+            ModelError: there is no such repository, or it cannot be reached.
+        """
+        from huggingface_hub import errors, hf_hub_download
+
+        options = {key: value for key, value in vars(self.options).items() if value is not None}
+        try:
+            return Path(hf_hub_download(self.name, name, **options))
+        except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+            raise ModelError(self._unreachable()) from error
+        except errors.EntryNotFoundError:
+            return None
+        except errors.GatedRepoError as error:
+            raise ModelError(f"{self.name}: access must be asked for on the hub first") from error
+        except errors.RepositoryNotFoundError as error:
+            raise ModelError(
+                f'No model "{self.name}" on the Hugging Face hub, or it is private: pass token='
+            ) from error
+        except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+            raise ModelError(f"Could not download {self.name} ({error})") from error
+
+    def _unreachable(self) -> str:
+        why = "not in the cache" if self.options.local_files_only else "no network"
+        return (
+            f"Could not download {self.name} ({why}). "
+            "Pass a folder with config.json and model.safetensors, or --weights PATH."
+        )
+
+
+ModelFiles: TypeAlias = Folder | Checkpoint | Repository
+
+
+def model_files(source: str | Path, options: HubOptions | None = None) -> ModelFiles | None:
+    """Where the files of ``source`` are; None for a bare word, which can only be the name of a preset.
+
+    What exists on this machine counts first. ``~`` is the home folder.
+
+    Raises:
+        ModelError: ``source`` is written as a path and nothing is there.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file():
+        return Checkpoint(path)
+    if _is_written_as_path(source):
+        raise ModelError(f"{source}: no such file or folder")
+    return Repository(str(source), options or HubOptions()) if "/" in str(source) else None
+
+
+def settings_file(files: ModelFiles, name: str) -> Path | None:
+    """The JSON file of that name, or the very file that the user named; None where there is none."""
+    if isinstance(files, Checkpoint) and files.path.suffix == ".json":
+        return files.path
+    return files.file(name)
+
+
+def checkpoint_path(url: str, options: HubOptions) -> Path:
+    """Where the checkpoint of ``url`` is kept: where torch.hub keeps it, or in ``cache_dir``."""
+    import torch
+
+    folder = options.cache_dir or Path(torch.hub.get_dir()) / "checkpoints"
+    return Path(folder) / url.rsplit("/", 1)[1]
+
+
+def download_checkpoint(url: str, options: HubOptions) -> Path:
+    """The checkpoint of ``url`` on this machine, downloaded where it is not there yet.
+
+    Raises:
+        ModelError: it is not there, and the network is not to be used.
+        OSError: it could not be downloaded.
+    """
+    import torch
+
+    path = checkpoint_path(url, options)
+    if path.is_file():
+        return path
+    if options.local_files_only:
+        raise ModelError("not in the cache")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(url, str(path))
+    return path
+
+
+def _is_written_as_path(source: str | Path) -> bool:
+    """A ``Path``, or a word that no repository "owner/name" can have."""
+    text = str(source)
+    return (
+        isinstance(source, Path)
+        or Path(text).suffix in SUFFIXES
+        or Path(text).is_absolute()
+        or text.startswith((".", "~"))
+        or text.count("/") > 1
+        or text.endswith("/")
+    )
