@@ -7,41 +7,78 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from .config import HGNetV2Config, ResNetConfig, RTDetrV2Config
+    from .config.presets import PRESETS, find_preset
+    from .detector import RTDETR
+    from .errors import DataError, MissingExtraError, ModelError, RTDetrError, UsageError
+    from .images.io import Unreadable
+    from .memory import keep_freed_memory
+    from .model import RTDetrV2ForObjectDetection, RTDetrV2Model
+    from .model.optimize import optimize
+    from .processing.image_processor import RTDetrImageProcessor
+    from .results.detections import Detection, Detections
+    from .results.drawing import Style
+    from .weights import LoadReport, save_original, to_original_state_dict
+
+    __version__: str
+
+__all__ = [
+    "PRESETS",
+    "RTDETR",
+    "DataError",
+    "Detection",
+    "Detections",
+    "HGNetV2Config",
+    "LoadReport",
+    "MissingExtraError",
+    "ModelError",
+    "RTDetrError",
+    "RTDetrImageProcessor",
+    "RTDetrV2Config",
+    "RTDetrV2ForObjectDetection",
+    "RTDetrV2Model",
+    "ResNetConfig",
+    "Style",
+    "Unreadable",
+    "UsageError",
+    "__version__",
+    "find_preset",
+    "keep_freed_memory",
+    "optimize",
+    "save_original",
+    "to_original_state_dict",
+]
 
 # A name costs what it needs, and only when it is asked for: `import rtdetr` does not import torch.
-_HOMES = {
-    "Detection": ".results.detections",
-    "Detections": ".results.detections",
-    "HGNetV2Config": ".config",
-    "LoadReport": ".weights",
-    "PRESETS": ".config.presets",
-    "RTDETR": ".detector",
-    "RTDetrImageProcessor": ".processing.image_processor",
-    "RTDetrV2Config": ".config",
-    "RTDetrV2ForObjectDetection": ".model",
-    "RTDetrV2Model": ".model",
-    "ResNetConfig": ".config",
-    "find_preset": ".config.presets",
-    "keep_freed_memory": ".memory",
-    "optimize": ".model.optimize",
-    "save_original": ".weights",
-    "to_original_state_dict": ".weights",
+_MODULES = {
+    ".config": ("HGNetV2Config", "RTDetrV2Config", "ResNetConfig"),
+    ".config.presets": ("PRESETS", "find_preset"),
+    ".detector": ("RTDETR",),
+    ".errors": ("DataError", "MissingExtraError", "ModelError", "RTDetrError", "UsageError"),
+    ".images.io": ("Unreadable",),
+    ".memory": ("keep_freed_memory",),
+    ".model": ("RTDetrV2ForObjectDetection", "RTDetrV2Model"),
+    ".model.optimize": ("optimize",),
+    ".processing.image_processor": ("RTDetrImageProcessor",),
+    ".results.detections": ("Detection", "Detections"),
+    ".results.drawing": ("Style",),
+    ".weights": ("LoadReport", "save_original", "to_original_state_dict"),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = sorted([*_HOMES, "__version__"])
 
+if not TYPE_CHECKING:  # to a type checker, a name that is not imported above is an error
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("rtdetr-ops")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOMES[name], __name__), name)
-    globals()[name] = found
-    return found
+            return version("rtdetr-ops")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name], __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from inspect import Parameter
 from typing import Any, ParamSpec, TypeVar
 
 from .errors import did_you_mean
@@ -18,10 +19,12 @@ __all__ = [
     "hints_at_fields",
     "hints_at_keywords",
     "int_tuple",
+    "shows_options",
 ]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def check(holds: bool, field: str, expected: str, got: object) -> None:
@@ -61,9 +64,8 @@ def hints_at_keywords(function: Callable[P, T]) -> Callable[P, T]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in kwargs:
             if name not in known:
-                raise TypeError(
-                    f"{function.__qualname__} has no argument {name!r}.{did_you_mean(name, known)}"
-                )
+                title = function.__qualname__.removesuffix(".__init__")
+                raise TypeError(f"{title} has no argument {name!r}.{did_you_mean(name, known)}")
         return function(*args, **kwargs)
 
     return checked
@@ -73,3 +75,19 @@ def hints_at_fields(cls: type[T]) -> type[T]:
     """Let the constructor of ``cls`` answer an unknown keyword with ``TypeError`` and the nearest field."""
     cls.__init__ = hints_at_keywords(cls.__init__)  # type: ignore[method-assign]
     return cls
+
+
+def shows_options(options: type[Any]) -> Callable[[F], F]:
+    """Let ``help`` and editors show the fields of ``options`` in place of the ``**options`` of a function."""
+    fields = [
+        parameter.replace(kind=Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(options).parameters.values()
+    ]
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
+        return function
+
+    return show

@@ -3,32 +3,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
-from .checking import hints_at_keywords
+from .checking import hints_at_keywords, shows_options
 from .config import RTDetrV2Config
 from .devices import describe_device, find_device, find_dtype
 from .errors import DataError, RTDetrError
 from .hub import HubOptions
-from .images.convert import Color
-from .images.names import is_video
-from .images.sources import Picture, Unreadable, is_many, load_picture, pictures
+from .images.io import Unreadable
+from .images.sources import Source, VideoSource, find_sources, read_sources
 from .inference.loading import load_detector
-from .inference.options import Options, Size, check_imgsz
+from .inference.options import ImageSize, PredictKeywords, PredictOptions
+from .inference.predictor import Predictor, RawOutputs
 from .model import RTDetrV2ForObjectDetection
+from .model.optimize import optimize
 from .processing.image_processor import RTDetrImageProcessor
 from .results.detections import Detections, class_indices
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["RTDETR"]
 
 
 class RTDETR:
@@ -44,7 +47,7 @@ class RTDETR:
             does not come with its own.
         weights: other weights for the model that ``source`` names: a path or hub repository. None leaves them random,
             for trying out code without a download; such a detector says so and finds nothing of use.
-        processor: how pictures are prepared; by default as ``source`` says, else 640x640.
+        processor: how images are prepared; by default as ``source`` says, else 640x640.
         revision: branch, tag or commit of ``source`` on the hub.
         cache_dir: where downloads are kept.
         token: of the hub.
@@ -108,7 +111,7 @@ class RTDETR:
 
     @property
     def imgsz(self) -> tuple[int, int]:
-        """(height, width) pictures are resized to, unless a call says otherwise."""
+        """(height, width) images are resized to, unless a call says otherwise."""
         size = self.processor.size
         assert isinstance(size, dict)
         return (size["height"], size["width"]) if "height" in size else (640, 640)
@@ -129,129 +132,76 @@ class RTDETR:
             f"{describe_device(self.device)} {dtype}{weights}"
         )
 
-    @hints_at_keywords
+    @overload
+    def __call__(self, source: Image.Image, **options: Unpack[PredictKeywords]) -> Detections: ...
+    @overload
+    def __call__(
+        self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictKeywords]
+    ) -> list[Detections]: ...
+    @overload
     def __call__(
         self,
-        source: Any,
-        *,
-        threshold: float = 0.5,
-        batch: int = 1,
-        classes: Sequence[str | int] | None = None,
-        imgsz: Size | None = None,
-        color: Color = "rgb",
-        recursive: bool = False,
-        vid_stride: int = 1,
-    ) -> Any:
-        """The objects in one picture, in many, or in a video.
+        source: str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor,
+        **options: Unpack[PredictKeywords],
+    ) -> Detections | Any: ...
+    @shows_options(PredictOptions)
+    def __call__(self, source: Any, **options: Unpack[PredictKeywords]) -> Any:
+        """The objects in one image, in many, or in a video.
 
         Args:
-            source: a picture (path, URL, PIL picture, array [H,W,3], tensor [3,H,W]); many (a folder, a glob, a list or
-                tuple of pictures, an array or tensor with a batch dimension); or a video file. Arrays and tensors are
-                RGB, uint8 or floating 0..1; EXIF orientation is honoured.
-            threshold: detections with a greater score are kept.
-            batch: pictures per run of the model.
-            classes: names or indices of the classes wanted; None for all.
-            imgsz: run at this size, a multiple of 32: one number, or (height, width).
-            color: "bgr" for arrays and tensors in OpenCV's order.
-            recursive: look into the folders of a folder.
-            vid_stride: every how many frames of a video to take.
+            source: an image (path, URL, PIL image, array [H,W,3], tensor [3,H,W]); many (a folder, a glob, a list or
+                tuple of images, an array or tensor with a batch dimension); or a video file. Arrays and tensors are
+                RGB, uint8 or floating 0..1; EXIF orientation is honored.
+            **options: ``threshold``, ``batch``, ``classes``, ``imgsz``, ``color``, ``recursive`` and ``vid_stride``;
+                see :class:`~rtdetr.inference.options.PredictOptions`.
 
         Returns:
-            One ``Detections`` for one picture, whatever its form; a list for many; an iterator for a video, which is
+            One ``Detections`` for one image, whatever its form; a list for many; an iterator for a video, which is
             read as you go.
 
         Raises:
-            DataError: if a picture cannot be read; ``stream`` goes on past it.
+            DataError: if an image cannot be read; ``stream`` goes on past it.
             UsageError: if an option has a wrong value.
+            TypeError: for an unknown option, with the nearest known one.
         """
-        options = Options(threshold, batch, classes, imgsz)
-        if not is_video(source) and not is_many(source):
-            return self._detect([load_picture(source, color=color)], options)[0]
-        found = _readable(
-            self.stream(
-                source,
-                threshold=threshold,
-                batch=batch,
-                classes=classes,
-                imgsz=imgsz,
-                color=color,
-                recursive=recursive,
-                vid_stride=vid_stride,
-            )
-        )
-        return found if is_video(source) else list(found)
+        checked = PredictOptions(**options)
+        sources = find_sources(source, recursive=checked.recursive)
+        detections = _readable(self._stream(sources.items, checked, None))
+        if not sources.is_single:
+            return list(detections)
+        return detections if isinstance(sources.items[0], VideoSource) else next(detections)
 
-    @hints_at_keywords
+    @shows_options(PredictOptions)
     def stream(
-        self,
-        source: Any,
-        *,
-        threshold: float = 0.5,
-        batch: int = 1,
-        classes: Sequence[str | int] | None = None,
-        imgsz: Size | None = None,
-        color: Color = "rgb",
-        recursive: bool = False,
-        vid_stride: int = 1,
-        limit: int | None = None,
+        self, source: Any, *, limit: int | None = None, **options: Unpack[PredictKeywords]
     ) -> Iterator[Detections | Unreadable]:
-        """As calling the detector, for any number of pictures or a video, one result after the other.
+        """As calling the detector, for any number of images or a video, one result after the other.
 
-        A picture that cannot be read is in its place as ``Unreadable(name, error)``, and the next one follows.
+        An image that cannot be read is in its place as ``Unreadable(name, error)``, and the next one follows.
         ``limit`` stops after so many.
         """
-        options = Options(threshold, batch, classes, imgsz)
-        if classes is not None:
-            class_indices(
-                classes, self.names
-            )  # a wrong name comes out now, not with the first result
-        if is_video(source):
-            from .images.video import read_video
+        checked = PredictOptions(**options)
+        if checked.classes is not None:
+            # A wrong name is an error of this call, not of the first result.
+            class_indices(checked.classes, self.names)
+        sources = find_sources(source, recursive=checked.recursive)
+        return self._stream(sources.items, checked, limit)
 
-            items: Iterable[Picture | Unreadable] = read_video(source, stride=vid_stride)
-        else:
-            items = pictures(source, color=color, recursive=recursive)
-        return self._run(islice(items, limit), options)
-
-    def _run(
-        self, items: Iterable[Picture | Unreadable], options: Options
+    def _stream(
+        self, sources: Sequence[Source], options: PredictOptions, limit: int | None
     ) -> Iterator[Detections | Unreadable]:
-        for group in _batched(items, options.batch):
-            readable = [item for item in group if isinstance(item, Picture)]
-            found = iter(self._detect(readable, options))
-            for item in group:
-                yield next(found) if isinstance(item, Picture) else item
+        images = read_sources(sources, color=options.color, vid_stride=options.vid_stride)
+        return self._predictor.run(islice(images, limit), options)
 
-    def _detect(self, group: Sequence[Picture], options: Options) -> list[Detections]:
-        if not group:
-            return []
-        wanted = None if options.classes is None else class_indices(options.classes, self.names)
-        sizes = [(one.image.height, one.image.width) for one in group]
-        outputs = self.forward(self.prepare([one.image for one in group], options.imgsz))
-        results = self.processor.post_process_object_detection(outputs, options.threshold, sizes)
-        made = []
-        for picture, size, result in zip(group, sizes, results, strict=True):
-            arrays = {name: value.cpu().numpy() for name, value in result.items()}
-            keep = slice(None) if wanted is None else np.isin(arrays["labels"], wanted)
-            made.append(
-                Detections(
-                    xyxy=_clipped(arrays["boxes"][keep], size),
-                    scores=arrays["scores"][keep],
-                    labels=arrays["labels"][keep],
-                    names=self.names,
-                    image_size=size,
-                    source=picture.name,
-                    image=picture.image,
-                )
-            )
-        return made
+    @property
+    def _predictor(self) -> Predictor:
+        return Predictor(self.forward, self.processor, self.names)
 
-    def prepare(self, images: Sequence[Image.Image], imgsz: Size | None = None) -> torch.Tensor:
-        """Pictures as the model's input, float32 [B,3,H,W] on its device."""
-        options = {} if imgsz is None else {"size": check_imgsz(imgsz)}
-        batch = self.processor(list(images), return_tensors="pt", **options)
-        pixels: torch.Tensor = batch.pixel_values.to(self.device)
-        return pixels
+    def prepare(
+        self, images: Sequence[Image.Image], imgsz: ImageSize | None = None
+    ) -> torch.Tensor:
+        """Images as the model's input, float32 [B,3,H,W] on its device."""
+        return self._predictor.prepare(images, imgsz).to(self.device)
 
     @torch.inference_mode()
     def forward(self, pixel_values: torch.Tensor) -> RawOutputs:
@@ -294,8 +244,6 @@ class RTDETR:
         Results change within rounding. ``model`` stays as it is, and is what ``save_pretrained`` writes; after changing
         its weights, call this again.
         """
-        from .model.optimize import optimize
-
         self._fast = optimize(self.model)
         return self
 
@@ -309,30 +257,10 @@ class RTDETR:
         return Path(directory)
 
 
-@dataclass(frozen=True)
-class RawOutputs:
-    """What the model says, before it is read as detections."""
-
-    logits: torch.Tensor
-    pred_boxes: torch.Tensor
-
-
-def _clipped(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Boxes cut at the border of a picture (height, width): the model may point a little beyond it."""
-    height, width = size
-    return boxes.clip(0, np.asarray([width, height, width, height], dtype=np.float32))
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
-
-
-def _readable(found: Iterator[Detections | Unreadable]) -> Iterator[Detections]:
-    for one in found:
-        if isinstance(one, Unreadable):
+def _readable(detections: Iterator[Detections | Unreadable]) -> Iterator[Detections]:
+    for item in detections:
+        if isinstance(item, Unreadable):
             raise DataError(
-                f"{one.error} (RTDETR.stream goes on past such a picture)"
-            ) from one.error
-        yield one
+                f"{item.error} (RTDETR.stream goes on past such an image)"
+            ) from item.error
+        yield item

@@ -34,7 +34,7 @@ def fresh_folder(out: Path, overwrite: bool) -> Path:
 
 
 class Outputs:
-    """Pictures, videos and lists of detections in one folder; two sources never share a file.
+    """Images, videos and lists of detections in one folder; two sources never share a file.
 
     Args:
         folder: where to; made with the first file.
@@ -49,8 +49,8 @@ class Outputs:
         self._coco: list[tuple[str, list[dict[str, Any]]]] = []
         self._writer: VideoWriter | None = None
 
-    def picture(self, found: Detections) -> None:
-        """One picture: its annotated copy now, its detections with ``close``."""
+    def image(self, found: Detections) -> None:
+        """One image: its annotated copy now, its detections with ``close``."""
         if "image" in self.formats:
             suffix = Path(found.source).suffix.lower()
             # Formats that keep what was drawn, and that every viewer opens; everything else becomes JPEG.

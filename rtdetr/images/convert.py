@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever people call an image, as an RGB picture of Pillow: the one place where pixels are interpreted."""
+"""Whatever people call an image, as an RGB image of Pillow: the one place where pixels are interpreted."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Color = Literal["rgb", "bgr"]
 Layout = Literal["first", "last"]
 
 
-def picture_to_rgb(picture: Image.Image) -> Image.Image:
-    """A Pillow picture of any mode in mode RGB, same size; alpha is dropped, not blended."""
-    if picture.mode == "RGB":
-        return picture
-    if picture.mode.startswith("I"):
+def image_to_rgb(image: Image.Image) -> Image.Image:
+    """A Pillow image of any mode in mode RGB, same size; alpha is dropped, not blended."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
         # Pillow clips 16 bits to 8 instead of scaling them: everything above 255 would be white.
-        return Image.fromarray(
-            (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
-        ).convert("RGB")
-    if picture.mode == "F":
-        return array_to_rgb(np.asarray(picture), layout="last")
-    return picture.convert("RGB")
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if image.mode == "F":
+        return array_to_rgb(np.asarray(image), layout="last")
+    return image.convert("RGB")
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says, as viewers show it."""
-    return ImageOps.exif_transpose(picture)
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says, as viewers show it."""
+    return ImageOps.exif_transpose(image)
 
 
 def array_to_rgb(
     array: npt.NDArray[Any], *, layout: Layout, color: Color = "rgb", argument: str = "images"
 ) -> Image.Image:
-    """One array [H,W], [H,W,C] (layout "last") or [C,H,W] (layout "first") as an RGB picture.
+    """One array [H,W], [H,W,C] (layout "last") or [C,H,W] (layout "first") as an RGB image.
 
     Args:
         array: uint8 0..255, bool, or floating 0..1; C is 1 (gray), 3 or 4 (the fourth is dropped).
@@ -59,7 +59,7 @@ def array_to_rgb(
 def tensor_to_rgb(
     tensor: torch.Tensor, *, color: Color = "rgb", argument: str = "images"
 ) -> Image.Image:
-    """One tensor [C,H,W] or [H,W], uint8 0..255 or floating 0..1, on any device, as an RGB picture."""
+    """One tensor [C,H,W] or [H,W], uint8 0..255 or floating 0..1, on any device, as an RGB image."""
     return array_to_rgb(tensor_to_array(tensor), layout="first", color=color, argument=argument)
 
 
@@ -83,7 +83,7 @@ def channels_last(array: npt.NDArray[Any], layout: Layout, argument: str) -> npt
 
 
 def to_uint8(pixels: npt.NDArray[Any], argument: str) -> npt.NDArray[Any]:
-    """uint8 as it is; floats 0..1 rounded to 256 steps, so a picture divided by 255 comes back exactly."""
+    """uint8 as it is; floats 0..1 rounded to 256 steps, so a image divided by 255 comes back exactly."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.bool_:

@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 
 from ..errors import DataError, MissingExtraError, UsageError
+from .io import LoadedImage
 from .names import is_url
-from .sources import Picture
 
 DEFAULT_RATE = Fraction(25)
 
@@ -44,8 +44,8 @@ def video_info(source: str | os.PathLike[str]) -> VideoInfo:
 
 def read_video(
     source: str | os.PathLike[str], *, stride: int = 1, limit: int | None = None
-) -> Iterator[Picture]:
-    """Frames of a video as RGB pictures named ``clip.mp4#12``, turned as the container says.
+) -> Iterator[LoadedImage]:
+    """Frames of a video as RGB images named ``clip.mp4#12``, turned as the container says.
 
     Args:
         source: a path, or a URL that PyAV can open.
@@ -63,7 +63,7 @@ def read_video(
     return islice(_frames(source, stride), limit)
 
 
-def _frames(source: str | os.PathLike[str], stride: int) -> Iterator[Picture]:
+def _frames(source: str | os.PathLike[str], stride: int) -> Iterator[LoadedImage]:
     av = _av()
     with _opened(source) as container:
         stream = container.streams.video[0]
@@ -72,7 +72,7 @@ def _frames(source: str | os.PathLike[str], stride: int) -> Iterator[Picture]:
         try:
             for index, frame in enumerate(container.decode(stream)):
                 if index % stride == 0:
-                    yield Picture(_turned(frame), f"{source}#{index}")
+                    yield LoadedImage(_turned(frame), f"{source}#{index}")
         except av.error.FFmpegError as error:
             raise DataError(
                 f"{source}: the video breaks off after frame {index}: {error}"
@@ -80,10 +80,10 @@ def _frames(source: str | os.PathLike[str], stride: int) -> Iterator[Picture]:
 
 
 def _turned(frame: Any) -> Image.Image:
-    picture: Image.Image = frame.to_image()
+    image: Image.Image = frame.to_image()
     # Phones store upright clips lying down, with the angle (counterclockwise) beside them.
     angle = getattr(frame, "rotation", 0) % 360
-    return picture.rotate(angle, expand=True) if angle else picture
+    return image.rotate(angle, expand=True) if angle else image
 
 
 class VideoWriter:
@@ -109,11 +109,11 @@ class VideoWriter:
         self._container = av.open(str(self._temporary), mode="w")
         self._stream: Any = None
 
-    def add(self, picture: Image.Image) -> None:
-        """Append one RGB picture; all have the size of the first."""
+    def add(self, image: Image.Image) -> None:
+        """Append one RGB image; all have the size of the first."""
         av = _av()
         # 4:2:0 needs even sizes; an odd row or column at the border is cut off.
-        width, height = picture.width // 2 * 2, picture.height // 2 * 2
+        width, height = image.width // 2 * 2, image.height // 2 * 2
         if self._stream is None:
             self._stream = self._container.add_stream(_codec(av), rate=self._rate)
             self._stream.width, self._stream.height = width, height
@@ -122,7 +122,7 @@ class VideoWriter:
             raise DataError(
                 f"{self.path}: expected frames of {self._stream.width}x{self._stream.height}, got {width}x{height}"
             )
-        frame = av.VideoFrame.from_image(picture.convert("RGB").crop((0, 0, width, height)))
+        frame = av.VideoFrame.from_image(image.convert("RGB").crop((0, 0, width, height)))
         self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> VideoWriter:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures to the tensors a model takes, and its outputs back to boxes in pixels."""
+"""Images to the tensors a model takes, with annotations where there are any."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ..files import written
 from ..hub import PREPROCESSOR, HubOptions, model_files, settings_file
 from . import targets
 from .batch_feature import BatchFeature
-from .inputs import LoadedImage, Pixels, load_images
+from .inputs import InputImage, Pixels, load_images
+from .postprocess import post_process
 from .sizes import SizeLike, resized_size, size_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -168,7 +169,7 @@ class RTDetrImageProcessor:
         return dataclasses.replace(self, **overrides) if overrides else self
 
     def _one(
-        self, image: LoadedImage, annotation: Mapping[str, Any] | None
+        self, image: InputImage, annotation: Mapping[str, Any] | None
     ) -> tuple[Pixels, targets.Target | None]:
         old = image.size
         target = targets.coco_target(annotation, old) if annotation is not None else None
@@ -230,22 +231,9 @@ class RTDetrImageProcessor:
         Raises:
             UsageError: if ``target_sizes`` has another length than the batch.
         """
-        logits, boxes = outputs.logits, _corners(outputs.pred_boxes)
-        if target_sizes is not None:
-            boxes = boxes * _scales(target_sizes, boxes)
-        if use_focal_loss:
-            scores, index = logits.sigmoid().flatten(1).topk(logits.shape[1], dim=1)
-            labels, query = index % logits.shape[2], index // logits.shape[2]
-        else:
-            best, label_of = logits.softmax(-1)[:, :, :-1].max(-1)
-            scores, query = best.sort(dim=1, descending=True)
-            labels = label_of.gather(1, query)
-        boxes = boxes.gather(1, query[:, :, None].expand(-1, -1, 4))
-        results = []
-        for score, label, box in zip(scores, labels, boxes, strict=True):
-            keep = score > threshold
-            results.append({"scores": score[keep], "labels": label[keep], "boxes": box[keep]})
-        return results
+        return post_process(
+            outputs.logits, outputs.pred_boxes, threshold, target_sizes, use_focal_loss
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, JSON types only, with the key by which other libraries know the class."""
@@ -357,20 +345,3 @@ def _labels(target: targets.Target, kind: TensorKind | None) -> BatchFeature:
     if kind != "pt":
         return BatchFeature(target)
     return BatchFeature({key: torch.from_numpy(value) for key, value in target.items()})
-
-
-def _corners(boxes: torch.Tensor) -> torch.Tensor:
-    center, size = boxes[..., :2], boxes[..., 2:]
-    return torch.cat([center - 0.5 * size, center + 0.5 * size], dim=-1)
-
-
-def _scales(
-    target_sizes: torch.Tensor | Sequence[Sequence[int]], boxes: torch.Tensor
-) -> torch.Tensor:
-    sizes = torch.as_tensor(target_sizes).to(boxes.device)
-    if sizes.shape != (boxes.shape[0], 2):
-        raise UsageError(
-            f"target_sizes: expected (height, width) for each of {boxes.shape[0]} images, got shape {list(sizes.shape)}"
-        )
-    height, width = sizes.unbind(1)
-    return torch.stack([width, height, width, height], dim=1)[:, None, :]

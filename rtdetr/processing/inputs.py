@@ -12,37 +12,37 @@ import torch
 from PIL import Image
 
 from ..errors import DataError, UsageError
-from ..images.convert import Layout, array_to_rgb, picture_to_rgb, tensor_to_array
-from ..images.sources import load_picture
+from ..images.convert import Layout, array_to_rgb, image_to_rgb, tensor_to_array
+from ..images.io import load_image
 
 Pixels = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class LoadedImage:
-    """One image before resizing: a picture, or floats 0..1 that stay exact as long as nobody resizes them."""
+class InputImage:
+    """One image before resizing: an image, or floats 0..1 that stay exact as long as nobody resizes them."""
 
-    picture: Image.Image
+    image: Image.Image
     exact: npt.NDArray[Any] | None = None  # [3,H,W]
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.picture.height, self.picture.width
+        return self.image.height, self.image.width
 
     def pixels(self, size: tuple[int, int], resample: int, factor: float | None) -> Pixels:
         if size == self.size and self.exact is not None:
             return self.exact.astype(np.float32)
-        picture = self.picture
+        image = self.image
         if size != self.size:
-            picture = picture.resize((size[1], size[0]), resample=Image.Resampling(resample))
-        pixels = np.moveaxis(np.asarray(picture), 2, 0)
+            image = image.resize((size[1], size[0]), resample=Image.Resampling(resample))
+        pixels = np.moveaxis(np.asarray(image), 2, 0)
         if factor is None:
             factor = 1.0 if self.exact is None else 1 / 255
         # In double: the product is then the same float32 whoever computes it.
         return np.ascontiguousarray((pixels * np.float64(factor)).astype(np.float32))
 
 
-def load_images(images: Any, layout: str | None) -> list[LoadedImage]:
+def load_images(images: Any, layout: str | None) -> list[InputImage]:
     if isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 4:
         images = list(images)
     many = isinstance(images, list | tuple)
@@ -52,14 +52,14 @@ def load_images(images: Any, layout: str | None) -> list[LoadedImage]:
     return loaded
 
 
-def _load(image: Any, layout: str | None) -> LoadedImage:
+def _load(image: Any, layout: str | None) -> InputImage:
     if isinstance(image, Image.Image):
-        return LoadedImage(picture_to_rgb(image))
+        return InputImage(image_to_rgb(image))
     if isinstance(image, np.ndarray | torch.Tensor):
         array = tensor_to_array(image) if isinstance(image, torch.Tensor) else image
         where = _layout(array.shape, layout)
-        return LoadedImage(array_to_rgb(array, layout=where), _exact(array, where))
-    return LoadedImage(load_picture(image).image)
+        return InputImage(array_to_rgb(array, layout=where), _exact(array, where))
+    return InputImage(load_image(image).image)
 
 
 def _layout(shape: tuple[int, ...], given: str | None) -> Layout:

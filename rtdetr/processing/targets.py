@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..boxes import clip_to_image, scale_boxes, to_fractions, xywh_to_xyxy, xyxy_to_cxcywh
 from ..errors import DataError
 
 Target = dict[str, npt.NDArray[Any]]
@@ -28,18 +29,17 @@ def coco_target(annotation: Mapping[str, Any], size: Size, argument: str = "anno
 
     Returns:
         image_id int64 [1], class_labels int64 [N], boxes float32 [N,4], area float32 [N], iscrowd int64 [N],
-        orig_size int64 [2] (height, width), and keypoints float32 [N,K,3] where the objects have them.
+        orig_size int64 [2] (height, width), and where the objects have them
+        keypoints float32 [N*K,3] (x, y, visibility), those of the first object first, as transformers has them.
 
     Raises:
         DataError: if a key is missing or a box has no four numbers.
     """
     objects = [entry for entry in _objects(annotation, argument) if not entry.get("iscrowd", 0)]
-    boxes = _boxes([entry["bbox"] for entry in objects], argument)
-    sizes = boxes[:, 2:].copy()
-    boxes[:, 2:] += boxes[:, :2]
-    boxes = boxes.clip(0, np.asarray([size[1], size[0]] * 2, dtype=np.float32))
+    xywh = _boxes([entry["bbox"] for entry in objects], argument)
+    boxes = clip_to_image(xywh_to_xyxy(xywh), size)
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    area = [entry.get("area", wh.prod()) for entry, wh in zip(objects, sizes, strict=True)]
+    area = [entry.get("area", box[2:].prod()) for entry, box in zip(objects, xywh, strict=True)]
     target: Target = {
         "image_id": np.asarray([annotation["image_id"]], dtype=np.int64),
         "class_labels": np.asarray([entry["category_id"] for entry in objects], np.int64)[keep],
@@ -57,26 +57,24 @@ def coco_target(annotation: Mapping[str, Any], size: Size, argument: str = "anno
 def resized(target: Target, old: Size, new: Size) -> Target:
     """Boxes and areas after the image went from ``old`` to ``new`` (height, width); adds ``size``."""
     ratio_height, ratio_width = new[0] / old[0], new[1] / old[1]
-    scale = np.asarray([ratio_width, ratio_height] * 2, dtype=np.float32)
     return target | {
         "size": np.asarray(new, dtype=np.int64),
-        "boxes": target["boxes"] * scale,
+        "boxes": scale_boxes(target["boxes"], ratio_height, ratio_width),
         "area": target["area"] * np.float32(ratio_width * ratio_height),
     }
 
 
 def normalized(target: Target, size: Size) -> Target:
     """Absolute xyxy boxes as cxcywh in fractions of ``size`` (height, width)."""
-    left, top, right, bottom = target["boxes"].T
-    boxes = np.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], axis=-1)
-    return target | {"boxes": boxes / np.asarray([size[1], size[0]] * 2, dtype=np.float32)}
+    return target | {"boxes": to_fractions(xyxy_to_cxcywh(target["boxes"]), size)}
 
 
 def padded(target: Target, old: Size, new: Size, *, fractions: bool) -> Target:
     """After padding at the bottom and right; boxes in ``fractions`` now refer to the larger image."""
     boxes = target["boxes"]
     if fractions:
-        boxes = (boxes * np.asarray([old[1] / new[1], old[0] / new[0]] * 2)).astype(np.float32)
+        wide = scale_boxes(boxes.astype(np.float64), old[0] / new[0], old[1] / new[1])
+        boxes = wide.astype(np.float32)
     return target | {"size": np.asarray(new, dtype=np.int64), "boxes": boxes}
 
 

@@ -179,9 +179,9 @@ def test_signature_shows_in_help() -> None:
 
 def test_unreadable_picture(detector: RTDETR, folder: Path) -> None:
     (folder / "1.png").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match=r"1\.png: not a readable picture"):
+    with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         detector(folder / "1.png")
-    with pytest.raises(DataError, match=r"1\.png: not a readable picture.*stream goes on"):
+    with pytest.raises(DataError, match=r"1\.png: not a readable image.*stream goes on"):
         detector(folder)
     found = list(detector.stream(folder, batch=2))
     assert [type(one) for one in found] == [Detections, Unreadable, Detections]

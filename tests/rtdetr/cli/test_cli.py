@@ -225,7 +225,7 @@ def test_json_is_alone_on_stdout(rtdetr: Command, model: Path, folder: Path) -> 
     assert result.json["results"] == [one.to_dict() for one in found]
     assert result.json["random_weights"] is False
     assert [Path(one["source"]).name for one in result.json["failed"]] == ["1.png"]
-    assert "not a readable picture" in result.json["failed"][0]["error"]
+    assert "not a readable image" in result.json["failed"][0]["error"]
 
 
 def test_unreadable_pictures_are_reported_and_the_rest_goes_on(
@@ -237,9 +237,9 @@ def test_unreadable_pictures_are_reported_and_the_rest_goes_on(
     assert result.code == 3
     errors = result.err.splitlines()
     assert errors == [
-        "skipped: empty: no pictures there. Looked for .bmp .gif .jpeg .jpg .png .tif .tiff .webp.",
+        "skipped: empty: no images there. Looked for .bmp .gif .jpeg .jpg .png .tif .tiff .webp.",
         "skipped: missing.jpg: no such file",
-        f"skipped: {folder}/1.png: not a readable picture: its format is not known",
+        f"skipped: {folder}/1.png: not a readable image: its format is not known",
     ]
     assert "2 images" in result.out
     assert "3 could not be read -> runs/predict/" in result.out
@@ -317,6 +317,11 @@ def test_video(rtdetr: Command, model: Path, tmp_path: Path) -> None:
         one["source"] for one in json.loads(Path("runs/predict/predictions.json").read_text())
     ]
     assert sources == ["a.png", "clip.mp4#0", "clip.mp4#2", "clip.mp4#4"]
+    words = ("clip.mp4", "a.png", "clip.mp4", "--vid-stride", 3)
+    ordered = rtdetr("predict", *words, "--model", model, "--no-save", "--json").json["results"]
+    assert [one["source"] for one in ordered] == [
+        *("clip.mp4#0", "clip.mp4#3", "a.png", "clip.mp4#0", "clip.mp4#3")
+    ]
     limited = rtdetr(
         "predict", "a.png", "clip.mp4", "--limit", 3, "--model", model, "--no-save", "--json"
     )

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from rtdetr import RTDetrImageProcessor, RTDetrV2ForObjectDetection
-from rtdetr.images.sources import load_picture
+from rtdetr.images.io import load_image
 
 HUB = "huggingface.co"
 CATS = "http://images.cocodataset.org/val2017/000000039769.jpg"
@@ -54,7 +54,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 def cats() -> Image.Image:
     if not is_reachable(HUB):
         pytest.skip(f"no network: {HUB} does not answer")
-    return load_picture(CATS).image
+    return load_image(CATS).image
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
