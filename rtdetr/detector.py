@@ -208,7 +208,7 @@ class RTDETR:
         """Run the model on its input [B,3,H,W], in its dtype and on its device.
 
         Returns:
-            ``logits`` float32 [B,Q,K] and ``pred_boxes`` float32 [B,Q,4], cxcywh in fractions of the picture.
+            ``logits`` float32 [B,Q,K] and ``pred_boxes`` float32 [B,Q,4], cxcywh in fractions of the image.
 
         Raises:
             RTDetrError: if the device's memory does not suffice.

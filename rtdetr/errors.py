@@ -30,7 +30,7 @@ class MissingExtraError(RTDetrError, ImportError):
 
 
 class DataError(RTDetrError, ValueError):
-    """A picture, a video or an annotation cannot be read."""
+    """An image, a video or an annotation cannot be read."""
 
     exit_code = 3
 

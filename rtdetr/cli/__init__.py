@@ -17,7 +17,7 @@ __all__ = ["app", "main"]
 DEBUG = "RTDETR_DEBUG"
 
 app = typer.Typer(
-    help="RT-DETRv2: find objects in pictures and videos.",
+    help="RT-DETRv2: find objects in images and videos.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

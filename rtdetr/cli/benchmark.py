@@ -23,7 +23,7 @@ def command(
     imgsz: Annotated[
         str | None, typer.Option(help="640, or height,width.", show_default="the model's")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures per run.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 1,
     iters: Annotated[int, typer.Option(min=2, help="Runs that are timed.")] = 30,
     warmup: Annotated[int, typer.Option(min=0, help="Runs before, which are not.")] = 5,
     e2e: Annotated[
@@ -92,16 +92,16 @@ def percentile(times: list[float], share: float) -> float:
 
 
 def _network(detector: RTDETR, batch: int, size: Any) -> Callable[[], Any]:
-    pixels = detector.prepare([_picture()] * batch, size).to(detector.dtype)
+    pixels = detector.prepare([_image()] * batch, size).to(detector.dtype)
     return lambda: detector.forward(pixels)
 
 
 def _end_to_end(detector: RTDETR, batch: int, size: Any) -> Callable[[], Any]:
-    pictures = [_picture()] * batch
-    return lambda: detector(pictures, batch=batch, imgsz=size)
+    images = [_image()] * batch
+    return lambda: detector(images, batch=batch, imgsz=size)
 
 
-def _picture() -> Any:
+def _image() -> Any:
     import numpy as np
     from PIL import Image
 

@@ -32,10 +32,10 @@ TensorKind = Literal["pt", "np"]
 
 @dataclass(frozen=True)
 class RTDetrImageProcessor:
-    """Resizes, scales and batches pictures; carries COCO annotations along; reads detections out of outputs.
+    """Resizes, scales and batches images; carries COCO annotations along; reads detections out of outputs.
 
     The fields are the keys of ``preprocessor_config.json``, and each can be overridden in a call:
-    ``processor(images, size=480, return_tensors="pt")``. A picture is resized as 8-bit pixels by Pillow, the way the
+    ``processor(images, size=480, return_tensors="pt")``. An image is resized as 8-bit pixels by Pillow, the way the
     published models were trained, then multiplied by ``rescale_factor``.
 
     Args:
@@ -110,12 +110,12 @@ class RTDetrImageProcessor:
         input_data_format: str | None = None,
         **overrides: Any,
     ) -> BatchFeature:
-        """Pictures, and annotations if any, as the model takes them.
+        """Images, and annotations if any, as the model takes them.
 
         Args:
-            images: one image or a list of them: PIL picture, path, URL, array or tensor (uint8 0..255 or floating 0..1;
+            images: one image or a list of them: PIL image, path, URL, array or tensor (uint8 0..255 or floating 0..1;
                 channels first or last), or a batch [N,...] of arrays. Gray and RGBA become RGB. A path is turned as
-                its EXIF orientation says; a PIL picture is taken as it is, since you know its size.
+                its EXIF orientation says; a PIL image is taken as it is, since you know its size.
             annotations: one dict per image, ``{"image_id": int, "annotations": [{"bbox": [x,y,w,h] in pixels,
                 "category_id": int, "area", "iscrowd", "keypoints"}]}``. The category id is the class index.
             return_segmentation_masks: False or None; this detector has no masks.
@@ -126,7 +126,7 @@ class RTDetrImageProcessor:
             **overrides: any field of this class, for this call.
 
         Returns:
-            ``pixel_values`` float32 [B,3,H,W]; ``pixel_mask`` int64 [B,H,W], 1 on the picture, with ``do_pad``;
+            ``pixel_values`` float32 [B,3,H,W]; ``pixel_mask`` int64 [B,H,W], 1 on the image, with ``do_pad``;
             ``labels`` with annotations: per image size, orig_size (height, width), image_id, class_labels int64 [N],
             boxes float32 [N,4], area, iscrowd.
 
@@ -142,9 +142,9 @@ class RTDetrImageProcessor:
         if return_tensors not in (None, "pt", "np"):
             raise UsageError(f'return_tensors: expected "pt", "np" or None, got {return_tensors!r}')
         used = self.replaced(**overrides)
-        pictures = load_images(images, input_data_format)
-        per_image = _annotation_list(annotations, len(pictures))
-        done = [used._one(*pair) for pair in zip(pictures, per_image, strict=True)]
+        inputs = load_images(images, input_data_format)
+        per_image = _annotation_list(annotations, len(inputs))
+        done = [used._one(*pair) for pair in zip(inputs, per_image, strict=True)]
         batch: dict[str, Any] = {}
         if used.do_pad:
             done, batch["pixel_mask"] = used._padded(done)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was found in one picture."""
+"""What was found in one image."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Detection:
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects found in one picture, best first: a sequence of ``Detection`` over plain arrays.
+    """The objects found in one image, best first: a sequence of ``Detection`` over plain arrays.
 
     ``found[0]`` is a ``Detection``; a slice, a boolean mask or a list of indices gives ``Detections``.
 
     Args:
-        xyxy: float32 [N,4], left, top, right, bottom in pixels of the picture.
+        xyxy: float32 [N,4], left, top, right, bottom in pixels of the image.
         scores: float32 [N], 0..1.
         labels: int64 [N], class indices.
         names: class names by index, a dict or a sequence.
-        image_size: (height, width) of the picture, pixels.
-        source: where the picture came from.
-        image: the picture itself, for ``plot`` and ``save``.
+        image_size: (height, width) of the image, pixels.
+        source: where the image came from.
+        image: the image itself, for ``plot`` and ``save``.
 
     Raises:
         UsageError: if the arrays do not have these shapes.
@@ -142,24 +142,24 @@ class Detections:
         return f"Detections({self.summary}; {self.source} {width}x{height})"
 
     def plot(self, style: Style | None = None) -> Image.Image:
-        """A copy of the picture with the boxes on it.
+        """A copy of the image with the boxes on it.
 
         Raises:
-            UsageError: if these detections do not carry their picture.
+            UsageError: if these detections do not carry their image.
         """
         from .drawing import draw
 
         if self.image is None:
             raise UsageError(
-                "plot: these detections carry no picture; set it: dataclasses.replace(found, image=picture)"
+                "plot: these detections carry no image; set it: dataclasses.replace(detections, image=image)"
             )
         texts = [f"{one.name} {one.score:.2f}" for one in self]
         return draw(self.image, self.xyxy, self.labels, texts, style)
 
     def save(self, path: str | Path, style: Style | None = None) -> Path:
-        """Write the picture with its boxes; the suffix names the format. Returns the path."""
+        """Write the image with its boxes; the suffix names the format. Returns the path."""
         path = Path(path)
-        save_picture(self.plot(style), path)
+        save_image(self.plot(style), path)
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Detections:
         """One COCO result per object: image_id, category_id, bbox [x, y, width, height] in pixels, score.
 
         Args:
-            image_id: the id of this picture in your annotation file.
+            image_id: the id of this image in your annotation file.
             category_ids: the category id of each class index; by default they are the same.
         """
         found = []
@@ -241,8 +241,8 @@ def class_indices(classes: Sequence[str | int], names: Mapping[int, str]) -> lis
     return indices
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture through a temporary file; the suffix names the format.
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write an image through a temporary file; the suffix names the format.
 
     Raises:
         UsageError: if Pillow knows no such format.
@@ -251,10 +251,10 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     format_name = known.get(path.suffix.lower())
     if format_name not in Image.SAVE:
         raise UsageError(
-            f"path: {path.name} has no suffix of a picture format, such as .jpg or .png"
+            f"path: {path.name} has no suffix of an image format, such as .jpg or .png"
         )
     with written(path) as temporary:
-        picture.save(temporary, format=format_name, quality=95)
+        image.save(temporary, format=format_name, quality=95)
 
 
 def _short(value: float, digits: int) -> float:

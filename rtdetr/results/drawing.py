@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes and labels on a picture, readable on any background and at any size."""
+"""Boxes and labels on an image, readable on any background and at any size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Style:
     """How boxes look.
 
     Args:
-        scale: multiplies line width and font size, which otherwise follow the size of the picture.
+        scale: multiplies line width and font size, which otherwise follow the size of the image.
         palette: colours; class ``i`` gets entry ``i % len``.
         font: a TrueType file, for class names in scripts that the built-in font lacks.
         labels: whether to write names and scores.
@@ -62,8 +62,8 @@ def draw(
     """A copy of ``image`` in RGB with boxes drawn on it; the first box lies on top.
 
     Args:
-        image: the picture.
-        xyxy: [N,4] in pixels; clipped to the picture, and left out where nothing remains.
+        image: the image.
+        xyxy: [N,4] in pixels; clipped to the image, and left out where nothing remains.
         labels: [N] class indices, which choose the colours.
         texts: [N], one label each.
         style: how it looks.
@@ -101,7 +101,7 @@ def text_color(background: RGB) -> RGB:
 def _clipped(
     box: npt.NDArray[np.float32], size: tuple[int, int], width: int
 ) -> tuple[int, int, int, int] | None:
-    """The box in whole pixels inside the picture, or None where nothing of it is visible."""
+    """The box in whole pixels inside the image, or None where nothing of it is visible."""
     if not np.isfinite(box).all():
         return None
     left, top = max(0, round(float(box[0]))), max(0, round(float(box[1])))
@@ -203,7 +203,7 @@ def _chip(text: str, color: RGB, size: int, font_path: str | Path | None) -> Ima
 def _places(
     boxes: Sequence[Rectangle], chips: Sequence[Image.Image], size: tuple[int, int], line: int
 ) -> list[tuple[int, int]]:
-    """Top-left corner of each label: inside the picture, at its box, and free of better objects' labels if possible."""
+    """Top-left corner of each label: inside the image, at its box, and free of better objects' labels if possible."""
     taken: list[Rectangle] = []
     places = []
     for box, chip in zip(boxes, chips, strict=True):

@@ -29,7 +29,7 @@ def photo() -> Image.Image:
 
 
 def drawn(height: int, width: int, seed: int = 0) -> Image.Image:
-    """A picture with smooth areas, edges and noise."""
+    """An image with smooth areas, edges and noise."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     channels = [rows * 255 // height, columns * 255 // width, (rows // 8 + columns // 8) % 2 * 255]

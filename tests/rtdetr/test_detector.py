@@ -44,10 +44,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for index in range(3):
-        path = tmp_path / "pictures" / f"{index}.png"
+        path = tmp_path / "images" / f"{index}.png"
         path.parent.mkdir(exist_ok=True)
         drawn(40 + 30 * index, 60, seed=index).save(path)
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def assert_same(one: Detections, other: Detections, tolerance: float = 0.0) -> None:
@@ -56,7 +56,7 @@ def assert_same(one: Detections, other: Detections, tolerance: float = 0.0) -> N
     np.testing.assert_allclose(one.xyxy, other.xyxy, rtol=0, atol=tolerance * 600)
 
 
-def test_one_picture_is_one_detections(detector: RTDETR) -> None:
+def test_one_image_is_one_detections(detector: RTDETR) -> None:
     found = detector(photo(), threshold=THRESHOLD)
     assert isinstance(found, Detections)
     assert 3 <= len(found) < 20
@@ -69,7 +69,7 @@ def test_one_picture_is_one_detections(detector: RTDETR) -> None:
     assert (found.xyxy <= [width, height, width, height]).all()
 
 
-def test_same_picture_in_any_form(detector: RTDETR, tmp_path: Path) -> None:
+def test_same_image_in_any_form(detector: RTDETR, tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
     pixels = np.asarray(photo())
     first = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
@@ -100,7 +100,7 @@ def test_result_is_that_of_the_parts(detector: RTDETR) -> None:
     assert np.array_equal(found.xyxy, inside)
 
 
-def test_many_pictures_are_a_list(detector: RTDETR, folder: Path) -> None:
+def test_many_images_are_a_list(detector: RTDETR, folder: Path) -> None:
     names = [str(folder / f"{index}.png") for index in range(3)]
     for many in (folder, str(folder), f"{folder}/*.png", names, tuple(names)):
         found = detector(many)
@@ -119,7 +119,7 @@ def test_batches_find_the_same(detector: RTDETR, folder: Path, batch: int) -> No
         assert_same(one, other, tolerance=1e-5)
 
 
-def test_pictures_differ(detector: RTDETR, folder: Path) -> None:
+def test_images_differ(detector: RTDETR, folder: Path) -> None:
     first, second, _ = detector(folder, threshold=0.0)
     assert not np.allclose(first.scores, second.scores, atol=1e-3)
 
@@ -177,7 +177,7 @@ def test_signature_shows_in_help() -> None:
         RTDETR("rtdetrv2_r18vd", divice="cpu")  # type: ignore[call-arg]
 
 
-def test_unreadable_picture(detector: RTDETR, folder: Path) -> None:
+def test_unreadable_image(detector: RTDETR, folder: Path) -> None:
     (folder / "1.png").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"1\.png: not a readable image"):
         detector(folder / "1.png")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A detector of a quarter million parameters that finds something different in every picture."""
+"""A detector of a quarter million parameters that finds something different in every image."""
 
 from __future__ import annotations
 

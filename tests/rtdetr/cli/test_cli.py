@@ -77,7 +77,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "pictures"
+    made = tmp_path / "images"
     made.mkdir()
     for index in range(3):
         drawn(40 + 30 * index, 60, seed=index).save(made / f"{index}.png")
@@ -214,7 +214,7 @@ def test_coco_image_ids() -> None:
 def test_no_save(rtdetr: Command, model: Path, folder: Path, tmp_path: Path) -> None:
     result = rtdetr("predict", folder, "--model", model, "--no-save")
     assert result.out.splitlines()[-1].endswith("objects")
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_json_is_alone_on_stdout(rtdetr: Command, model: Path, folder: Path) -> None:
@@ -228,7 +228,7 @@ def test_json_is_alone_on_stdout(rtdetr: Command, model: Path, folder: Path) -> 
     assert "not a readable image" in result.json["failed"][0]["error"]
 
 
-def test_unreadable_pictures_are_reported_and_the_rest_goes_on(
+def test_unreadable_images_are_reported_and_the_rest_goes_on(
     rtdetr: Command, model: Path, folder: Path
 ) -> None:
     (folder / "1.png").write_bytes(b"nothing of the kind")
@@ -367,7 +367,7 @@ MODEL_ERRORS = {
     "preset": ("rtdetr-v2-small", 'No model "rtdetr-v2-small".'),
     "typo": ("rtdetrv2_r18", 'Did you mean "rtdetrv2_r18vd"? See: rtdetr models'),
     "file": ("none.pth", "none.pth: no such file"),
-    "folder": ("pictures", "pictures: found neither model.safetensors"),
+    "folder": ("images", "images: found neither model.safetensors"),
 }
 
 

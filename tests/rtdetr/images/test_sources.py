@@ -45,11 +45,11 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("10.png", "2.PNG", "1.png", "deep/3.png"):
-        path = tmp_path / "pictures" / name
+        path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn(24, 32, seed=int(path.stem)).save(path)
-    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
-    return tmp_path / "pictures"
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "images"
 
 
 def items(source: Any, **options: Any) -> list[Any]:
@@ -61,12 +61,12 @@ def read(source: Any) -> list[LoadedImage | Unreadable]:
 
 
 def pixels(source: Any, **options: Any) -> np.ndarray[Any, Any]:
-    picture = load_image(source, **options)
-    assert picture.image.mode == "RGB"
-    return np.asarray(picture.image)
+    image = load_image(source, **options)
+    assert image.image.mode == "RGB"
+    return np.asarray(image.image)
 
 
-def test_all_forms_of_one_picture_have_the_same_pixels(tmp_path: Path, server: str) -> None:
+def test_all_forms_of_one_image_have_the_same_pixels(tmp_path: Path, server: str) -> None:
     path = tmp_path / "a.png"
     photo().save(path)
     Handler.answers["/a.png?x=1"] = (200, path.read_bytes())

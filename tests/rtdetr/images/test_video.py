@@ -50,13 +50,13 @@ def test_stride_and_limit(clip: Path) -> None:
             read_video(clip, **{option: 0})
 
 
-def test_frame_looks_like_its_picture(tmp_path: Path) -> None:
+def test_frame_looks_like_its_image(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    picture = photo().resize((320, 240))
+    image = photo().resize((320, 240))
     with VideoWriter(tmp_path / "one.mp4") as writer:
-        writer.add(picture)
+        writer.add(image)
     (frame,) = read_video(tmp_path / "one.mp4")
-    difference = np.abs(np.asarray(frame.image, np.int64) - np.asarray(picture, np.int64))
+    difference = np.abs(np.asarray(frame.image, np.int64) - np.asarray(image, np.int64))
     assert difference.mean() < 12
     assert difference.mean() > 0  # it is a lossy copy, not the same object
 

@@ -134,7 +134,7 @@ def forms() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", forms())
-def test_forms_of_one_picture_agree(form: str) -> None:
+def test_forms_of_one_image_agree(form: str) -> None:
     processor = RTDetrImageProcessor(size=96)
     wanted = processor(photo(), return_tensors="pt").pixel_values
     got = processor(forms()[form], return_tensors="pt").pixel_values
@@ -183,7 +183,7 @@ def test_ambiguous_layout_can_be_said() -> None:
     assert processor(pixels, return_tensors="np").pixel_values.shape == (1, 3, 5, 3)
 
 
-def test_exif_of_a_path_is_honoured_and_a_picture_taken_as_it_is(tmp_path: Path) -> None:
+def test_exif_of_a_path_is_honoured_and_a_image_taken_as_it_is(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     path = tmp_path / "turned.png"

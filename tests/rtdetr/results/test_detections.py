@@ -131,7 +131,7 @@ def test_supervision_missing(found: Detections, monkeypatch: pytest.MonkeyPatch)
         found.to_supervision()
 
 
-def test_plot_leaves_the_picture_alone(found: Detections) -> None:
+def test_plot_leaves_the_image_alone(found: Detections) -> None:
     assert found.image is not None
     before = np.asarray(found.image).copy()
     plotted = found.plot()
@@ -140,8 +140,8 @@ def test_plot_leaves_the_picture_alone(found: Detections) -> None:
     assert not np.array_equal(np.asarray(plotted), before)
 
 
-def test_plot_without_a_picture_says_what_to_do(found: Detections) -> None:
-    with pytest.raises(UsageError, match=r"no picture.*replace"):
+def test_plot_without_a_image_says_what_to_do(found: Detections) -> None:
+    with pytest.raises(UsageError, match=r"no image.*replace"):
         replace(found, image=None).plot()
 
 
@@ -171,7 +171,7 @@ def test_failed_save_leaves_the_old_file(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_save_needs_a_picture_suffix(found: Detections, tmp_path: Path) -> None:
+def test_save_needs_a_image_suffix(found: Detections, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"out\.txt has no suffix"):
         found.save(tmp_path / "out.txt")
 

@@ -60,7 +60,7 @@ def test_colors_of_the_palette_differ() -> None:
         assert np.abs(np.subtract(one, other)).sum() > 60
 
 
-def test_width_follows_the_picture() -> None:
+def test_width_follows_the_image() -> None:
     def line(scale: int, style_scale: float = 1.0) -> int:
         style = Style(labels=False, scale=style_scale)
         boxes = [[50.0 * scale, 60.0 * scale, 150.0 * scale, 120.0 * scale]]
@@ -77,7 +77,7 @@ EDGES = {
     "top left": [0, 0, 40, 30],
     "top right": [270, 0, 300, 30],
     "bottom right": [285, 190, 300, 200],
-    "whole picture": [0, 0, 300, 200],
+    "whole image": [0, 0, 300, 200],
     "out on all sides": [-50, -50, 400, 300],
     "a point": [150, 100, 150.2, 100.2],
     "a line": [10, 100, 290, 100.6],
@@ -90,7 +90,7 @@ def test_label_is_whole_and_inside(box: list[float]) -> None:
     inside = drawn([wide], (900, 600))
     alone = drawn([box], (300, 200), style=Style(scale=600 / 200))
     text = (inside == text_color(PALETTE[0])).all(-1).sum()
-    # The same label in the middle of a picture has as many fully inked pixels: nothing of it is cut off.
+    # The same label in the middle of an image has as many fully inked pixels: nothing of it is cut off.
     assert abs(int((alone == text_color(PALETTE[0])).all(-1).sum()) - int(text)) <= 0.02 * text + 1
 
 
@@ -106,7 +106,7 @@ def test_box_that_is_no_number_is_left_out(value: float) -> None:
     assert (drawn([[10, 10, value, 20]]) == GRAY).all()
 
 
-def test_tiny_picture() -> None:
+def test_tiny_image() -> None:
     assert drawn([[0, 0, 3, 2]], (3, 2)).shape == (2, 3, 3)
 
 
