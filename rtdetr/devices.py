@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a model runs and in which precision, from the words people use."""
+"""Devices and dtypes, from the words people use, and full float32 arithmetic."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from .errors import RTDetrError, UsageError, did_you_mean
+
+__all__ = ["describe_device", "find_device", "find_dtype", "full_float32"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHORT = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
@@ -23,13 +28,13 @@ def find_device(device: str | int | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if apple else "cpu")
     numbered = isinstance(device, int) or (isinstance(device, str) and device.isdigit())
     try:
-        made = torch.device(f"cuda:{device}" if numbered else device)
+        resolved = torch.device(f"cuda:{device}" if numbered else device)
     except (RuntimeError, TypeError) as error:
         raise UsageError(
             f'device: expected "auto", "cpu", "cuda", "cuda:1", 0 or "mps", got {device!r}'
         ) from error
-    _check_device(made)
-    return made
+    _check_device(resolved)
+    return resolved
 
 
 def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
@@ -56,6 +61,23 @@ def describe_device(device: torch.device) -> str:
         index = torch.cuda.current_device() if device.index is None else device.index
         return f"cuda:{index} ({torch.cuda.get_device_name(index)})"
     return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Inside the ``with`` block no convolution and no matrix product rounds float32 inputs to TF32.
+
+    torch lets convolutions do so by default: three digits remain, which is enough to detect and too few to compare.
+    """
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
 
 
 def _check_device(device: torch.device) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 from gpu.devices import Device, Limits, find_device
 from gpu.ledger import Key, Ledger, Measurement
 from rtdetr import RTDetrV2ForObjectDetection
-from rtdetr.precision import full_float32
+from rtdetr.devices import full_float32
 from rtdetr_ops.testing.models import make_rt_detr_v2
 
 SUITE = "detector"

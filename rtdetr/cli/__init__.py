@@ -29,8 +29,8 @@ for module in (predict, models, info, convert, benchmark, checks):
     app.command(module.NAME)(module.command)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from .. import __version__
 
         typer.echo(f"rtdetr {__version__}")

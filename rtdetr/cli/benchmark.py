@@ -56,16 +56,16 @@ def command(
         detector.optimize()
     run = _end_to_end(detector, batch, size) if e2e else _network(detector, batch, size)
     times = measure(run, detector.device.type, warmup, iters)
-    found = _report(detector, times, batch, size, e2e)
+    report = _report(detector, times, batch, size, e2e)
     if as_json:
-        say_json(found)
+        say_json(report)
         return
     say(describe(detector))
     scope = "from array to detections" if e2e else "network alone"
     scope += ", optimized" if optimize else ""
-    say(f"batch {batch}, {scope}, {iters} runs after {warmup}, torch {found['torch']}")
+    say(f"batch {batch}, {scope}, {iters} runs after {warmup}, torch {report['torch']}")
     say(
-        f"p50 {found['p50_ms']:.2f} ms   p95 {found['p95_ms']:.2f} ms   {found['images_per_s']:.1f} images/s"
+        f"p50 {report['p50_ms']:.2f} ms   p95 {report['p95_ms']:.2f} ms   {report['images_per_s']:.1f} images/s"
     )
 
 

@@ -27,19 +27,19 @@ OPTIONAL = {
 
 def command(as_json: AsJson = False) -> None:
     """Report versions, devices, attention backends and optional packages."""
-    found = _report()
+    report = _report()
     if as_json:
-        say_json(found)
+        say_json(report)
         return
-    versions = "  ".join(f"{name} {value}" for name, value in found["versions"].items())
-    say(f"{versions}  {found['platform']}")
-    say(f"devices   {', '.join(found['devices'])}")
-    for device, lines in found["attention"].items():
+    versions = "  ".join(f"{name} {value}" for name, value in report["versions"].items())
+    say(f"{versions}  {report['platform']}")
+    say(f"devices   {', '.join(report['devices'])}")
+    for device, lines in report["attention"].items():
         say(f"attention on {device}")
         for line in lines:
             say(f"  {line}")
-    say("build     " + ", ".join(f"{key} {value}" for key, value in found["build"].items()))
-    for name, entry in found["optional"].items():
+    say("build     " + ", ".join(f"{key} {value}" for key, value in report["build"].items()))
+    for name, entry in report["optional"].items():
         say(f"optional  {name:<13} {entry['state']:<24} {entry['purpose']}".rstrip())
 
 

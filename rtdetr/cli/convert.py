@@ -30,7 +30,7 @@ def command(
         str | None,
         typer.Option(
             help="What a .pth was built as: a published model, or a directory with config.json.",
-            show_default="found out",
+            show_default="inferred",
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUT.")] = False,

@@ -19,16 +19,18 @@ def command(model: Model, as_json: AsJson = False) -> None:
 
     Of a published model only the configuration is needed: nothing is downloaded.
     """
-    found = _describe(model)
+    description = _describe(model)
     if as_json:
-        say_json(found)
+        say_json(description)
         return
-    names = found.pop("names")
-    shown = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
+    names = description.pop("names")
+    preview = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
     rows = [
-        [key.replace("_", " "), _text(value)] for key, value in found.items() if value is not None
+        [key.replace("_", " "), _text(value)]
+        for key, value in description.items()
+        if value is not None
     ]
-    for line in table([*rows, ["classes", shown]]):
+    for line in table([*rows, ["classes", preview]]):
         say(line)
 
 

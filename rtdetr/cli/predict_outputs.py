@@ -37,26 +37,26 @@ class Outputs:
     """Images, videos and lists of detections in one folder; two sources never share a file.
 
     Args:
-        folder: where to; made with the first file.
+        folder: where to write; created with the first file.
         formats: which of ``FORMATS``.
     """
 
     def __init__(self, folder: Path, formats: Sequence[str]) -> None:
         self.folder = folder
         self.formats = formats
-        self._taken: set[str] = set()
-        self._found: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+        self._records: list[dict[str, Any]] = []
         self._coco: list[tuple[str, list[dict[str, Any]]]] = []
         self._writer: VideoWriter | None = None
 
-    def image(self, found: Detections) -> None:
-        """One image: its annotated copy now, its detections with ``close``."""
+    def image(self, detections: Detections) -> None:
+        """Write the annotated copy of one image; its detections are written by ``close``."""
         if "image" in self.formats:
-            suffix = Path(found.source).suffix.lower()
+            suffix = Path(detections.source).suffix.lower()
             # Formats that keep what was drawn, and that every viewer opens; everything else becomes JPEG.
-            kept = suffix if suffix in (".jpg", ".jpeg", ".png", ".webp") else ".jpg"
-            found.save(self._path(stem_of(found.source), kept))
-        self._note(found)
+            suffix = suffix if suffix in (".jpg", ".jpeg", ".png", ".webp") else ".jpg"
+            detections.save(self._path(stem_of(detections.source), suffix))
+        self._collect(detections)
 
     def start_video(self, source: str, stride: int) -> None:
         """The frames that follow go into one video of the same duration."""
@@ -67,10 +67,10 @@ class Outputs:
             self._writer = VideoWriter(self._path(stem_of(source), ".mp4"), rate)
             self._writer.__enter__()
 
-    def frame(self, found: Detections) -> None:
+    def frame(self, detections: Detections) -> None:
         if self._writer is not None:
-            self._writer.add(found.plot())
-        self._note(found)
+            self._writer.add(detections.plot())
+        self._collect(detections)
 
     def end_video(self) -> None:
         """Finish the video; what was read of a broken one stays."""
@@ -80,27 +80,27 @@ class Outputs:
 
     def close(self) -> list[str]:
         """Write the lists; returns what the folder now has, in words."""
-        made = ["annotated copies"] if "image" in self.formats and self._taken else []
+        files = ["annotated copies"] if "image" in self.formats and self._names else []
         if "json" in self.formats:
-            made.append(self._write_json("predictions.json", self._found))
+            files.append(self._write_json("predictions.json", self._records))
         if "coco" in self.formats:
-            made.append(self._write_json("predictions_coco.json", coco_results(self._coco)))
-        return made
+            files.append(self._write_json("predictions_coco.json", coco_results(self._coco)))
+        return files
 
-    def _note(self, found: Detections) -> None:
+    def _collect(self, detections: Detections) -> None:
         if "json" in self.formats:
-            self._found.append(found.to_dict())
+            self._records.append(detections.to_dict())
         if "coco" in self.formats:
-            ids = dict(enumerate(COCO_IDS)) if _is_coco(found) else None
-            self._coco.append((found.source, found.to_coco(0, ids)))
+            ids = dict(enumerate(COCO_IDS)) if _is_coco(detections) else None
+            self._coco.append((detections.source, detections.to_coco(0, ids)))
 
     def _path(self, stem: str, suffix: str) -> Path:
         name, number = f"{stem}{suffix}", 1
         # Without regard to case, as some file systems see names.
-        while name.lower() in self._taken:
+        while name.lower() in self._names:
             number += 1
             name = f"{stem}-{number}{suffix}"
-        self._taken.add(name.lower())
+        self._names.add(name.lower())
         return self.folder / name
 
     def _write_json(self, name: str, value: Any) -> str:
@@ -109,21 +109,25 @@ class Outputs:
         return name
 
 
-def coco_results(found: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+def coco_results(results: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
     """COCO results with image ids: the numbers that the files are named by, else 1, 2, 3, ... in order."""
-    stems = [stem_of(source) for source, _ in found]
+    stems = [stem_of(source) for source, _ in results]
     named = all(stem.isdigit() for stem in stems) and len({int(s) for s in stems}) == len(stems)
     ids = [int(stem) if named else index + 1 for index, stem in enumerate(stems)]
     return [
-        one | {"image_id": image_id, "file_name": source}
-        for image_id, (source, ones) in zip(ids, found, strict=True)
-        for one in ones
+        entry | {"image_id": image_id, "file_name": source}
+        for image_id, (source, entries) in zip(ids, results, strict=True)
+        for entry in entries
     ]
 
 
-def _is_coco(found: Detections) -> bool:
-    return tuple(found.names[index] for index in sorted(_indices(found))) == COCO_NAMES
+def _is_coco(detections: Detections) -> bool:
+    return tuple(detections.names[index] for index in sorted(_indices(detections))) == COCO_NAMES
 
 
-def _indices(found: Detections) -> Sequence[int]:
-    return list(found.names) if isinstance(found.names, dict) else range(len(found.names))
+def _indices(detections: Detections) -> Sequence[int]:
+    return (
+        list(detections.names)
+        if isinstance(detections.names, dict)
+        else range(len(detections.names))
+    )

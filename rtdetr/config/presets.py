@@ -186,9 +186,9 @@ def find_preset(name: str) -> Preset:
     Raises:
         ModelError: no such preset; the message suggests the nearest name. It is a ``ValueError``.
     """
-    wanted = name.lower().replace("-", "_").replace("m*", "ms")
-    wanted = wanted.replace("rt_detr", "rtdetr").replace("rtdetr_v2", "rtdetrv2")
-    for known in (wanted, f"rtdetrv2_{wanted}"):
+    key = name.lower().replace("-", "_").replace("m*", "ms")
+    key = key.replace("rt_detr", "rtdetr").replace("rtdetr_v2", "rtdetrv2")
+    for known in (key, f"rtdetrv2_{key}"):
         if known in PRESETS:
             return PRESETS[known]
         if known in SPELLINGS:

@@ -73,12 +73,12 @@ def channels_last(array: npt.NDArray[Any], layout: Layout, argument: str) -> npt
     if array.ndim == 2:
         return array[:, :, None]
     if array.ndim == 3:
-        moved = np.moveaxis(array, 0, 2) if layout == "first" else array
-        if moved.shape[2] in (1, 3, 4) and moved.size:
-            return moved
-    wanted = "[C,H,W]" if layout == "first" else "[H,W,C]"
+        pixels = np.moveaxis(array, 0, 2) if layout == "first" else array
+        if pixels.shape[2] in (1, 3, 4) and pixels.size:
+            return pixels
+    expected = "[C,H,W]" if layout == "first" else "[H,W,C]"
     raise DataError(
-        f"{argument}: expected an image [H,W] or {wanted} with 1, 3 or 4 channels, got shape {list(array.shape)}"
+        f"{argument}: expected an image [H,W] or {expected} with 1, 3 or 4 channels, got shape {list(array.shape)}"
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ..precision import full_float32
+from ..devices import full_float32
 from .attention import DeformableAttention
 from .decoder import DecoderLayer
 from .hybrid_encoder import FusionBlock

@@ -121,7 +121,7 @@ class RTDetrImageProcessor:
             return_segmentation_masks: False or None; this detector has no masks.
             masks_path: None, likewise.
             return_tensors: "pt", "np", or None for lists of arrays, which may differ in size.
-            input_data_format: "channels_first" or "channels_last" for arrays and tensors; found out by default, and
+            input_data_format: "channels_first" or "channels_last" for arrays and tensors; by default what fits, and
                 first where both fit.
             **overrides: any field of this class, for this call.
 
@@ -141,21 +141,23 @@ class RTDetrImageProcessor:
             )
         if return_tensors not in (None, "pt", "np"):
             raise UsageError(f'return_tensors: expected "pt", "np" or None, got {return_tensors!r}')
-        used = self.replaced(**overrides)
+        settings = self.replaced(**overrides)
         inputs = load_images(images, input_data_format)
         per_image = _annotation_list(annotations, len(inputs))
-        done = [used._one(*pair) for pair in zip(inputs, per_image, strict=True)]
+        samples = [settings._preprocess_one(*pair) for pair in zip(inputs, per_image, strict=True)]
         batch: dict[str, Any] = {}
-        if used.do_pad:
-            done, batch["pixel_mask"] = used._padded(done)
-        batch["pixel_values"] = [pixels for pixels, _ in done]
+        if settings.do_pad:
+            samples, batch["pixel_mask"] = settings._pad(samples)
+        batch["pixel_values"] = [pixels for pixels, _ in samples]
         _check_sizes(batch["pixel_values"], return_tensors)
-        made = BatchFeature({key: _stacked(value, return_tensors) for key, value in batch.items()})
+        features = BatchFeature(
+            {key: _stacked(value, return_tensors) for key, value in batch.items()}
+        )
         if annotations is not None:
-            made["labels"] = [
-                _labels(target, return_tensors) for _, target in done if target is not None
+            features["labels"] = [
+                _labels(target, return_tensors) for _, target in samples if target is not None
             ]
-        return made
+        return features
 
     def replaced(self, **overrides: Any) -> RTDetrImageProcessor:
         """A copy with these fields; a TypeError with a suggestion for a name that is none."""
@@ -168,7 +170,7 @@ class RTDetrImageProcessor:
                 )
         return dataclasses.replace(self, **overrides) if overrides else self
 
-    def _one(
+    def _preprocess_one(
         self, image: InputImage, annotation: Mapping[str, Any] | None
     ) -> tuple[Pixels, targets.Target | None]:
         old = image.size
@@ -184,11 +186,11 @@ class RTDetrImageProcessor:
             target = targets.normalized(target, new)
         return pixels, target
 
-    def _padded(
-        self, done: list[tuple[Pixels, targets.Target | None]]
+    def _pad(
+        self, samples: list[tuple[Pixels, targets.Target | None]]
     ) -> tuple[list[tuple[Pixels, targets.Target | None]], list[npt.NDArray[np.int64]]]:
-        height = max(pixels.shape[1] for pixels, _ in done)
-        width = max(pixels.shape[2] for pixels, _ in done)
+        height = max(pixels.shape[1] for pixels, _ in samples)
+        width = max(pixels.shape[2] for pixels, _ in samples)
         if isinstance(self.pad_size, Mapping):
             if self.pad_size["height"] < height or self.pad_size["width"] < width:
                 raise UsageError(
@@ -196,7 +198,7 @@ class RTDetrImageProcessor:
                 )
             height, width = self.pad_size["height"], self.pad_size["width"]
         images, masks = [], []
-        for pixels, target in done:
+        for pixels, target in samples:
             old, new = (pixels.shape[1], pixels.shape[2]), (height, width)
             mask = np.zeros(new, dtype=np.int64)
             mask[: old[0], : old[1]] = 1
@@ -237,12 +239,12 @@ class RTDetrImageProcessor:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, JSON types only, with the key by which other libraries know the class."""
-        made = {
+        fields = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
             if value is not None
         }
-        return made | {"image_processor_type": "RTDetrImageProcessor"}
+        return fields | {"image_processor_type": "RTDetrImageProcessor"}
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> RTDetrImageProcessor:
@@ -254,8 +256,8 @@ class RTDetrImageProcessor:
         if settings.get("do_center_crop"):
             raise ModelError(f"{PREPROCESSOR}: do_center_crop is not supported for RT-DETR")
         known = {entry.name for entry in dataclasses.fields(cls)}
-        found = {key: value for key, value in settings.items() if key in known}
-        return cls(**found).replaced(**overrides)
+        fields = {key: value for key, value in settings.items() if key in known}
+        return cls(**fields).replaced(**overrides)
 
     @classmethod
     def from_pretrained(
@@ -306,7 +308,7 @@ class RTDetrImageProcessor:
         return cls.from_dict(settings, **overrides)
 
     def save_pretrained(self, directory: str | Path) -> Path:
-        """Write ``preprocessor_config.json`` into ``directory``, which is made; returns the file's path."""
+        """Write ``preprocessor_config.json`` into ``directory``, created if needed; returns the file's path."""
         path = Path(directory) / PREPROCESSOR
         with written(path) as temporary:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
@@ -317,12 +319,12 @@ class RTDetrImageProcessor:
 def _annotation_list(annotations: Any, count: int) -> list[Mapping[str, Any] | None]:
     if annotations is None:
         return [None] * count
-    listed = [annotations] if isinstance(annotations, Mapping) else list(annotations)
-    if len(listed) != count:
+    per_image = [annotations] if isinstance(annotations, Mapping) else list(annotations)
+    if len(per_image) != count:
         raise DataError(
-            f"annotations: expected one per image, got {len(listed)} for {count} images"
+            f"annotations: expected one per image, got {len(per_image)} for {count} images"
         )
-    return listed
+    return per_image
 
 
 def _check_sizes(images: list[Pixels], return_tensors: TensorKind | None) -> None:

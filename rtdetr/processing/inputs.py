@@ -62,14 +62,14 @@ def _load(image: Any, layout: str | None) -> InputImage:
     return InputImage(load_image(image).image)
 
 
-def _layout(shape: tuple[int, ...], given: str | None) -> Layout:
-    if given is not None:
-        given = str(getattr(given, "value", given))
-        if given not in ("channels_first", "channels_last"):
+def _layout(shape: tuple[int, ...], name: str | None) -> Layout:
+    if name is not None:
+        name = str(getattr(name, "value", name))
+        if name not in ("channels_first", "channels_last"):
             raise UsageError(
-                f'input_data_format: expected "channels_first" or "channels_last", got {given!r}'
+                f'input_data_format: expected "channels_first" or "channels_last", got {name!r}'
             )
-        return "first" if given == "channels_first" else "last"
+        return "first" if name == "channels_first" else "last"
     return "first" if len(shape) == 3 and shape[0] in (1, 3, 4) else "last"
 
 

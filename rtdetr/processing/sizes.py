@@ -23,22 +23,22 @@ def size_dict(size: SizeLike, argument: str = "size") -> dict[str, int]:
         UsageError: for other keys, or a number that is not a whole number of at least 1.
     """
     if isinstance(size, int):
-        made = {"height": size, "width": size}
+        sides = {"height": size, "width": size}
     elif isinstance(size, Mapping):
-        made = {key: value for key, value in size.items() if value is not None}
+        sides = {key: value for key, value in size.items() if value is not None}
     else:
-        made = dict(zip(("height", "width"), size, strict=False)) if len(size) == 2 else {}
-    if made.keys() not in SIZE_FORMS:
+        sides = dict(zip(("height", "width"), size, strict=False)) if len(size) == 2 else {}
+    if sides.keys() not in SIZE_FORMS:
         raise UsageError(
             f"{argument}: expected a whole number, (height, width), or a dict with height and width, shortest_edge and "
             f"longest_edge, or max_height and max_width; got {size!r}"
         )
-    for key, value in made.items():
+    for key, value in sides.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(
                 f"{argument}: expected {key} to be a whole number of at least 1, got {value!r}"
             )
-    return made
+    return sides
 
 
 def resized_size(old: tuple[int, int], size: Mapping[str, int]) -> tuple[int, int]:
@@ -54,12 +54,12 @@ def resized_size(old: tuple[int, int], size: Mapping[str, int]) -> tuple[int, in
 def _by_edges(old: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
     """The shorter side becomes ``shortest``, or less where the longer one would pass ``longest``."""
     short, long = min(old), max(old)
-    wanted: float = shortest
+    length: float = shortest
     if long / short * shortest > longest:
-        wanted = longest * short / long
-    edge = max(1, round(wanted))
+        length = longest * short / long
+    edge = max(1, round(length))
     if edge == short:
         return old
-    # The longer side is cut, not rounded, from the exact wanted length: so do the published models.
-    other = max(1, int(wanted * long / short))
+    # The longer side is cut, not rounded, from the exact length length: so do the published models.
+    other = max(1, int(length * long / short))
     return (edge, other) if old[0] <= old[1] else (other, edge)

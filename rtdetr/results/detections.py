@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was found in one image."""
+"""The objects detected in one image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Detection:
 class Detections:
     """The objects found in one image, best first: a sequence of ``Detection`` over plain arrays.
 
-    ``found[0]`` is a ``Detection``; a slice, a boolean mask or a list of indices gives ``Detections``.
+    ``detections[0]`` is a ``Detection``; a slice, a boolean mask or a list of indices gives ``Detections``.
 
     Args:
         xyxy: float32 [N,4], left, top, right, bottom in pixels of the image.
@@ -116,16 +116,16 @@ class Detections:
         return self[self.scores > score]
 
     def only(self, *classes: str | int | Sequence[str | int]) -> Detections:
-        """Those of these classes, given by name or index: ``found.only("person", "car")``.
+        """Those of these classes, given by name or index: ``detections.only("person", "car")``.
 
         Raises:
             UsageError: if there is no such class, with the nearest name.
         """
-        wanted: list[str | int] = []
+        flat: list[str | int] = []
         for entry in classes:
-            wanted += [entry] if isinstance(entry, str | int) else entry
+            flat += [entry] if isinstance(entry, str | int) else entry
         assert isinstance(self.names, Mapping)
-        return self[np.isin(self.labels, class_indices(wanted, self.names))]
+        return self[np.isin(self.labels, class_indices(flat, self.names))]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -189,12 +189,12 @@ class Detections:
             image_id: the id of this image in your annotation file.
             category_ids: the category id of each class index; by default they are the same.
         """
-        found = []
+        results = []
         for one in self:
             left, top, right, bottom = one.box
             bbox = [_short(value, 3) for value in (left, top, right - left, bottom - top)]
             category = one.label if category_ids is None else category_ids[one.label]
-            found.append(
+            results.append(
                 {
                     "image_id": image_id,
                     "category_id": category,
@@ -202,7 +202,7 @@ class Detections:
                     "score": _short(one.score, 5),
                 }
             )
-        return found
+        return results
 
     def to_supervision(self) -> Any:
         """``supervision.Detections`` of the same objects, class names in ``data["class_name"]``.

@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "rtdetr"))
 from on_gpu import DEVICE  # these two are on the path since the line above
 from test_optimization import CONFIGS, awake, farthest, picture, rows
 
-from rtdetr.precision import full_float32
+from rtdetr.devices import full_float32
 
 
 @pytest.fixture(autouse=True)
