@@ -6,6 +6,10 @@ MARK ?= not slow
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# An index to take torch from, beside the usual one: https://download.pytorch.org/whl/cpu has it without CUDA.
+TORCH_INDEX ?=
+NVIDIA_DRIVER = $(wildcard /proc/driver/nvidia/version)
+INSTALLED_TORCH = $(wildcard $(VENV)/lib/python*/site-packages/torch/version.py)
 CXX_FILES = $(shell find csrc tests benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 SANITIZED := build/sanitize
 EMULATED := build/emulate
@@ -31,7 +35,9 @@ help: ## list these targets
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install -q -c constraints.txt pip ninja pybind11 setuptools torch
+	$(PY) -m pip install -q -c constraints.txt pip ninja pybind11 setuptools
+	$(if $(TORCH_INDEX)$(NVIDIA_DRIVER)$(INSTALLED_TORCH),,@echo 'No NVIDIA driver here: torch without CUDA, gigabytes smaller, comes with "make TORCH_INDEX=https://download.pytorch.org/whl/cpu".')
+	$(PY) -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') torch
 	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[bench,demo,dev,test]' && touch $@
 
 build: $(READY) ## compile the extension in place; incremental

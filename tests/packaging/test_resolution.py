@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,34 @@ def test_a_pin_that_another_pin_forbids_is_noticed(python: Path, tmp_path: Path)
     problem = resolve(python, ["torch", "triton"], constraints, tmp_path / "report.json")
 
     assert "ResolutionImpossible" in problem
+
+
+def test_a_torch_without_cuda_is_preferred_where_an_index_has_it(
+    python: Path, tmp_path: Path
+) -> None:
+    """The pin admits a local version such as 2.13.0+cpu, and `make TORCH_INDEX=...` relies on pip ranking it higher."""
+    (pin,) = (pin for pin in CONSTRAINTS.read_text().splitlines() if pin.startswith("torch=="))
+    version = f"{pin.removeprefix('torch==')}+cpu"
+    index = tmp_path / "index" / "torch"
+    index.mkdir(parents=True)
+    with zipfile.ZipFile(index / f"torch-{version}-py3-none-any.whl", "w") as wheel:
+        info = f"torch-{version}.dist-info"
+        wheel.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"
+        )
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    (index / "index.html").write_text(
+        f'<a href="torch-{version}-py3-none-any.whl">torch-{version}-py3-none-any.whl</a>'
+    )
+    report = tmp_path / "report.json"
+
+    assert (
+        resolve(
+            python, [f"--extra-index-url={index.parent.as_uri()}", "torch"], CONSTRAINTS, report
+        )
+        == ""
+    )
+
+    answer = json.loads(report.read_text())
+    assert [item["metadata"]["version"] for item in answer["install"]] == [version]
