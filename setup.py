@@ -5,8 +5,9 @@ Environment:
     CXX                    the C++ compiler; else c++, g++ or clang++, whichever speaks C++20
     CUDA_HOME, CUDA_PATH   where nvcc is; else PATH, then /usr/local/cuda
     MAX_JOBS               parallel compilations; else ninja decides
-    TORCH_CUDA_ARCH_LIST   GPUs to build for, e.g. "8.0;9.0+PTX"; else all from sm_80 to sm_120
-    RTDETR_OPS_CUDA=0      no CUDA, though nvcc may be there
+    TORCH_CUDA_ARCH_LIST   GPUs to build for, e.g. "8.0;9.0+PTX" or "Ampere;Hopper"; else all from sm_80 to sm_120
+    RTDETR_OPS_CUDA        0: no CUDA, though nvcc may be there. 1: an error where CUDA kernels cannot be built; else
+                           they are left out, and build_info() says why
     RTDETR_OPS_WERROR=1    warnings are errors
     RTDETR_OPS_SANITIZE    e.g. "address,undefined": an instrumented build, without CUDA
     RTDETR_OPS_EMULATE_CUDA    1 or races: a library for the tests, whose CUDA kernels run on the CPU
@@ -15,6 +16,7 @@ Environment:
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import sysconfig
@@ -53,7 +55,7 @@ class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it un
         }
         announce(units, torch, cxx, cuda, options)
         # nvcc adds its own runtime, statically; no kernel calls into another file's.
-        nvcc_links = cuda.nvcc and (*nvcc_command(cuda.nvcc, cxx), "--no-device-link")
+        nvcc_links = cuda.nvcc and (*cuda.nvcc.command, "--no-device-link")
         library = Library(
             path=Path(self.get_ext_fullpath(ext.name)).resolve(),
             units=units,
@@ -70,7 +72,7 @@ def plan(options: Options, cxx: Compiler) -> tuple[Cuda, list[Unit]]:
     """Return what becomes of CUDA, and every file to compile."""
     if options.emulation:
         return Cuda(STATUS), emulated_units(CSRC, EMULATOR, options)
-    cuda = choose_cuda(list(CSRC.rglob("*.cu")), options)
+    cuda = choose_cuda(list(CSRC.rglob("*.cu")), options, cxx)
     built = cuda.nvcc is not None
     units = cxx_units(CSRC, cxx.target, options.sanitizers, cuda=built)
     return cuda, units + (cuda_units(CSRC, cuda.targets) if built else [])
@@ -90,18 +92,13 @@ def require_torch() -> TorchInstall:
     return torch
 
 
-def nvcc_command(nvcc: Compiler, cxx: Compiler) -> tuple[str, ...]:
-    """Return nvcc with our C++ compiler as the one for the host."""
-    return (*nvcc.command, f"-ccbin={cxx.command[-1]}")
-
-
 def rules(
     torch: TorchInstall, cxx: Compiler, cuda: Cuda, info: dict[str, str], options: Options
 ) -> dict[str, Rule]:
     """One rule per compiler; CUDA sources see csrc/ alone, which keeps torch out of them."""
     # pybind11 before torch, which bundles an older copy of it.
     system = (pybind11.get_include(), torch.root / "include", sysconfig.get_path("include"))
-    defines = [f'-D{name}="{value}"' for name, value in info.items()]
+    defines = [f"-D{name}={json.dumps(value)}" for name, value in info.items()]
     ours, werror = f"-I{CSRC}", ["-Werror"] if options.werror else []
     table = {
         "cxx": Rule(
@@ -111,7 +108,7 @@ def rules(
     }
     if cuda.nvcc:
         werror = ["-Werror=all-warnings"] if options.werror else []
-        table["nvcc"] = Rule(nvcc_command(cuda.nvcc, cxx), [ours, *werror])
+        table["nvcc"] = Rule(cuda.nvcc.command, [ours, *werror])
     return table
 
 

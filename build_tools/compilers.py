@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the compilers and ask each what it is."""
+"""Find the C++ compiler, and ask compilers questions."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
-import shutil
 import subprocess
+import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 
 _CXX_NAMES = ("c++", "g++", "clang++")
 _CXX20_PROBE = "#include <bit>\n#include <concepts>\n#include <span>\nint main() { return 0; }\n"
+
+# For a compiler on a slow network disk; one that takes longer to say its version does not work.
+TIMEOUT = 60.0  # seconds
+
+_ERROR = re.compile(r"\b(?:fatal|error)\b.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,14 @@ class Compiler:
     target: str  # "x86_64-linux-gnu"; decides which instruction sets are built
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a compiler did with a question."""
+
+    output: str
+    refusal: str = ""  # why it failed, in one line; empty if it did not
+
+
 def find_cxx() -> Compiler:
     """Return the compiler named by CXX, else the first of c++, g++, clang++ that accepts C++20.
 
@@ -32,50 +44,51 @@ def find_cxx() -> Compiler:
     """
     named = os.environ.get("CXX")
     candidates = (tuple(shlex.split(named)),) if named else tuple((name,) for name in _CXX_NAMES)
-    answers = []
+    refusals = []
     for command in candidates:
-        refusal = _refusal(command)
-        if refusal is None:
-            version = _output(*command, "--version").splitlines()[0]
-            return Compiler(command, version, _output(*command, "-dumpmachine").strip())
-        answers.append(f"  {shlex.join(command)}: {refusal}")
+        probe = ask(*command, "-std=c++20", "-fsyntax-only", "-x", "c++", "-", source=_CXX20_PROBE)
+        if not probe.refusal:
+            version = ask(*command, "--version").output.partition("\n")[0]
+            return Compiler(command, version, ask(*command, "-dumpmachine").output.strip())
+        refusals.append(f"  {shlex.join(command)}: {probe.refusal}")
     raise SystemExit(
         "rtdetr_ops: no C++20 compiler; install g++ or clang++, or set CXX. Tried:\n"
-        + "\n".join(answers)
+        + "\n".join(refusals)
     )
 
 
-def find_nvcc() -> Compiler | None:
-    """Return nvcc from CUDA_HOME, CUDA_PATH, PATH or /usr/local/cuda, in this order, or None."""
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
-    places = [Path(home, "bin", "nvcc") for home in homes if home]
-    on_path = shutil.which("nvcc")
-    places += [Path(on_path)] if on_path else []
-    places.append(Path("/usr/local/cuda/bin/nvcc"))
-    for nvcc in places:
-        if nvcc.is_file():
-            release = re.search(r"release (\S+),", _output(str(nvcc), "--version"))
-            return Compiler((str(nvcc),), release.group(1) if release else "unknown", "cuda")
-    return None
+def ask(*command: str, source: str = "") -> Answer:
+    """Run a compiler, with a source on its standard input; whatever goes wrong is its answer."""
+    try:
+        done = subprocess.run(
+            command,
+            input=source,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=TIMEOUT,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError:
+        return Answer("", "not found")
+    except OSError as error:
+        return Answer("", error.strerror or str(error))
+    except subprocess.TimeoutExpired:
+        return Answer("", f"no answer within {TIMEOUT:g} s")
+    if done.returncode == 0:
+        return Answer(done.stdout)
+    return Answer(done.stdout, _first_error(done.stderr + done.stdout) or _ending(done.returncode))
 
 
-def gpu_codes(nvcc: Compiler) -> frozenset[str]:
-    """Return the machine codes that nvcc can build: "sm_80", "sm_90" and so on."""
-    return frozenset(_output(*nvcc.command, "--list-gpu-code").split())
+def _first_error(text: str) -> str:
+    """Return the first error without the path before it, else the first line, shortened."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [match[0] for match in map(_ERROR.search, lines) if match]
+    line = next(iter(errors or lines), "")
+    printable = "".join(letter if letter.isprintable() else " " for letter in line)
+    return textwrap.shorten(printable, 160, placeholder=" ...")
 
 
-def _refusal(command: tuple[str, ...]) -> str | None:
-    if shutil.which(command[0]) is None:
-        return "not found"
-    probe = subprocess.run(
-        [*command, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"],
-        input=_CXX20_PROBE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return None if probe.returncode == 0 else probe.stderr.strip().split("\n")[0]
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def _ending(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"

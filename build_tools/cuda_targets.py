@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which GPUs a build is for, and whether it has CUDA at all."""
+"""Whether a build has CUDA, and for which GPUs.
+
+An unsuitable nvcc never stops an installation: what cannot be built is left out, and one sentence says why.
+RTDETR_OPS_CUDA=1 makes an error of that sentence.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from compilers import Compiler, find_nvcc, gpu_codes
+from arch_list import Arch, parse_arch_list
+from compilers import Compiler
+from nvcc import UnsuitableError, find_nvcc, gpu_codes, refusal
 from options import Options
 
 # A100, RTX 30, RTX 40, H100/H200, B200, RTX 50. The newest also as PTX, for GPUs still to come.
 DEFAULT = ("80", "86", "89", "90", "100", "120")
-
-# What the kernels are written for: 16-bit conversions in hardware, both kinds.
-OLDEST = 80
-
-_ENTRY = re.compile(r"(?P<major>\d+)\.(?P<minor>\d)(?P<feature>[af]?)(?P<ptx>\+PTX)?")
 
 
 @dataclass(frozen=True)
@@ -26,50 +26,23 @@ class Cuda:
     status: str  # for build_info(): version and targets, or "not built: " and why
     nvcc: Compiler | None = None
     targets: tuple[str, ...] = ()  # "sm_90": machine code; "compute_90": PTX
+    complete: bool = False  # everything asked for is built
 
 
-def choose_cuda(sources: Collection[object], options: Options) -> Cuda:
+def choose_cuda(sources: Collection[object], options: Options, cxx: Compiler) -> Cuda:
     """Return what is built from these .cu files.
 
     Raises:
-        SystemExit: TORCH_CUDA_ARCH_LIST has an entry that this nvcc cannot build.
+        SystemExit: TORCH_CUDA_ARCH_LIST has an entry that means nothing, or something cannot be built
+            and RTDETR_OPS_CUDA=1 asks for it.
     """
-    nvcc = find_nvcc()
-    reasons = {
-        "no .cu sources": not sources,
-        "RTDETR_OPS_CUDA=0": not options.cuda,
-        "RTDETR_OPS_SANITIZE is set": bool(options.sanitizers),
-        "nvcc not found": nvcc is None,
-    }
-    why_not = next((reason for reason, holds in reasons.items() if holds), None)
-    if nvcc is None or why_not:
-        return Cuda(f"not built: {why_not}")
-    targets = choose_targets(options.arch_list, gpu_codes(nvcc))
-    return Cuda(f"{nvcc.version} for {' '.join(targets)}", nvcc, targets)
-
-
-def choose_targets(arch_list: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return targets in the words of nvcc.
-
-    A list made for other projects may begin with older GPUs: those are left out.
-
-    Args:
-        arch_list: TORCH_CUDA_ARCH_LIST, e.g. "8.0;9.0+PTX" or "8.0 8.6"; empty for the default.
-        known: what `nvcc --list-gpu-code` prints, e.g. "sm_90".
-
-    Raises:
-        SystemExit: an entry is not understood, or nvcc does not know it.
-    """
-    entries = arch_list.replace(";", " ").split()
-    if entries:
-        targets = dict.fromkeys(name for entry in entries for name in _parse(entry, known))
-        if not targets:
-            raise SystemExit(
-                f"TORCH_CUDA_ARCH_LIST: expected 8.0 or newer among them, got {arch_list!r}"
-            )
-        return tuple(targets)
-    default = [number for number in DEFAULT if f"sm_{number}" in known]
-    return (*(f"sm_{number}" for number in default), f"compute_{default[-1]}")
+    try:
+        cuda = _plan(sources, options, cxx)
+    except UnsuitableError as reason:
+        cuda = Cuda(f"not built: {reason}")
+    if options.cuda_required and not cuda.complete:
+        raise SystemExit(f"RTDETR_OPS_CUDA=1: expected all CUDA kernels to be built; {cuda.status}")
+    return cuda
 
 
 def gencode_flags(targets: Collection[str]) -> tuple[str, ...]:
@@ -79,21 +52,53 @@ def gencode_flags(targets: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def _parse(entry: str, known: Collection[str]) -> tuple[str, ...]:
-    match = _ENTRY.fullmatch(entry)
-    if match is None:
-        raise SystemExit(
-            'TORCH_CUDA_ARCH_LIST: expected compute capabilities such as "8.0;9.0+PTX", '
-            f"got {entry!r}"
+def _plan(sources: Collection[object], options: Options, cxx: Compiler) -> Cuda:
+    reasons = {
+        "no .cu sources": not sources,
+        "RTDETR_OPS_CUDA=0": not options.cuda,
+        "RTDETR_OPS_SANITIZE is set": bool(options.sanitizers),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UnsuitableError(reason)
+    nvcc = find_nvcc(cxx.command)
+    archs = parse_arch_list(options.arch_list)
+    if archs == []:
+        raise UnsuitableError(f"TORCH_CUDA_ARCH_LIST={options.arch_list!r} has no GPU from 8.0 on")
+    codes = gpu_codes(nvcc)
+    if archs is None:
+        archs = _default(nvcc, codes)
+    listed = [arch for arch in archs if f"sm_{arch.number}" in codes]
+    if listed:
+        _check(nvcc, listed[0], cxx)
+    # nvcc's list has no features, so those are tried.
+    known = [
+        arch
+        for arch in listed
+        if not arch.feature or not refusal(nvcc, gencode_flags(arch.targets))
+    ]
+    unknown = ", ".join(str(arch) for arch in archs if arch not in known)
+    if not known:
+        raise UnsuitableError(f"{unknown}, unknown to nvcc {nvcc.version}")
+    targets = tuple(dict.fromkeys(target for arch in known for target in arch.targets))
+    status = f"{nvcc.version} for {' '.join(targets)}"
+    if unknown:
+        status += f" (left out: {unknown}, unknown to this nvcc)"
+    return Cuda(status, nvcc, targets, complete=not unknown)
+
+
+def _default(nvcc: Compiler, codes: Collection[str]) -> list[Arch]:
+    numbers = [number for number in DEFAULT if f"sm_{number}" in codes]
+    if not numbers:
+        raise UnsuitableError(f"nvcc {nvcc.version} builds for none of sm_{', sm_'.join(DEFAULT)}")
+    return [*map(Arch, numbers[:-1]), Arch(numbers[-1], ptx=True)]
+
+
+def _check(nvcc: Compiler, arch: Arch, cxx: Compiler) -> None:
+    target = f"sm_{arch.number}"
+    problem = refusal(nvcc, gencode_flags((target,)))
+    if problem:
+        host = " ".join(cxx.command)
+        raise UnsuitableError(
+            f"nvcc {nvcc.version} with {host} does not compile CUDA C++20 for {target}: {problem}"
         )
-    base = match["major"] + match["minor"]
-    if int(base) < OLDEST:
-        return ()
-    if f"sm_{base}" not in known:
-        numbers = sorted(int(code.removeprefix("sm_")) for code in known)
-        listed = ", ".join(f"{number // 10}.{number % 10}" for number in numbers)
-        raise SystemExit(
-            f"TORCH_CUDA_ARCH_LIST: expected what this nvcc builds ({listed}), got {entry!r}"
-        )
-    number = base + match["feature"]
-    return (f"sm_{number}", f"compute_{number}") if match["ptx"] else (f"sm_{number}",)

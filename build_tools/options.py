@@ -11,7 +11,7 @@ from dataclasses import dataclass
 EMULATIONS = {"1": "900", "races": "800"}
 
 ALLOWED = {
-    "RTDETR_OPS_CUDA": {"0"},
+    "RTDETR_OPS_CUDA": {"0", "1"},
     "RTDETR_OPS_EMULATE_CUDA": set(EMULATIONS),
     "RTDETR_OPS_EMULATED_ARCH": {"800", "900"},
     "RTDETR_OPS_WERROR": {"0", "1"},
@@ -25,6 +25,7 @@ class Options:
     sanitizers: str  # value for -fsanitize; empty for a release build
     werror: bool
     cuda: bool  # False: leave CUDA out although nvcc may be there
+    cuda_required: bool  # no library rather than one that lacks CUDA kernels asked for
     emulation: str  # "": the product; else a key of EMULATIONS
     emulated_arch: str
     arch_list: str  # TORCH_CUDA_ARCH_LIST, not yet parsed
@@ -51,6 +52,7 @@ def read_options(environ: Mapping[str, str]) -> Options:
         sanitizers=sanitizers,
         werror=environ.get("RTDETR_OPS_WERROR") == "1",
         cuda=environ.get("RTDETR_OPS_CUDA") != "0",
+        cuda_required=environ.get("RTDETR_OPS_CUDA") == "1",
         emulation=emulation,
         emulated_arch=environ.get("RTDETR_OPS_EMULATED_ARCH") or EMULATIONS.get(emulation, ""),
         arch_list=environ.get("TORCH_CUDA_ARCH_LIST", ""),

@@ -12,9 +12,7 @@ from environments import ROOT, run
 
 sys.path.insert(0, str(ROOT / "build_tools"))
 
-from compilers import find_nvcc
-
-NVCC = find_nvcc()
+from nvcc import find_nvcc, nvcc_path
 
 LOAD = """
 import json, pathlib, rtdetr_ops, torch
@@ -26,7 +24,7 @@ pathlib.Path("info.json").write_text(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(NVCC is None, reason="needs nvcc")
+@pytest.mark.skipif(nvcc_path() is None, reason="needs nvcc")
 def test_a_build_for_one_gpu_says_so_and_loads_on_any_torch(source: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
     words = ("-q", "build", "--build-lib", made, "--build-temp", tmp_path / "objects")
@@ -37,8 +35,7 @@ def test_a_build_for_one_gpu_says_so_and_loads_on_any_torch(source: Path, tmp_pa
 
     info = json.loads((made / "info.json").read_text())
     assert Path(info["file"]).is_relative_to(made)
-    assert NVCC is not None
-    assert info["cuda"] == f"{NVCC.version} for sm_90"
+    assert info["cuda"] == f"{find_nvcc().version} for sm_90"
     assert info["cuda"] in log
     needed = run("readelf", "--dynamic", info["file"])
     assert "[libtorch.so]" in needed, "a CUDA torch has its streams behind libtorch"
