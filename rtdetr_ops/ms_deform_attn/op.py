@@ -9,17 +9,17 @@ from torch import Tensor
 
 from ..backends import explain_table, make_backend, select
 from ..levels import Levels
-from . import native as _native
+from . import compiled as _compiled
 from . import portable as _portable
 from . import reference as _reference
-from . import triton_row as _triton
+from . import triton_backend as _triton
 from .checks import check_fused_inputs, check_inputs
 
 __all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
 
 BACKENDS = (
-    make_backend("cuda", _native.OPERATORS, _native.CUDA),
-    make_backend("cpu", _native.OPERATORS, _native.CPU),
+    make_backend("cuda", _compiled.OPERATORS, _compiled.CUDA),
+    make_backend("cpu", _compiled.OPERATORS, _compiled.CPU),
     make_backend("triton", _triton.OPERATORS, _triton.TRITON),
     make_backend("reference", _reference, _reference.SUPPORT),
 )

@@ -30,7 +30,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import triton_tuning
-from .triton_row import INTERPRETED
+from .triton_backend import INTERPRETED
 
 __all__ = ["backward", "backward_fused", "forward", "forward_fused"]
 

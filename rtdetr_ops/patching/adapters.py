@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ..levels import Levels
 from ..ms_deform_attn import ms_deform_attn
+from ..ms_deform_attn.classic import classic_attention
 from ..ms_deform_attn.module import attend
-from .classic import classic_attention
 
 __all__ = [
     "ClassicFunction",

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from . import recognise
+from . import recognize
 from .table import CORE, CORES, FORWARDS, CoreRow, LayerRow
 
 __all__ = [
@@ -54,14 +54,14 @@ _originals: dict[Place, Any] = {}
 
 def class_places(cls: type[nn.Module]) -> list[Place]:
     """The attribute of ``cls`` that patches all its layers, if a row of the table allows that."""
-    row = recognise.class_row(cls)
+    row = recognize.class_row(cls)
     return [] if row is None else [Place(cls, row.attribute, _override(row))]
 
 
 def function_places(cls: type[nn.Module]) -> list[Place]:
     """The functions that the forward of ``cls`` takes from its module."""
     return [
-        Place(module, row.symbol, row.replacement) for module, row in recognise.function_rows(cls)
+        Place(module, row.symbol, row.replacement) for module, row in recognize.function_rows(cls)
     ]
 
 

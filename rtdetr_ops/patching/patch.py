@@ -7,7 +7,7 @@ from collections import Counter
 
 from torch import nn
 
-from . import binding, recognise
+from . import binding, recognize
 from .report import Change, PatchReport, Skip
 from .table import ForwardRow, LayerRow
 from .targets import Target, describe, find_classes
@@ -105,7 +105,7 @@ class _Tally:
 
 def _patch_layer(layer: nn.Module, tally: _Tally) -> None:
     cls = type(layer)
-    key, row, active = _name(cls), recognise.layer_row(layer), binding.active_row(cls)
+    key, row, active = _name(cls), recognize.layer_row(layer), binding.active_row(cls)
     if active is not None:
         tally.already[key, active.attribute] += 1
     elif isinstance(row, ForwardRow) and "forward" in vars(layer):
@@ -115,10 +115,10 @@ def _patch_layer(layer: nn.Module, tally: _Tally) -> None:
         tally.changes[key, _how(row)] += 1
     elif places := binding.function_places(cls):
         tally.replace(cls, places)
-    elif recognise.calls_this_library(cls):
+    elif recognize.calls_this_library(cls):
         tally.already[key, "it calls rtdetr_ops itself"] += 1
-    elif recognise.looks_like_attention(layer):
-        tally.skips[key, recognise.why_unknown(layer)] += 1
+    elif recognize.looks_like_attention(layer):
+        tally.skips[key, recognize.why_unknown(layer)] += 1
 
 
 def _unpatch_layer(layer: nn.Module, tally: _Tally) -> None:
@@ -137,7 +137,7 @@ def _patch_class(cls: type[nn.Module], tally: _Tally) -> None:
     places = _places(cls)
     if places:
         tally.replace(cls, places)
-    elif recognise.needs_a_layer(cls):
+    elif recognize.needs_a_layer(cls):
         tally.skips[_name(cls), "its layers are recognised one by one: patch the model"] += 1
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..backends import select
 from ..levels import check_level_start_index
 from ..ms_deform_attn.checks import check_inputs
+from ..ms_deform_attn.classic import classic_attention
 from ..ms_deform_attn.op import BACKENDS
-from .classic import classic_attention
 
 __all__ = ["install_shim", "remove_shim"]
 

@@ -18,7 +18,7 @@ from rtdetr_ops import _extension, backends, explain, use_backend
 from rtdetr_ops._extension import CUDA_MISSING
 from rtdetr_ops.backends import Backend, Support, explain_table, select, why_not
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
-from rtdetr_ops.ms_deform_attn.triton_row import TRITON
+from rtdetr_ops.ms_deform_attn.triton_backend import TRITON
 from rtdetr_ops.testing.tester import targets
 
 

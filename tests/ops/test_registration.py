@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from rtdetr_ops import _extension, ms_deform_attn
-from rtdetr_ops.ms_deform_attn.triton_row import TRITON
+from rtdetr_ops.ms_deform_attn.triton_backend import TRITON
 from rtdetr_ops.testing.inputs import Call, Case, Fused, Storage, make_call
 from rtdetr_ops.testing.tester import Target, run, targets
 from rtdetr_ops.testing.workloads import Workload

@@ -20,7 +20,7 @@ import torch
 from environments import run
 from machine_code import find_tools
 
-from rtdetr_ops.ms_deform_attn.triton_row import INTERPRETED
+from rtdetr_ops.ms_deform_attn.triton_backend import INTERPRETED
 
 triton = pytest.importorskip("triton")
 if INTERPRETED:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..levels import Levels, check_level_start_index
-from ..ms_deform_attn import ms_deform_attn
+from .op import ms_deform_attn
 
 __all__ = ["classic_attention"]
 
