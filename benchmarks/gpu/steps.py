@@ -79,7 +79,7 @@ def look(setting: Setting) -> list[Command]:
     code = (
         "import torch, rtdetr_ops\n"
         "print(rtdetr_ops.build_info())\n"
-        "text = rtdetr_ops.explain(torch.zeros(1, device='cuda'))\n"
+        "text = str(rtdetr_ops.explain(torch.zeros(1, device='cuda')))\n"
         "print(text)\n"
         "raise SystemExit('cuda: yes' not in text)\n"
     )

@@ -60,7 +60,9 @@ def _report() -> dict[str, Any]:
     attention = {
         device: [
             line.strip()
-            for line in rtdetr_ops.explain(torch.empty(1, 1, 8, 32, device=device)).splitlines()
+            for line in str(
+                rtdetr_ops.explain(torch.empty(1, 1, 8, 32, device=device))
+            ).splitlines()
         ]
         for device in devices
     }

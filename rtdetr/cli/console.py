@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,7 +63,7 @@ def say_above_bar(text: str) -> None:
 
 
 def attention_backend(detector: RTDETR) -> str:
-    """The row of ``rtdetr_ops`` that runs this detector's attention, as ``rtdetr_ops.explain`` tells it."""
+    """The backend of ``rtdetr_ops`` that runs this detector's attention."""
     import torch
 
     import rtdetr_ops
@@ -74,8 +73,7 @@ def attention_backend(detector: RTDETR) -> str:
     value = torch.empty(
         1, 1, heads, config.d_model // heads, device=detector.device, dtype=detector.dtype
     )
-    taken = re.search(r"(\w+): yes, taken", rtdetr_ops.explain(value))
-    return taken[1] if taken else "none"
+    return rtdetr_ops.explain(value).chosen or "none"
 
 
 def describe(detector: RTDETR) -> str:

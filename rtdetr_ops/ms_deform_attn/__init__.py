@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Multi-scale deformable attention: the operator, its layer and its autograd functions."""
+
+from .export_form import export_form
 from .function import FusedMSDeformAttnFunction, MSDeformAttnFunction
 from .module import MSDeformAttn
 from .op import explain, ms_deform_attn, ms_deform_attn_fused
-from .portable import export_form
 
 __all__ = [
     "FusedMSDeformAttnFunction",

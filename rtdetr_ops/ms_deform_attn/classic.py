@@ -1,14 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calling convention of the original CUDA extension: start indices and an ``im2col_step`` come with every call."""
+"""The classic argument list, that of Deformable DETR's CUDA extension: start indices and an ``im2col_step`` come along.
+
+``(value, spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step)``. The start indices
+follow from the shapes, and the operator has no limit that ``im2col_step`` would serve: any goes with any batch size.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
+from ..backends import select
 from ..levels import Levels, check_level_start_index
-from .op import ms_deform_attn
+from .checks import check_inputs
+from .op import BACKENDS, ms_deform_attn
 
-__all__ = ["classic_attention"]
+__all__ = ["classic_attention", "classic_gradients", "is_classic", "read_classic"]
+
+MODE = "bilinear"
+
+
+def is_classic(arguments: tuple[Any, ...]) -> bool:
+    """Whether what follows ``value`` and ``levels`` is classic: start indices, integers, where locations would be."""
+    return isinstance(arguments[0], Tensor) and not arguments[0].is_floating_point()
+
+
+def read_classic(
+    spatial_shapes: Levels,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int,
+) -> tuple[Tensor, Tensor, None, str]:
+    """``locations``, ``weights``, ``points`` and ``mode`` of :func:`rtdetr_ops.ms_deform_attn`.
+
+    Raises:
+        ValueError: start indices in host memory do not follow from the shapes.
+    """
+    check_level_start_index(spatial_shapes, level_start_index)
+    return sampling_locations, attention_weights, None, MODE
 
 
 def classic_attention(
@@ -19,15 +50,15 @@ def classic_attention(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """:func:`rtdetr_ops.ms_deform_attn` under the classic argument list; any ``im2col_step`` and any batch size go.
+    """:func:`rtdetr_ops.ms_deform_attn` under the classic argument list.
 
     Args:
         value: [B, S, M, D].
         spatial_shapes: int64 tensor [L, 2], (H, W) of each level.
-        level_start_index: int64 tensor [L], the first row of each level on the S axis.
+        level_start_index: int64 tensor [L], the first pixel of each level on the S axis.
         sampling_locations: [B, Q, M, L, P, 2].
         attention_weights: [B, Q, M, L, P].
-        im2col_step: not read; the op has no such limit.
+        im2col_step: not read.
 
     Returns:
         [B, Q, M*D], dtype of ``value``.
@@ -35,5 +66,48 @@ def classic_attention(
     Raises:
         ValueError: host-side start indices do not follow from the shapes; else as :func:`rtdetr_ops.ms_deform_attn`.
     """
-    check_level_start_index(spatial_shapes, level_start_index)
-    return ms_deform_attn(value, spatial_shapes, sampling_locations, attention_weights)
+    locations, weights, points, mode = read_classic(
+        spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step
+    )
+    return ms_deform_attn(value, spatial_shapes, locations, weights, points=points, mode=mode)
+
+
+def classic_gradients(
+    value: Tensor,
+    spatial_shapes: Levels,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    im2col_step: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The backward of :func:`classic_attention`.
+
+    Args:
+        value: [B, S, M, D]; it and the others as for :func:`classic_attention`.
+        spatial_shapes: int64 tensor [L, 2].
+        level_start_index: int64 tensor [L].
+        sampling_locations: [B, Q, M, L, P, 2].
+        attention_weights: [B, Q, M, L, P].
+        grad_output: [B, Q, M*D], gradient of the result.
+        im2col_step: not read.
+
+    Returns:
+        Gradients of ``value``, ``sampling_locations`` and ``attention_weights``.
+
+    Raises:
+        ValueError: as :func:`classic_attention`.
+    """
+    arguments = read_classic(
+        spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step
+    )
+    levels, locations, weights, counts = check_inputs(value, spatial_shapes, *arguments)
+    grads = select(BACKENDS, None, value).implementation.gradients(
+        grad_output, (value, locations, weights), levels, counts, MODE, (True, True, True)
+    )
+    grad_value, grad_locations, grad_weights = (grad for grad in grads if grad is not None)
+    return (
+        grad_value,
+        grad_locations.view_as(sampling_locations),
+        grad_weights.view_as(attention_weights),
+    )

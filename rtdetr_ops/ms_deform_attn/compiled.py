@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled operators: torch dispatches each to the kernels of the device of its tensors, a row for each device."""
+"""The compiled operators: torch dispatches each to the kernels of the device of its tensors, each a backend."""
 
 from __future__ import annotations
 
 from .._extension import CUDA_MISSING, MISSING
 from ..backends import Support
+from . import autograd
 from .operators import Operators
 
 __all__ = ["CPU", "CUDA", "OPERATORS"]
@@ -15,4 +16,4 @@ CUDA = Support(devices=("cuda",), missing=CUDA_MISSING, capability=(8, 0))
 OPERATORS = Operators("ms_deform_attn")
 
 if MISSING is None:
-    OPERATORS.register()
+    autograd.register(OPERATORS)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backends import Backend, select
-from ..levels import Levels, check_level_start_index
+from ..backends import select
+from ..levels import Levels
 from .checks import check_fused_inputs, check_inputs
+from .classic import is_classic, read_classic
 from .op import BACKENDS
 
 __all__ = ["FusedMSDeformAttnFunction", "MSDeformAttnFunction"]
@@ -33,27 +34,26 @@ class MSDeformAttnFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, levels: Levels, *arguments: Any) -> Tensor:
-        ctx.classic = _is_classic(arguments)
-        if ctx.classic:
-            level_start_index, locations, weights, _ = arguments
-            check_level_start_index(levels, level_start_index)
-            points, mode = None, "bilinear"
-        else:
-            locations, weights, points, mode = arguments
+        _check_count(arguments)
+        ctx.classic = is_classic(arguments)
+        locations, weights, points, mode = (
+            read_classic(levels, *arguments) if ctx.classic else arguments
+        )
         ctx.shapes = locations.shape, weights.shape
         levels, locations, weights, counts = check_inputs(
             value, levels, locations, weights, points, mode
         )
-        ctx.call = row, *_ = select(BACKENDS, None, value), levels, counts, mode
+        implementation = select(BACKENDS, None, value).implementation
+        ctx.call = implementation, levels, counts, mode
         ctx.save_for_backward(value, locations, weights)
-        return row.run(value, levels, locations, weights, counts, mode)
+        return implementation.run(value, levels, locations, weights, counts, mode)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        row, levels, counts, mode = ctx.call
+        implementation, levels, counts, mode = ctx.call
         needs_value, _, *needs = ctx.needs_input_grad
         needs_locations, needs_weights = needs[1:3] if ctx.classic else needs[:2]
-        grad_value, grad_locations, grad_weights = row.gradients(
+        grad_value, grad_locations, grad_weights = implementation.gradients(
             grad_output,
             ctx.saved_tensors,
             levels,
@@ -94,19 +94,19 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
         levels, offsets, logits, counts = check_fused_inputs(
             value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
         )
-        row: Backend = select(BACKENDS, None, value)
-        ctx.call = row, levels, counts, mode, offset_scale
+        implementation = select(BACKENDS, None, value).implementation
+        ctx.call = implementation, levels, counts, mode, offset_scale
         ctx.save_for_backward(value, reference, offsets, logits, value_mask)
-        return row.run_fused(
+        return implementation.run_fused(
             value, levels, reference, offsets, logits, counts, mode, offset_scale, value_mask
         )
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        row, levels, counts, mode, offset_scale = ctx.call
+        implementation, levels, counts, mode, offset_scale = ctx.call
         *inputs, value_mask = ctx.saved_tensors
         needs_value, _, *needs = ctx.needs_input_grad[:5]
-        grad_value, grad_reference, grad_offsets, grad_logits = row.gradients_fused(
+        grad_value, grad_reference, grad_offsets, grad_logits = implementation.gradients_fused(
             grad_output,
             inputs,
             levels,
@@ -120,15 +120,13 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
         return grad_value, None, grad_reference, *grads, None, None, None, None
 
 
-def _is_classic(arguments: tuple[Any, ...]) -> bool:
-    """Start indices are integers where the other list has locations."""
+def _check_count(arguments: tuple[Any, ...]) -> None:
     if len(arguments) != 4:
         raise TypeError(
             "MSDeformAttnFunction.apply: expected 6 arguments, (value, levels, locations, weights, points, mode) or "
             "(value, spatial_shapes, level_start_index, locations, weights, im2col_step), "
             f"got {len(arguments) + 2}"
         )
-    return isinstance(arguments[0], Tensor) and not arguments[0].is_floating_point()
 
 
 def _shaped(grad: Tensor | None, shape: torch.Size) -> Tensor | None:

@@ -7,23 +7,22 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..backends import explain_table, make_backend, select
+from ..backends import Backend, Explanation, explain_table, select
 from ..levels import Levels
-from . import compiled as _compiled
-from . import portable as _portable
-from . import reference as _reference
-from . import triton_backend as _triton
+from . import compiled, portable, triton_backend
+from . import reference as definition
 from .checks import check_fused_inputs, check_inputs
+from .export_form import should_lower
 
 __all__ = ["BACKENDS", "explain", "ms_deform_attn", "ms_deform_attn_fused"]
 
 BACKENDS = (
-    make_backend("cuda", _compiled.OPERATORS, _compiled.CUDA),
-    make_backend("cpu", _compiled.OPERATORS, _compiled.CPU),
-    make_backend("triton", _triton.OPERATORS, _triton.TRITON),
-    make_backend("reference", _reference, _reference.SUPPORT),
+    Backend("cuda", compiled.OPERATORS, compiled.CUDA),
+    Backend("cpu", compiled.OPERATORS, compiled.CPU),
+    Backend("triton", triton_backend.OPERATORS, triton_backend.TRITON),
+    Backend("reference", definition, definition.SUPPORT),
 )
-"""The rows in order of preference."""
+"""In order of preference."""
 
 
 def ms_deform_attn(
@@ -50,7 +49,7 @@ def ms_deform_attn(
         points: points per level: an int, or one count per level (0 allowed). None divides T evenly.
         mode: ``"bilinear"`` (zeros outside, ``align_corners=False``) or ``"discrete"`` (RT-DETRv2:
             ``trunc(location * size + 0.5)`` clamped to the border; no gradient to ``locations``).
-        backend: a row of the table of backends; None takes the first that can run, and in a graph being exported
+        backend: a name of the table of backends; None takes the first that can run, and in a graph being exported
             the portable operators that :func:`export_form` chooses.
 
     Any mix of float64, float32, bfloat16 and float16. Coordinates and sums are float32 (float64 for a float64 value),
@@ -70,9 +69,10 @@ def ms_deform_attn(
     levels, locations, weights, counts = check_inputs(
         value, levels, locations, weights, points, mode
     )
-    if backend is None and _portable.should_lower():
-        return _portable.run(value, levels, locations, weights, counts, mode)
-    return select(BACKENDS, backend, value).run(value, levels, locations, weights, counts, mode)
+    if backend is None and should_lower():
+        return portable.run(value, levels, locations, weights, counts, mode)
+    implementation = select(BACKENDS, backend, value).implementation
+    return implementation.run(value, levels, locations, weights, counts, mode)
 
 
 def ms_deform_attn_fused(
@@ -104,7 +104,7 @@ def ms_deform_attn_fused(
         mode: ``"bilinear"`` or ``"discrete"``.
         offset_scale: factor of a 4-d reference.
         value_mask: [B, S] bool, True keeps a pixel, False makes it 0; None keeps all.
-        backend: a row of the table of backends; None takes the first that can run.
+        backend: a name of the table of backends; None takes the first that can run.
 
     Differentiable once in ``value``, ``reference``, ``offsets`` and ``logits``.
 
@@ -119,16 +119,25 @@ def ms_deform_attn_fused(
     levels, offsets, logits, counts = check_fused_inputs(
         value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
     )
-    fused = (
-        _portable.run_fused
-        if backend is None and _portable.should_lower()
-        else select(BACKENDS, backend, value).run_fused
+    run_fused = (
+        portable.run_fused
+        if backend is None and should_lower()
+        else select(BACKENDS, backend, value).implementation.run_fused
     )
-    return fused(
+    return run_fused(
         value, levels, reference, offsets, logits, counts, mode, float(offset_scale), value_mask
     )
 
 
-def explain(value: Tensor, *, backend: str | None = None) -> str:
-    """Which backend would run on ``value`` [B, S, M, D], and why the others would not, one line each."""
+def explain(value: Tensor, *, backend: str | None = None) -> Explanation:
+    """Which backend would run on a tensor, and why the others would not.
+
+    Args:
+        value: [B, S, M, D]; its device and dtype count, its shape does not.
+        backend: as for :func:`ms_deform_attn`.
+
+    Returns:
+        An :class:`~rtdetr_ops.backends.Explanation`: ``.chosen``, ``.reasons``, and a line for each backend when it
+        is printed.
+    """
     return explain_table(BACKENDS, backend, value)

@@ -17,9 +17,7 @@ multiply a corner outside the level by 0 instead of skipping it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 import torch
@@ -27,57 +25,10 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from ..levels import Levels
+from .export_form import current_form
 from .reference import attention_from_logits, compute_dtype
 
-__all__ = ["FORMS", "export_form", "is_exporting", "run", "run_fused", "should_lower"]
-
-FORMS = ("gather", "grid_sample", "operator")
-
-_form: str = os.environ.get("RTDETR_OPS_EXPORT") or FORMS[0]
-
-
-@contextmanager
-def export_form(form: str) -> Iterator[None]:
-    """Choose what the operator becomes in graphs exported inside the ``with`` block.
-
-    The environment variable ``RTDETR_OPS_EXPORT`` does the same for a whole process. The choice is
-    process-wide, not per thread, and does not touch eager calls or ``torch.compile``.
-
-    Args:
-        form: ``"gather"`` (default), ``"grid_sample"``, or ``"operator"``, which leaves the call to
-            the backends: a compiled one stays in the graph as its registered operator, for runtimes
-            that load this package, such as AOTInductor.
-
-    Raises:
-        ValueError: the form is none of these.
-    """
-    global _form
-    previous, _form = _form, _check_form("form", form)
-    try:
-        yield
-    finally:
-        _form = previous
-
-
-def is_exporting() -> bool:
-    """Whether torch.export, torch.onnx.export or torch.jit.trace is at work; not torch.compile.
-
-    torch.onnx.export needs no question of its own: it traces with torch.export, or with
-    torch.jit.trace when ``dynamo=False``.
-    """
-    # torch.compile of 2.10 and 2.11 takes torch.compiler.is_exporting() for True; the flag behind it says the truth.
-    flag: bool | None = getattr(torch.compiler, "_is_exporting_flag", None)
-    exporting = torch.compiler.is_exporting() if flag is None else flag
-    return exporting or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
-
-
-def should_lower() -> bool:
-    """Whether a call made now becomes portable operators.
-
-    Raises:
-        ValueError: ``RTDETR_OPS_EXPORT`` names no form.
-    """
-    return is_exporting() and _check_form("RTDETR_OPS_EXPORT", _form) != "operator"
+__all__ = ["run", "run_fused"]
 
 
 def run(
@@ -90,7 +41,7 @@ def run(
 ) -> Tensor:  # [B, Q, M*D]
     """As :func:`.reference.run`, in the form chosen."""
     compute = compute_dtype(value)
-    lowering = _LOWERINGS[mode, _form]
+    lowering = _LOWERINGS[mode, current_form()]
     out = lowering(value, levels, locations.to(compute), weights.to(compute), points)
     return out.to(value.dtype)
 
@@ -322,12 +273,6 @@ def _per_tap(
         for number, count in zip(per_level, points, strict=True)
     ]
     return torch.cat(parts)
-
-
-def _check_form(name: str, form: str) -> str:
-    if form not in FORMS:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, FORMS))}, got {form!r}")
-    return form
 
 
 _LOWERINGS = {

@@ -7,13 +7,12 @@ seconds and waits for the device; Triton keeps the answers in its cache on disk.
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from typing import Any
 
 import triton
 
-__all__ = ["requested", "tuned"]
+__all__ = ["tuned"]
 
 NUMBERS = {False: (128, 256, 512, 1024, 2048), True: (64, 128, 256, 512)}
 """Whether there are few rows -> numbers of a block, queries times channels. No list is the other's: Triton keeps
@@ -27,11 +26,6 @@ KEY = ("T", "D", "COORDS", "ANCHOR_LEVELS", "FUSED", "DISCRETE", "HAS_MASK")
 """What a choice depends on, beside the dtypes; sizes of images are not among it."""
 
 GRADIENTS = ("SCATTERS", "RECORDS", "PAIRS", "LOCATIONS", "ATTENTION")
-
-
-def requested() -> bool:
-    """Whether the environment asks for the search."""
-    return os.environ.get("RTDETR_OPS_TRITON_AUTOTUNE") == "1"
 
 
 @cache

@@ -10,11 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ..backends import select
-from ..levels import check_level_start_index
-from ..ms_deform_attn.checks import check_inputs
-from ..ms_deform_attn.classic import classic_attention
-from ..ms_deform_attn.op import BACKENDS
+from ..ms_deform_attn.classic import classic_attention, classic_gradients
 
 __all__ = ["install_shim", "remove_shim"]
 
@@ -83,21 +79,9 @@ def ms_deform_attn_forward(
     attn_weight: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """The extension's forward.
+    """The extension's forward: :func:`~rtdetr_ops.ms_deform_attn.classic.classic_attention` under its argument names.
 
-    Args:
-        value: [B, S, M, D].
-        spatial_shapes: int64 tensor [L, 2], (H, W) of each level.
-        level_start_index: int64 tensor [L].
-        sampling_loc: [B, Q, M, L, P, 2].
-        attn_weight: [B, Q, M, L, P].
-        im2col_step: not read.
-
-    Returns:
-        [B, Q, M*D], without a gradient: the caller's ``autograd.Function`` supplies that.
-
-    Raises:
-        ValueError: see :func:`classic_attention`.
+    Without a gradient: the caller's ``autograd.Function`` supplies that.
     """
     with torch.no_grad():
         return classic_attention(
@@ -114,29 +98,13 @@ def ms_deform_attn_backward(
     grad_output: Tensor,
     im2col_step: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The extension's backward.
-
-    Args:
-        value: [B, S, M, D].
-        spatial_shapes: int64 tensor [L, 2], (H, W) of each level.
-        level_start_index: int64 tensor [L].
-        sampling_loc: [B, Q, M, L, P, 2].
-        attn_weight: [B, Q, M, L, P].
-        grad_output: [B, Q, M*D], gradient of the result.
-        im2col_step: not read.
-
-    Returns:
-        Gradients of ``value``, ``sampling_loc`` and ``attn_weight``.
-
-    Raises:
-        ValueError: see :func:`classic_attention`.
-    """
-    check_level_start_index(spatial_shapes, level_start_index)
-    levels, locations, weights, counts = check_inputs(
-        value, spatial_shapes, sampling_loc, attn_weight, None, "bilinear"
+    """The extension's backward: :func:`~rtdetr_ops.ms_deform_attn.classic.classic_gradients` under its names."""
+    return classic_gradients(
+        value,
+        spatial_shapes,
+        level_start_index,
+        sampling_loc,
+        attn_weight,
+        grad_output,
+        im2col_step,
     )
-    row = select(BACKENDS, None, value)
-    inputs = (value, locations, weights)
-    grads = row.gradients(grad_output, inputs, levels, counts, "bilinear", (True, True, True))
-    grad_value, grad_loc, grad_weight = (grad for grad in grads if grad is not None)
-    return grad_value, grad_loc.view_as(sampling_loc), grad_weight.view_as(attn_weight)

@@ -22,12 +22,17 @@ from rtdetr_ops.ms_deform_attn.triton_backend import TRITON
 from rtdetr_ops.testing.tester import targets
 
 
-def never(*_: object) -> Tensor:
-    raise AssertionError("select must not run a backend")
+class Never:
+    """Functions that fail when they are called."""
+
+    def run(self, *_: object) -> Tensor:
+        raise AssertionError("select must not run a backend")
+
+    run_fused = gradients = gradients_fused = run
 
 
 def row(name: str, **support: object) -> Backend:
-    return Backend(name, never, never, never, never, Support(**support))
+    return Backend(name, Never(), Support(**support))
 
 
 HALF_ONLY = row("half_only", dtypes=(torch.float16, torch.bfloat16))
@@ -89,7 +94,7 @@ def test_no_row_can() -> None:
 
 
 def test_explanation() -> None:
-    assert explain_table(TABLE, None, HALF) == (
+    assert str(explain_table(TABLE, None, HALF)) == (
         "  gpu: no, it runs on cuda or xpu tensors, and value is on cpu\n"
         "  absent: no, its library is not in this installation\n"
         "  half_only: yes, taken\n"
@@ -98,7 +103,18 @@ def test_explanation() -> None:
 
 
 def test_explanation_of_a_choice() -> None:
-    assert explain_table((HALF_ONLY, ANY), "any", HALF) == "  half_only: yes\n  any: yes, taken"
+    assert (
+        str(explain_table((HALF_ONLY, ANY), "any", HALF)) == "  half_only: yes\n  any: yes, taken"
+    )
+
+
+def test_explanation_for_programs() -> None:
+    explanation = explain_table(TABLE, None, HALF)
+    assert explanation.chosen == "half_only"
+    assert explanation.reasons == {row.name: why_not(row.support, HALF) for row in TABLE}
+    assert list(explanation.reasons) == ["gpu", "absent", "half_only", "any"]
+    assert explain_table((GPU, ABSENT), None, FLOAT).chosen is None
+    assert explain_table(TABLE, "gpu", FLOAT).chosen is None
 
 
 def test_use_backend_nests_and_restores() -> None:
@@ -158,7 +174,7 @@ def test_a_slow_path_asked_for_does_not_warn(monkeypatch: pytest.MonkeyPatch) ->
 
 def explained(value: Tensor) -> dict[str, str]:
     """What ``explain`` says of each row."""
-    return dict(line.strip().split(": ", 1) for line in explain(value).splitlines())
+    return dict(line.strip().split(": ", 1) for line in str(explain(value)).splitlines())
 
 
 def test_rows_of_the_operator() -> None:

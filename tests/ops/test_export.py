@@ -15,8 +15,9 @@ import torch
 from portable_cases import RAGGED, assert_as_exact, fused_inputs, plain_inputs
 from torch import Tensor, nn
 
-from rtdetr_ops import ms_deform_attn, ms_deform_attn_fused, use_backend
-from rtdetr_ops.ms_deform_attn import portable, reference
+from rtdetr_ops import export_form, ms_deform_attn, ms_deform_attn_fused, use_backend
+from rtdetr_ops.ms_deform_attn import reference
+from rtdetr_ops.ms_deform_attn.export_form import is_exporting
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.workloads import Workload, find_workload
 
@@ -118,7 +119,7 @@ def _names(program: torch.export.ExportedProgram) -> set[str]:
 )
 def test_graph_is_portable(entry: type[Plain], strict: bool, form: str, mode: str) -> None:
     model = entry(replace(RAGGED, mode=mode))
-    with portable.export_form(form):
+    with export_form(form):
         program = _export(model, model.inputs(batch=2), strict=strict)
     assert _namespaces(program) <= {"aten", "_operator"}
     assert ("grid_sampler" in _names(program)) == (form == "grid_sample")
@@ -130,7 +131,7 @@ def test_graph_is_portable(entry: type[Plain], strict: bool, form: str, mode: st
 def test_gather_is_the_default_and_serves_discrete_mode_in_both_forms() -> None:
     bilinear, discrete = Plain(RAGGED), Plain(replace(RAGGED, mode="discrete"))
     assert "grid_sampler" not in _names(_export(bilinear, bilinear.inputs(2)))
-    with portable.export_form("grid_sample"):
+    with export_form("grid_sample"):
         assert "grid_sampler" not in _names(_export(discrete, discrete.inputs(2)))
 
 
@@ -138,7 +139,7 @@ def test_gather_is_the_default_and_serves_discrete_mode_in_both_forms() -> None:
 def test_storage_of_sixteen_bits(form: str) -> None:
     model = Fused(RAGGED)
     inputs = model.inputs(2, torch.bfloat16)
-    with portable.export_form(form):
+    with export_form(form):
         program = _export(model, inputs)
     assert_as_exact(program.module()(*inputs), model.reference, inputs, model.case)
 
@@ -153,7 +154,7 @@ def _pyramid_inputs(fine: tuple[int, int], coarse: tuple[int, int]) -> tuple[Ten
 @each_form
 def test_level_sizes_may_be_dynamic(form: str) -> None:
     sides = {2: DYNAMIC, 3: DYNAMIC}
-    with portable.export_form(form):
+    with export_form(form):
         program = torch.export.export(
             Pyramid(), _pyramid_inputs((6, 9), (3, 4)), dynamic_shapes=(sides, sides, None, None)
         )
@@ -164,7 +165,7 @@ def test_level_sizes_may_be_dynamic(form: str) -> None:
 @ignore_tracer_advice
 @each_form
 def test_traced_level_sizes_are_dynamic(form: str) -> None:
-    with portable.export_form(form):
+    with export_form(form):
         traced = torch.jit.trace(Pyramid(), _pyramid_inputs((6, 9), (3, 4)), check_trace=False)
     other = _pyramid_inputs((5, 7), (2, 6))
     torch.testing.assert_close(traced(*other), Pyramid()(*other), rtol=1e-5, atol=1e-5)
@@ -195,7 +196,7 @@ def test_levels_may_be_an_input() -> None:
 def test_operator_form_keeps_the_operator(entry: type[Plain]) -> None:
     model = entry(RAGGED)
     inputs = model.inputs(2)
-    with portable.export_form("operator"):
+    with export_form("operator"):
         program = _export(model, inputs)
     assert "rtdetr_ops" in _namespaces(program)
     assert_as_exact(program.module()(*inputs), model.reference, inputs, model.case)
@@ -222,14 +223,14 @@ def test_a_backend_asked_for_by_the_call_does() -> None:
 
 
 def test_compile_is_not_an_export() -> None:
-    asked = torch.compile(lambda x: (x + 1, portable.is_exporting()), backend="eager")
+    asked = torch.compile(lambda x: (x + 1, is_exporting()), backend="eager")
     assert asked(torch.zeros(1))[1] is False
-    assert portable.is_exporting() is False
+    assert is_exporting() is False
 
 
 def test_form_is_restored_after_the_block() -> None:
     model = Plain(RAGGED)
-    with pytest.raises(KeyError), portable.export_form("grid_sample"):
+    with pytest.raises(KeyError), export_form("grid_sample"):
         raise KeyError
     assert "grid_sampler" not in _names(_export(model, model.inputs(2)))
 
@@ -237,7 +238,7 @@ def test_form_is_restored_after_the_block() -> None:
 def test_unknown_form_is_refused() -> None:
     with (
         pytest.raises(ValueError, match=r"form: expected one of 'gather', .*, got 'gathre'"),
-        portable.export_form("gathre"),
+        export_form("gathre"),
     ):
         pass
 
@@ -268,7 +269,7 @@ def test_environment_variable(form: str, printed: str) -> None:
 @each_entry
 def test_jit_trace(entry: type[Plain], form: str, mode: str) -> None:
     model = entry(replace(RAGGED, mode=mode))
-    with portable.export_form(form):
+    with export_form(form):
         traced = torch.jit.trace(model, model.inputs(2), check_trace=False)
     kinds = {node.kind().split("::")[0] for node in traced.inlined_graph.nodes()}
     assert kinds <= {"aten", "prim"}
@@ -319,7 +320,7 @@ def test_onnx(entry: type[Plain], dynamo: bool, form: str, mode: str, tmp_path: 
     pytest.importorskip("onnxscript")
     model = entry(replace(RAGGED, mode=mode))
     path = tmp_path / "model.onnx"
-    with portable.export_form(form):
+    with export_form(form):
         _export_onnx(model, model.inputs(2), path, dynamo)
     nodes = _onnx_nodes(path)
     assert {domain for domain, _ in nodes} == {""}
@@ -336,7 +337,7 @@ def test_onnx_of_a_decoder(workload: str, form: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     model = Fused(find_workload(workload))
     path = tmp_path / "model.onnx"
-    with portable.export_form(form):
+    with export_form(form):
         _export_onnx(model, model.inputs(2), path, dynamo=True)
     for batch in (1, 3):
         _assert_onnx_as_exact(model, path, model.inputs(batch))

@@ -11,6 +11,7 @@ import torch
 from portable_cases import CASES, RAGGED, assert_as_exact, fused_inputs, plain_inputs
 from torch import Tensor
 
+from rtdetr_ops import export_form
 from rtdetr_ops.ms_deform_attn import portable, reference
 from rtdetr_ops.testing.workloads import Workload
 
@@ -33,7 +34,7 @@ def test_plain_entry_is_the_reference(
     def call(run: Callable[..., Tensor], value: Tensor, *taps: Tensor) -> Tensor:
         return run(value, case.levels, *taps, case.points, mode)
 
-    with portable.export_form(form):
+    with export_form(form):
         got = call(portable.run, *inputs)
     assert_as_exact(got, lambda *tensors: call(reference.run, *tensors), inputs, case)
 
@@ -51,7 +52,7 @@ def test_fused_entry_is_the_reference(
         *taps, mask = rest
         return run(value, RAGGED.levels, *taps, RAGGED.points, mode, 0.5, mask)
 
-    with portable.export_form(form):
+    with export_form(form):
         got = call(portable.run_fused, *inputs)
     assert_as_exact(got, lambda *tensors: call(reference.run_fused, *tensors), inputs, RAGGED)
 
@@ -68,7 +69,7 @@ def test_gradients_are_the_reference(case: Workload, mode: str, form: str) -> No
         slope = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
         return torch.autograd.grad(out, (value, *taps), slope, materialize_grads=True)
 
-    with portable.export_form(form):
+    with export_form(form):
         got = gradients(portable.run)
     torch.testing.assert_close(got, gradients(reference.run), rtol=1e-11, atol=1e-11)
 
@@ -84,7 +85,7 @@ def test_empty(batch: int, queries: int, points: tuple[int, int], mode: str, for
     value = torch.ones(batch, 10, 2, 3)
     locations = torch.rand(batch, queries, 2, sum(points), 2)
     weights = torch.rand(batch, queries, 2, sum(points))
-    with portable.export_form(form):
+    with export_form(form):
         out = portable.run(value, ((2, 3), (2, 2)), locations, weights, points, mode)
     torch.testing.assert_close(out, torch.zeros(batch, queries, 6))
 
@@ -100,7 +101,7 @@ def test_a_non_finite_location_contributes_nothing(
     locations = torch.full((1, 1, 1, 2, 2), 0.5)
     locations[..., 0, axis] = number
     weights = torch.tensor([3.0, 1.0]).view(1, 1, 1, 2)
-    with portable.export_form(form):
+    with export_form(form):
         out = portable.run(value, ((2, 3),), locations, weights, (2,), mode)
     torch.testing.assert_close(out, torch.ones(1, 1, 2))
 
@@ -110,7 +111,7 @@ def test_a_non_finite_location_contributes_nothing(
 def test_a_location_beyond_integers(mode: str, expected: tuple[float, float], form: str) -> None:
     value = torch.arange(6.0).view(1, 6, 1, 1)
     locations = torch.tensor([-1e30, 1e30]).view(1, 2, 1, 1, 1).expand(-1, -1, -1, -1, 2)
-    with portable.export_form(form):
+    with export_form(form):
         out = portable.run(value, ((2, 3),), locations, torch.ones(1, 2, 1, 1), (1,), mode)
     assert out.flatten().tolist() == list(expected)
 
@@ -148,7 +149,7 @@ def test_gather_takes_levels_as_a_tensor(mode: str) -> None:
 def test_grid_sample_refuses_levels_as_a_tensor() -> None:
     value, *taps = plain_inputs(RAGGED)
     with (
-        portable.export_form("grid_sample"),
+        export_form("grid_sample"),
         pytest.raises(TypeError, match=r"levels: the grid_sample form needs integers \(H, W\)"),
     ):
         portable.run(value, torch.tensor(RAGGED.levels), *taps, RAGGED.points, "bilinear")
@@ -158,7 +159,7 @@ def test_grid_sample_refuses_levels_as_a_tensor() -> None:
 def test_coordinates_and_sums_stay_float32_under_autocast(form: str) -> None:
     value, *taps = plain_inputs(RAGGED)
     arguments = (value, RAGGED.levels, *taps, RAGGED.points, "bilinear")
-    with portable.export_form(form):
+    with export_form(form):
         expected = portable.run(*arguments)
         with torch.autocast("cpu", torch.bfloat16):
             got = portable.run(*arguments)

@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from cases import RAGGED, SHAPES
 
-from rtdetr_ops.ms_deform_attn.triton_backend import INTERPRETED
+from rtdetr_ops.environment import TRITON_INTERPRETED as INTERPRETED
 from rtdetr_ops.testing.inputs import Case, Fused
 from rtdetr_ops.testing.tester import Target, assert_matches_reference, targets
 

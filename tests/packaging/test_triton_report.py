@@ -20,16 +20,16 @@ import torch
 from environments import run
 from machine_code import find_tools
 
-from rtdetr_ops.ms_deform_attn.triton_backend import INTERPRETED
+from rtdetr_ops import environment
 
 triton = pytest.importorskip("triton")
-if INTERPRETED:
+if environment.TRITON_INTERPRETED:
     pytest.skip("TRITON_INTERPRET=1 takes the place of the compiler", allow_module_level=True)
 
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
-from rtdetr_ops.ms_deform_attn import triton_kernels  # noqa: E402
+from rtdetr_ops.ms_deform_attn import triton_launch  # noqa: E402
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -172,9 +172,9 @@ def recorded_launches(target: GPUTarget) -> Iterator[list[Launch]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triton.knobs.runtime, "jit_cache_hook", record)
         triton.runtime.driver.set_active(_Driver(target))
-        triton_kernels._lanes.cache_clear()
+        triton_launch._lanes.cache_clear()
         yield launches
-        triton_kernels._lanes.cache_clear()
+        triton_launch._lanes.cache_clear()
         triton.runtime.driver.set_active(None)  # found out again when somebody asks
 
 
@@ -182,8 +182,8 @@ def perform(call: Call) -> None:
     """Forward and backward of a call on tensors without memory."""
     tensors, others = _arguments(call)
     entry = "_fused" if call.fused else ""
-    forward: Callable[..., Any] = getattr(triton_kernels, f"forward{entry}")
-    backward: Callable[..., Any] = getattr(triton_kernels, f"backward{entry}")
+    forward: Callable[..., Any] = getattr(triton_launch, f"forward{entry}")
+    backward: Callable[..., Any] = getattr(triton_launch, f"backward{entry}")
     output = forward(*tensors, *others)
     needs = (True,) * (4 if call.fused else 3)
     backward(torch.empty_like(output), *tensors, *others, call.deterministic, *needs)
