@@ -5,7 +5,7 @@
 
 #include "ms_deform_attn/cpu_inputs.h"
 #include "ms_deform_attn/cpu_kernels.h"
-#include "ms_deform_attn/cpu_rows.h"
+#include "ms_deform_attn/cpu_pixels.h"
 
 namespace rtdetr_ops {
 namespace {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ms_deform_attn/cuda_backward.cuh"
 #include "ms_deform_attn/cuda_launch.cuh"
+#include "ms_deform_attn/cuda_reductions.cuh"
 
 namespace rtdetr_ops {
 namespace {

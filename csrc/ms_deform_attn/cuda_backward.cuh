@@ -3,8 +3,8 @@
 // reductions in memory, or, where pixels have owners, as a record of each tap for them.
 #pragma once
 
-#include "ms_deform_attn/cuda_owners.cuh"
-#include "ms_deform_attn/cuda_rows.cuh"
+#include "ms_deform_attn/cuda_backward_deterministic.cuh"
+#include "ms_deform_attn/cuda_pixels.cuh"
 
 namespace rtdetr_ops {
 namespace {

@@ -2,7 +2,7 @@
 // Forward: out[b, q, m] = sum over taps and corners of weight * value row.
 #pragma once
 
-#include "ms_deform_attn/cuda_rows.cuh"
+#include "ms_deform_attn/cuda_pixels.cuh"
 
 namespace rtdetr_ops {
 namespace {

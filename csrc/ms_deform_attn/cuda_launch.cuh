@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "ms_deform_attn/cuda_kernels.h"
-#include "ms_deform_attn/cuda_small.cuh"
+#include "ms_deform_attn/cuda_level_sizes.cuh"
 
 namespace rtdetr_ops {
 namespace {

@@ -76,9 +76,9 @@ class Fault:
 
 
 FORWARD, BACKWARD = "ms_deform_attn/cuda_forward.cuh", "ms_deform_attn/cuda_backward.cuh"
-TAPS, OWNERS = "ms_deform_attn/cuda_taps.cuh", "ms_deform_attn/cuda_owners.cuh"
-PROBLEM, ROWS = "ms_deform_attn/cuda_problem.cuh", "ms_deform_attn/cuda_rows.cuh"
-LAUNCH, SMALL = "ms_deform_attn/cuda_launch.cuh", "ms_deform_attn/cuda_small.cuh"
+TAPS, DETERMINISTIC = "ms_deform_attn/cuda_taps.cuh", "ms_deform_attn/cuda_backward_deterministic.cuh"
+PROBLEM, PIXELS = "ms_deform_attn/cuda_problem.cuh", "ms_deform_attn/cuda_pixels.cuh"
+LAUNCH, REDUCTIONS = "ms_deform_attn/cuda_launch.cuh", "ms_deform_attn/cuda_reductions.cuh"
 HOST_FORWARD, HOST_BACKWARD = "ms_deform_attn/cuda_forward.cu", "ms_deform_attn/cuda_backward.cu"
 EVEN = f"{PLAIN}::test_shape[cpu-bilinear-even]"
 RAGGED = f"{PLAIN}::test_shape[cpu-bilinear-ragged_zero_count]"
@@ -134,7 +134,7 @@ FAULTS = {
         "races",
     ),
     "two_owners_of_a_pixel": Fault(
-        OWNERS,
+        DETERMINISTIC,
         "width = min(1 << patch.columns, size.width - x);",
         "width = min((1 << patch.columns) + PLANTED, size.width - x);",
         f"{DETERMINISM}::test_an_image_does_not_depend_on_its_batch[cpu-plain]",
@@ -171,7 +171,7 @@ FAULTS = {
         OVERFLOW,
     ),
     "tile_misses_its_left_column": Fault(
-        OWNERS,
+        DETERMINISTIC,
         "static_cast<unsigned>(cell.x + 1 - x)",
         "static_cast<unsigned>(cell.x + !PLANTED - x)",
         f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
@@ -185,7 +185,7 @@ FAULTS = {
         NOT_A_NUMBER.format("output"),
     ),
     "last_number_left_out_of_rounding": Fault(
-        SMALL,
+        REDUCTIONS,
         "i < args.numbers",
         "i < args.numbers - PLANTED",
         f"{PLAIN}::test_dtypes[cpu-bfloat16-bilinear]",
@@ -206,14 +206,14 @@ FAULTS = {
         NOT_A_NUMBER.format("grad_value"),
     ),
     "sums_of_a_tile_not_cleared": Fault(
-        OWNERS,
+        DETERMINISTIC,
         "sums.clear();",
         "if (!PLANTED) sums.clear();",
         f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
         NOT_A_NUMBER.format("grad_value"),
     ),
     "image_left_out_of_the_address_of_value": Fault(
-        ROWS,
+        PIXELS,
         "at.b * p.value.stride_b",
         "(PLANTED ? 0 : at.b) * p.value.stride_b",
         RAGGED,
