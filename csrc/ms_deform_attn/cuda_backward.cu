@@ -39,23 +39,25 @@ struct Plan {
   }
 };
 
-cudaError_t clear_sums(const Backward& backward, const Plan& plan, const CudaContext& context) {
+Status clear_sums(const Backward& backward, const Plan& plan, const CudaContext& context) {
   const Problem& p = backward.problem;
   const auto stream = static_cast<cudaStream_t>(context.stream);
   const auto numbers = static_cast<std::size_t>(p.B * p.S * p.M * p.D);
   const auto bytes = static_cast<std::size_t>(element_bytes(p.value.dtype));
-  if (numbers == 0) return cudaSuccess;
+  if (numbers == 0) return Status();
   if (plan.sums != nullptr) {
-    return cudaMemsetAsync(plan.sums, 0, numbers * std::max<std::size_t>(bytes, 4), stream);
+    return status_of(
+        cudaMemsetAsync(plan.sums, 0, numbers * std::max<std::size_t>(bytes, 4), stream));
   }
   // Sizes that turn out not to fit leave pixels without an owner.
   const bool loose = backward.grad_value != nullptr && p.device_levels != nullptr;
-  return loose ? cudaMemsetAsync(backward.grad_value, 0, numbers * bytes, stream) : cudaSuccess;
+  if (!loose) return Status();
+  return status_of(cudaMemsetAsync(backward.grad_value, 0, numbers * bytes, stream));
 }
 
 template <class V, int kBytes>
-const char* launch_taps(const Backward& backward, const Plan& plan, const KernelProblem& problem,
-                        const CudaContext& context) {
+Status launch_taps(const Backward& backward, const Plan& plan, const KernelProblem& problem,
+                   const CudaContext& context) {
   using A = Compute<V>;
   BackwardArgs args = {};
   args.problem = problem;
@@ -71,12 +73,12 @@ const char* launch_taps(const Backward& backward, const Plan& plan, const Kernel
     return WarpGradients<A>::bytes(args);
   };
   if (!fit_shared_memory(shape, warp_bytes)) {
-    return "logits: T is beyond what the shared memory of the CUDA kernels holds";
+    return Status("logits: T is beyond what the shared memory of the CUDA kernels holds");
   }
   const int bytes = warp_bytes(shape.split) * (shape.threads / kWarp);
   args.pairs = shape.pairs;
-  return error_text(launch(backward_kernel<V, kBytes>, query_grid(problem, shape.pairs),
-                           shape.threads, bytes, context, args));
+  return launch(backward_kernel<V, kBytes>, query_grid(problem, shape.pairs), shape.threads, bytes,
+                context, args);
 }
 
 // A guess where the sizes of levels are unknown, and the kernel loops over what is beyond it.
@@ -92,11 +94,11 @@ std::int64_t tile_count(const KernelProblem& p) {
 }
 
 template <class V>
-cudaError_t launch_owners(const Backward& backward, const Plan& plan, const KernelProblem& p,
-                          const CudaContext& context) {
+Status launch_owners(const Backward& backward, const Plan& plan, const KernelProblem& p,
+                     const CudaContext& context) {
   const OwnerArgs args = {p, plan.records, backward.grad_out, backward.grad_value};
   const std::int64_t blocks = (tile_count(p) + Tiles::kWarps - 1) / Tiles::kWarps;
-  if (blocks == 0) return cudaSuccess;
+  if (blocks == 0) return Status();
   const std::int64_t slabs = (p.D + kWarp - 1) / kWarp;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(p.M * slabs),
                   image_blocks(p));
@@ -105,16 +107,16 @@ cudaError_t launch_owners(const Backward& backward, const Plan& plan, const Kern
 }
 
 template <class V>
-cudaError_t launch_rounding(const Backward& backward, const Plan& plan, const KernelProblem& p,
-                            const CudaContext& context) {
+Status launch_rounding(const Backward& backward, const Plan& plan, const KernelProblem& p,
+                       const CudaContext& context) {
   const std::int64_t numbers = static_cast<std::int64_t>(p.B) * p.S * p.M * p.D;
   const RoundArgs args = {static_cast<const float*>(plan.sums), backward.grad_value, numbers};
-  if (numbers == 0) return cudaSuccess;
+  if (numbers == 0) return Status();
   return launch(round_kernel<V>, dim3(block_number(numbers)), 256, 0, context, args);
 }
 
 template <class A>
-cudaError_t launch_head_sum(const Backward& backward, const CudaContext& context) {
+Status launch_head_sum(const Backward& backward, const CudaContext& context) {
   const Problem& p = backward.problem;
   const std::int64_t size = p.B * p.Q * p.anchors.levels * p.anchors.coords;
   const SumHeadsArgs args = {backward.head_anchors, static_cast<int>(p.M), size,
@@ -123,31 +125,28 @@ cudaError_t launch_head_sum(const Backward& backward, const CudaContext& context
 }
 
 template <class V, int kBytes>
-const char* launch_all(const Backward& backward, const Plan& plan, const CudaContext& context) {
+Status launch_all(const Backward& backward, const Plan& plan, const CudaContext& context) {
   const Problem& p = backward.problem;
   const KernelProblem problem = kernel_problem(p, plan.sizes);
-  if (p.B == 0) return nullptr;
-  if (cudaError_t error = clear_sums(backward, plan, context)) return error_text(error);
-  if (cudaError_t error = read_level_sizes(p, plan.sizes, context)) return error_text(error);
+  if (p.B == 0) return Status();
+  Status status = clear_sums(backward, plan, context);
+  if (status.failed()) return status;
+  status = read_level_sizes(p, plan.sizes, context);
+  if (status.failed()) return status;
   if (p.Q > 0) {
-    const char* reason = launch_taps<V, kBytes>(backward, plan, problem, context);
-    if (reason != nullptr) return reason;
+    status = launch_taps<V, kBytes>(backward, plan, problem, context);
+    if (status.failed()) return status;
   }
   if (plan.has_owners) {
-    if (cudaError_t error = launch_owners<V>(backward, plan, problem, context)) {
-      return error_text(error);
-    }
+    status = launch_owners<V>(backward, plan, problem, context);
+    if (status.failed()) return status;
   }
   if constexpr (sizeof(V) == 2) {
-    if (plan.sums != nullptr) {
-      if (cudaError_t error = launch_rounding<V>(backward, plan, problem, context))
-        return error_text(error);
-    }
+    if (plan.sums != nullptr) status = launch_rounding<V>(backward, plan, problem, context);
+    if (status.failed()) return status;
   }
-  if (backward.grad_anchors != nullptr && p.Q > 0) {
-    return error_text(launch_head_sum<Compute<V>>(backward, context));
-  }
-  return nullptr;
+  if (backward.grad_anchors == nullptr || p.Q == 0) return Status();
+  return launch_head_sum<Compute<V>>(backward, context);
 }
 
 }  // namespace
@@ -156,15 +155,15 @@ std::size_t backward_workspace(const Backward& backward, bool deterministic) {
   return Plan(backward, deterministic, nullptr).bytes;
 }
 
-const char* launch_backward(const Backward& backward, const CudaContext& context) {
+Status launch_backward(const Backward& backward, const CudaContext& context) {
   const Problem& p = backward.problem;
-  if (const char* reason = refusal(p)) return reason;
+  if (const Status status = check_limits(p); status.failed()) return status;
   const Plan plan(backward, context.deterministic, context.workspace);
-  const char* reason = nullptr;
+  Status status;
   with_loads(p, backward.grad_out, [&](auto v, auto bytes) {
-    reason = launch_all<decltype(v), bytes()>(backward, plan, context);
+    status = launch_all<decltype(v), bytes()>(backward, plan, context);
   });
-  return reason;
+  return status;
 }
 
 }  // namespace rtdetr_ops

@@ -136,7 +136,8 @@ struct TileSums {
 // then waits for memory once for all of them.
 template <class A>
 struct HitQueue {
-  static constexpr int kChunks = 4;  // of a warp's taps, looked through at a time; see refusal()
+  static constexpr int kChunks =
+      4;  // of a warp's taps, looked through at a time; see check_limits()
   static constexpr int kAhead = sizeof(A) == 8 ? 4 : 8;  // taken at a time, held in registers
   static constexpr int kSlots = kChunks * kWarp + kAhead;
 

@@ -10,14 +10,14 @@ std::size_t forward_workspace(const Problem& p) {
   return workspace.bytes();
 }
 
-const char* launch_forward(const Forward& forward, const CudaContext& context) {
+Status launch_forward(const Forward& forward, const CudaContext& context) {
   const Problem& p = forward.problem;
-  if (const char* reason = refusal(p)) return reason;
-  if (p.B == 0 || p.Q == 0) return nullptr;
+  if (const Status status = check_limits(p); status.failed()) return status;
+  if (p.B == 0 || p.Q == 0) return Status();
   Workspace workspace(context.workspace);
   LevelSize* const sizes = take_level_sizes(p, workspace);
-  cudaError_t error = read_level_sizes(p, sizes, context);
-  if (error != cudaSuccess) return error_text(error);
+  Status status = read_level_sizes(p, sizes, context);
+  if (status.failed()) return status;
   with_loads(p, forward.out, [&](auto v, auto bytes) {
     using V = decltype(v);
     using Slots = WarpTaps<Compute<V>>;
@@ -26,10 +26,11 @@ const char* launch_forward(const Forward& forward, const CudaContext& context) {
     fit_shared_memory(shape, [](Split split) { return Slots::bytes(split); });
     args.split = shape.split;
     args.pairs = shape.pairs;
-    error = launch(forward_kernel<V, bytes()>, query_grid(args.problem, shape.pairs), shape.threads,
-                   Slots::bytes(shape.split) * (shape.threads / kWarp), context, args);
+    status =
+        launch(forward_kernel<V, bytes()>, query_grid(args.problem, shape.pairs), shape.threads,
+               Slots::bytes(shape.split) * (shape.threads / kWarp), context, args);
   });
-  return error_text(error);
+  return status;
 }
 
 }  // namespace rtdetr_ops

@@ -9,6 +9,18 @@
 
 namespace rtdetr_ops {
 
+// Success, or what went wrong.
+class Status {
+ public:
+  Status() = default;
+  explicit Status(const char* error) : error_(error) {}
+  bool failed() const { return error_ != nullptr; }
+  const char* error() const { return error_; }  // null on success
+
+ private:
+  const char* error_ = nullptr;
+};
+
 struct CudaContext {
   void* stream;     // a cudaStream_t
   void* workspace;  // as many bytes as the function below asks for, aligned to 256
@@ -18,9 +30,8 @@ struct CudaContext {
 std::size_t forward_workspace(const Problem&);
 std::size_t backward_workspace(const Backward&, bool deterministic);
 
-// Null, or what went wrong. Nothing waits for the device. `head_anchors` of Backward is in device
-// memory.
-const char* launch_forward(const Forward&, const CudaContext&);
-const char* launch_backward(const Backward&, const CudaContext&);
+// Nothing waits for the device. `head_anchors` of Backward is in device memory.
+Status launch_forward(const Forward&, const CudaContext&);
+Status launch_backward(const Backward&, const CudaContext&);
 
 }  // namespace rtdetr_ops

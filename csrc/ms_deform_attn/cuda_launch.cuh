@@ -38,20 +38,27 @@ inline int element_bytes(DType dtype) {
   return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
 }
 
-// Null, or what the kernels cannot take.
-inline const char* refusal(const Problem& p) {
+// Reading the error also takes it away: torch would report it at its own next call.
+inline Status status_of(cudaError_t error) {
+  if (error == cudaSuccess) return Status();
+  cudaGetLastError();
+  return Status(cudaGetErrorString(error));
+}
+
+// Fails on what the kernels cannot take.
+inline Status check_limits(const Problem& p) {
   constexpr std::int64_t kMost = std::int64_t{1} << 30;
-  if (p.L > kMaxLevels) return "levels: the CUDA kernels take at most 16";
+  if (p.L > kMaxLevels) return Status("levels: the CUDA kernels take at most 16");
   if (p.value.stride_s * element_bytes(p.value.dtype) > UINT32_MAX) {
-    return "value: the CUDA kernels take pixels less than 4 GiB apart";
+    return Status("value: the CUDA kernels take pixels less than 4 GiB apart");
   }
   if (p.B >= kMost || p.Q >= kMost || p.T >= kMost || p.D >= kMost) {
-    return "value, locations: the CUDA kernels take sizes below 2^30";
+    return Status("value, locations: the CUDA kernels take sizes below 2^30");
   }
   if (p.Q * p.T > INT32_MAX - 4 * kWarp) {  // owners count them, four warps at a time
-    return "locations: the CUDA kernels take Q * T below 2^31 - 128";
+    return Status("locations: the CUDA kernels take Q * T below 2^31 - 128");
   }
-  return nullptr;
+  return Status();
 }
 
 inline KernelProblem kernel_problem(const Problem& p, const LevelSize* device_levels) {
@@ -151,14 +158,14 @@ inline bool fit_shared_memory(Shape& shape, const F& warp_bytes) {
 }
 
 template <class Args>
-inline cudaError_t launch(void (*kernel)(Args), dim3 grid, int threads, int shared_bytes,
-                          const CudaContext& context, const Args& args) {
+inline Status launch(void (*kernel)(Args), dim3 grid, int threads, int shared_bytes,
+                     const CudaContext& context, const Args& args) {
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
   config.stream = static_cast<cudaStream_t>(context.stream);
-  return cudaLaunchKernelEx(&config, kernel, args);
+  return status_of(cudaLaunchKernelEx(&config, kernel, args));
 }
 
 inline dim3 query_grid(const KernelProblem& p, int pairs) {
@@ -172,21 +179,14 @@ inline unsigned block_number(std::int64_t numbers) {
   return static_cast<unsigned>(std::min((numbers + kThreads - 1) / kThreads, kMost));
 }
 
-inline cudaError_t read_level_sizes(const Problem& p, LevelSize* out, const CudaContext& context) {
-  if (p.device_levels == nullptr) return cudaSuccess;
+inline Status read_level_sizes(const Problem& p, LevelSize* out, const CudaContext& context) {
+  if (p.device_levels == nullptr) return Status();
   const LevelSizesArgs args = {p.device_levels, static_cast<int>(p.L), static_cast<int>(p.S), out};
   return launch(level_sizes_kernel, dim3(1), 1, 0, context, args);
 }
 
 inline LevelSize* take_level_sizes(const Problem& p, Workspace& workspace) {
   return p.device_levels == nullptr ? nullptr : workspace.take<LevelSize>(p.L);
-}
-
-// Reading the error also takes it away: torch would report it at its own next call.
-inline const char* error_text(cudaError_t error) {
-  if (error == cudaSuccess) return nullptr;
-  cudaGetLastError();
-  return cudaGetErrorString(error);
 }
 
 }  // namespace

@@ -75,8 +75,8 @@ struct Cuda {
     std::optional<Tensor> tensor_;
   };
 
-  static void check(const char* reason) {
-    STD_TORCH_CHECK(reason == nullptr, "ms_deform_attn: ", reason);
+  static void check(Status status) {
+    STD_TORCH_CHECK(!status.failed(), "ms_deform_attn: ", status.error());
   }
 };
 

@@ -200,8 +200,8 @@ FAULTS = {
     ),
     "sums_in_global_memory_not_cleared": Fault(
         HOST_BACKWARD,
-        "if (plan.sums != nullptr) { return cudaMemsetAsync(",
-        "if (plan.sums != nullptr) { return PLANTED ? cudaSuccess : cudaMemsetAsync(",
+        "if (plan.sums != nullptr) { return status_of( cudaMemsetAsync(",
+        "if (plan.sums != nullptr) { return PLANTED ? Status() : status_of( cudaMemsetAsync(",
         RAGGED,
         NOT_A_NUMBER.format("grad_value"),
     ),
@@ -277,10 +277,10 @@ FAULTS = {
     ),
     "failed_launch_goes_unsaid": Fault(
         LAUNCH,
-        "return cudaLaunchKernelEx(&config, kernel, args);",
+        "return status_of(cudaLaunchKernelEx(&config, kernel, args));",
         "if (PLANTED) config.gridDim.y = 1 << 16; "
-        "const cudaError_t said = cudaLaunchKernelEx(&config, kernel, args); "
-        "return PLANTED ? cudaSuccess : said;",
+        "const Status status = status_of(cudaLaunchKernelEx(&config, kernel, args)); "
+        "return PLANTED ? Status() : status;",
         RAGGED,
         NOT_A_NUMBER.format("output"),
     ),
