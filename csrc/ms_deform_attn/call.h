@@ -35,6 +35,7 @@ struct Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
+  // The plain entry: locations and weights.
   Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& pairs_, const Tensor& scalars_,
        bool discrete)
       : value(dense_from(value_, 3)),
@@ -57,7 +58,24 @@ struct Call {
     problem.scalars = taps_view(scalars, "weights");
   }
 
-  void fuse(const Tensor& reference, double offset_scale, const std::optional<Tensor>& value_mask) {
+  // The fused entry.
+  Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& reference, const Tensor& offsets,
+       const Tensor& logits, bool discrete, double offset_scale,
+       const std::optional<Tensor>& value_mask)
+      : Call(value_, pyramid, offsets, logits, discrete) {
+    problem.fused = true;
+    problem.offset_scale = offset_scale;
+    set_reference(reference);
+    if (value_mask.has_value()) set_mask(*value_mask);
+  }
+
+ private:
+  static TapsView taps_view(const Tensor& tensor, const char* name) {
+    return {tensor.const_data_ptr(), storage_type(tensor, name), tensor.stride(0), tensor.stride(1),
+            tensor.stride(2)};
+  }
+
+  void set_reference(const Tensor& reference) {
     STD_TORCH_CHECK(reference.dim() == 4, "reference: expected shape [B, Q, 1 or L, 2 or 4], got ",
                     shape_text(reference.sizes()));
     const std::int64_t shared = reference.size(2), coords = reference.size(3);
@@ -66,24 +84,17 @@ struct Call {
                     shape_text(reference.sizes()));
     check_shape(reference, "reference", {problem.B, problem.Q, shared, coords});
     anchors = dense_from(reference, 0);
-    problem.fused = true;
-    problem.offset_scale = offset_scale;
     problem.anchors = {anchors->const_data_ptr(), storage_type(*anchors, "reference"), shared,
                        coords};
-    if (value_mask.has_value()) {
-      STD_TORCH_CHECK(value_mask->scalar_type() == ScalarType::Bool,
-                      "value_mask: expected a bool tensor, got ",
-                      torch::headeronly::toString(value_mask->scalar_type()));
-      check_shape(*value_mask, "value_mask", {problem.B, problem.S});
-      mask = dense_from(*value_mask, 0);
-      problem.mask = static_cast<const bool*>(mask->const_data_ptr());
-    }
   }
 
- private:
-  static TapsView taps_view(const Tensor& tensor, const char* name) {
-    return {tensor.const_data_ptr(), storage_type(tensor, name), tensor.stride(0), tensor.stride(1),
-            tensor.stride(2)};
+  void set_mask(const Tensor& value_mask) {
+    STD_TORCH_CHECK(value_mask.scalar_type() == ScalarType::Bool,
+                    "value_mask: expected a bool tensor, got ",
+                    torch::headeronly::toString(value_mask.scalar_type()));
+    check_shape(value_mask, "value_mask", {problem.B, problem.S});
+    mask = dense_from(value_mask, 0);
+    problem.mask = static_cast<const bool*>(mask->const_data_ptr());
   }
 
   void set_levels(const Pyramid& pyramid) {

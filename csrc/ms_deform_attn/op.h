@@ -41,9 +41,8 @@ struct Operators {
                       const Tensor& reference, const Tensor& offsets, const Tensor& logits,
                       const Sizes& points, bool discrete, double offset_scale,
                       const OptionalTensor& value_mask) {
-    DeviceCall call(value, {levels, level_sizes, points}, offsets, logits, discrete);
-    call.fuse(reference, offset_scale, value_mask);
-    return Device::forward(call);
+    return Device::forward(DeviceCall(value, {levels, level_sizes, points}, reference, offsets,
+                                      logits, discrete, offset_scale, value_mask));
   }
 
   static std::tuple<Tensor, Tensor, Tensor, Tensor> fused_backward(
@@ -52,8 +51,8 @@ struct Operators {
       const Tensor& logits, const Sizes& points, bool discrete, double offset_scale,
       const OptionalTensor& value_mask, bool deterministic, bool needs_value, bool needs_reference,
       bool needs_offsets, bool needs_logits) {
-    DeviceCall call(value, {levels, level_sizes, points}, offsets, logits, discrete);
-    call.fuse(reference, offset_scale, value_mask);
+    const DeviceCall call(value, {levels, level_sizes, points}, reference, offsets, logits,
+                          discrete, offset_scale, value_mask);
     const Gradients grads = Device::backward(
         call, dense_grad_output(call, grad_output),
         {needs_value, needs_offsets, needs_logits, needs_reference}, deterministic);
