@@ -28,34 +28,34 @@ constexpr std::int64_t kMaxPixels = std::int64_t{1} << 30;
 template <bool kReadsSizes>  // whether a tensor of sizes lies in host memory
 struct Call {
   std::vector<Level> levels;
-  Tensor value, pairs, scalars;
-  std::optional<Tensor> anchors, mask, size_tensor;
+  Tensor value, points_xy, point_scores;
+  std::optional<Tensor> reference_points, mask, size_tensor;
   Problem problem = {};
 
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
   // The plain entry: locations and weights.
-  Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& pairs_, const Tensor& scalars_,
-       bool discrete)
+  Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& points_xy_,
+       const Tensor& point_scores_, bool discrete)
       : value(dense_from(value_, 3)),
-        pairs(dense_from(pairs_, 3)),
-        scalars(dense_from(scalars_, 3)) {
+        points_xy(dense_from(points_xy_, 3)),
+        point_scores(dense_from(point_scores_, 3)) {
     STD_TORCH_CHECK(value.dim() == 4, "value: expected shape [B, S, M, D], got ",
                     shape_text(value.sizes()));
-    STD_TORCH_CHECK(pairs.dim() == 5, "locations: expected shape [B, Q, M, T, 2], got ",
-                    shape_text(pairs.sizes()));
+    STD_TORCH_CHECK(points_xy.dim() == 5, "locations: expected shape [B, Q, M, T, 2], got ",
+                    shape_text(points_xy.sizes()));
     problem.B = value.size(0), problem.S = value.size(1), problem.M = value.size(2),
     problem.D = value.size(3);
-    problem.Q = pairs.size(1), problem.T = pairs.size(3);
+    problem.Q = points_xy.size(1), problem.T = points_xy.size(3);
     problem.discrete = discrete;
-    check_shape(pairs, "locations", {problem.B, problem.Q, problem.M, problem.T, 2});
-    check_shape(scalars, "weights", {problem.B, problem.Q, problem.M, problem.T});
+    check_shape(points_xy, "locations", {problem.B, problem.Q, problem.M, problem.T, 2});
+    check_shape(point_scores, "weights", {problem.B, problem.Q, problem.M, problem.T});
     set_levels(pyramid);
     problem.value = {value.const_data_ptr(), storage_type(value, "value"), value.stride(0),
                      value.stride(1), value.stride(2)};
-    problem.pairs = taps_view(pairs, "locations");
-    problem.scalars = taps_view(scalars, "weights");
+    problem.points_xy = taps_view(points_xy, "locations");
+    problem.point_scores = taps_view(point_scores, "weights");
   }
 
   // The fused entry.
@@ -83,9 +83,9 @@ struct Call {
                     "reference: expected shape [B, Q, 1 or L, 2 or 4], got ",
                     shape_text(reference.sizes()));
     check_shape(reference, "reference", {problem.B, problem.Q, shared, coords});
-    anchors = dense_from(reference, 0);
-    problem.anchors = {anchors->const_data_ptr(), storage_type(*anchors, "reference"), shared,
-                       coords};
+    reference_points = dense_from(reference, 0);
+    problem.reference = {reference_points->const_data_ptr(),
+                         storage_type(*reference_points, "reference"), shared, coords};
   }
 
   void set_mask(const Tensor& value_mask) {
@@ -158,20 +158,20 @@ struct Call {
 
 // Gradients nobody needs are tensors without elements.
 struct Gradients {
-  Tensor value, pairs, scalars, anchors;
+  Tensor value, points_xy, point_scores, reference;
 };
 
 struct Needs {
-  bool value, pairs, scalars, anchors;
+  bool value, points_xy, point_scores, reference;
 };
 
 template <bool kReadsSizes>
 Gradients allocate_gradients(const Call<kReadsSizes>& call, const Needs& needs) {
   const Tensor none = allocate(call.value, {0});
   return {needs.value ? allocate_like(call.value) : none,
-          needs.pairs ? allocate_like(call.pairs) : none,
-          needs.scalars ? allocate_like(call.scalars) : none,
-          needs.anchors ? allocate_like(*call.anchors) : none};
+          needs.points_xy ? allocate_like(call.points_xy) : none,
+          needs.point_scores ? allocate_like(call.point_scores) : none,
+          needs.reference ? allocate_like(*call.reference_points) : none};
 }
 
 // Contiguous [B, Q, M, D] of the dtype of value.
@@ -186,14 +186,15 @@ Tensor dense_grad_output(const Call<kReadsSizes>& call, const Tensor& grad_outpu
 }
 
 inline Backward backward_arguments(const Problem& problem, const Tensor& grad_out,
-                                   const Gradients& grads, const Needs& needs, void* head_anchors) {
+                                   const Gradients& grads, const Needs& needs,
+                                   void* head_grad_reference) {
   return {problem,
           grad_out.const_data_ptr(),
           needs.value ? grads.value.mutable_data_ptr() : nullptr,
-          needs.pairs ? grads.pairs.mutable_data_ptr() : nullptr,
-          needs.scalars ? grads.scalars.mutable_data_ptr() : nullptr,
-          needs.anchors ? grads.anchors.mutable_data_ptr() : nullptr,
-          head_anchors};
+          needs.points_xy ? grads.points_xy.mutable_data_ptr() : nullptr,
+          needs.point_scores ? grads.point_scores.mutable_data_ptr() : nullptr,
+          needs.reference ? grads.reference.mutable_data_ptr() : nullptr,
+          head_grad_reference};
 }
 
 }  // namespace rtdetr_ops

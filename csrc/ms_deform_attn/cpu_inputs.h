@@ -19,8 +19,8 @@ void convert(const S* const __restrict from, std::int64_t n, A* const __restrict
 }
 
 template <class A, class S>
-void convert_pairs(const S* const __restrict from, std::int64_t n, A* const __restrict x,
-                   A* const __restrict y) {
+void convert_points_xy(const S* const __restrict from, std::int64_t n, A* const __restrict x,
+                       A* const __restrict y) {
   for (std::int64_t i = 0; i < n; ++i) {
     x[i] = static_cast<A>(to_float(from[2 * i]));
     y[i] = static_cast<A>(to_float(from[2 * i + 1]));
@@ -38,20 +38,20 @@ void prefetch_lines(const S* from, std::int64_t n) {
 }
 
 template <class A>
-void load_pairs(const TapsView& view, const Block& k, std::int64_t taps, A* x, A* y) {
+void load_points_xy(const TapsView& view, const Block& k, std::int64_t taps, A* x, A* y) {
   with_dtype(view.dtype, [&](auto storage) {
     using S = decltype(storage);
     const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
                     k.m * view.stride_m + 2 * k.tap;
     for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
       prefetch_lines(from + kPrefetchRows * view.stride_q, 2 * taps);
-      convert_pairs(from, taps, x + q * taps, y + q * taps);
+      convert_points_xy(from, taps, x + q * taps, y + q * taps);
     }
   });
 }
 
 template <class A>
-void load_scalars(const TapsView& view, const Block& k, std::int64_t taps, A* out) {
+void load_point_scores(const TapsView& view, const Block& k, std::int64_t taps, A* out) {
   with_dtype(view.dtype, [&](auto storage) {
     using S = decltype(storage);
     const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
@@ -106,21 +106,21 @@ struct FusedTaps {
         step_x(queries * T),
         step_y(queries * T),
         logits(T),
-        anchors(queries * p.anchors.levels * p.anchors.coords) {}
+        reference(queries * p.reference.levels * p.reference.coords) {}
   std::int64_t T;
   Buffer<A> offset_x, offset_y;  // as given
   Buffer<A> step_x, step_y;      // d location / d offset
   Buffer<A> logits;              // one row [T]
-  Buffer<A> anchors;             // [queries, 1|L, 2|4]
+  Buffer<A> reference;           // [queries, 1|L, 2|4]
 };
 
 template <class A>
-void load_anchors(const Problem& p, const Block& k, A* anchors) {
-  const std::int64_t row = p.anchors.levels * p.anchors.coords;
-  with_dtype(p.anchors.dtype, [&](auto storage) {
+void load_reference(const Problem& p, const Block& k, A* reference) {
+  const std::int64_t row = p.reference.levels * p.reference.coords;
+  with_dtype(p.reference.dtype, [&](auto storage) {
     using S = decltype(storage);
-    const S* from = static_cast<const S*>(p.anchors.data) + (k.b * p.Q + k.q) * row;
-    convert(from, k.queries * row, anchors);
+    const S* from = static_cast<const S*>(p.reference.data) + (k.b * p.Q + k.q) * row;
+    convert(from, k.queries * row, reference);
   });
 }
 
@@ -136,25 +136,25 @@ template <class A>
 void locate_level(const Problem& p, const Block& k, std::int64_t l, std::int64_t tap,
                   const Taps<A>& t, const FusedTaps<A>& f) {
   const Level& level = p.levels[l];
-  const std::int64_t coords = p.anchors.coords;
+  const std::int64_t coords = p.reference.coords;
   const A width = static_cast<A>(level.width), height = static_cast<A>(level.height);
   for (std::int64_t q = 0; q < k.queries; ++q) {
-    const A* const anchor =
-        f.anchors + (q * p.anchors.levels + (p.anchors.levels == 1 ? 0 : l)) * coords;
+    const A* const point =
+        f.reference + (q * p.reference.levels + (p.reference.levels == 1 ? 0 : l)) * coords;
     const std::int64_t begin = q * t.taps + tap;
     if (coords == 2) {
       for (std::int64_t i = begin; i < begin + level.points; ++i) {
-        t.x[i] = anchor[0] + t.x[i] / width;
-        t.y[i] = anchor[1] + t.y[i] / height;
+        t.x[i] = point[0] + t.x[i] / width;
+        t.y[i] = point[1] + t.y[i] / height;
         f.step_x[i] = A(1) / width;
         f.step_y[i] = A(1) / height;
       }
     } else {
-      const A step_x = anchor[2] * box_factor<A>(p, level),
-              step_y = anchor[3] * box_factor<A>(p, level);
+      const A step_x = point[2] * box_factor<A>(p, level),
+              step_y = point[3] * box_factor<A>(p, level);
       for (std::int64_t i = begin; i < begin + level.points; ++i) {
-        t.x[i] = anchor[0] + t.x[i] * step_x;
-        t.y[i] = anchor[1] + t.y[i] * step_y;
+        t.x[i] = point[0] + t.x[i] * step_x;
+        t.y[i] = point[1] + t.y[i] * step_y;
         f.step_x[i] = step_x;
         f.step_y[i] = step_y;
       }
@@ -167,7 +167,8 @@ void load_attention_from_logits(const Problem& p, const Block& k, const Taps<A>&
                                 const FusedTaps<A>& f) {
   for (std::int64_t q = 0; q < k.queries; ++q) {
     // The softmax runs over all T logits even when the block holds the taps of one level.
-    load_scalars(p.scalars, Block{k.b, k.m, k.q + q, 1, 0}, p.T, static_cast<A*>(f.logits));
+    load_point_scores(p.point_scores, Block{k.b, k.m, k.q + q, 1, 0}, p.T,
+                      static_cast<A*>(f.logits));
     softmax_row(static_cast<A*>(f.logits), p.T);
     std::memcpy(t.attention + q * t.taps, f.logits + k.tap,
                 static_cast<std::size_t>(t.taps) * sizeof(A));
@@ -178,46 +179,46 @@ void load_attention_from_logits(const Problem& p, const Block& k, const Taps<A>&
 template <class A>
 void load_taps(const Problem& p, const Block& k, std::int64_t l_begin, std::int64_t l_end,
                const Taps<A>& t, const FusedTaps<A>& f) {
-  load_pairs(p.pairs, k, t.taps, static_cast<A*>(t.x), static_cast<A*>(t.y));
+  load_points_xy(p.points_xy, k, t.taps, static_cast<A*>(t.x), static_cast<A*>(t.y));
   if (!p.fused) {
-    load_scalars(p.scalars, k, t.taps, static_cast<A*>(t.attention));
+    load_point_scores(p.point_scores, k, t.taps, static_cast<A*>(t.attention));
     return;
   }
   const std::size_t bytes = static_cast<std::size_t>(k.queries * t.taps) * sizeof(A);
   std::memcpy(f.offset_x, t.x, bytes);
   std::memcpy(f.offset_y, t.y, bytes);
   load_attention_from_logits(p, k, t, f);
-  load_anchors(p, k, static_cast<A*>(f.anchors));
+  load_reference(p, k, static_cast<A*>(f.reference));
   for (std::int64_t l = l_begin; l < l_end; ++l) {
     locate_level(p, k, l, p.levels[l].first_tap - k.tap, t, f);
   }
 }
 
 template <class S, class A>
-void store_scalars(S* const __restrict to, std::int64_t n, const A* const __restrict from) {
+void store_numbers(S* const __restrict to, std::int64_t n, const A* const __restrict from) {
   for (std::int64_t i = 0; i < n; ++i) to[i] = Rounded<S>::from(from[i]);
 }
 
 // Gradients are written for whole rows of T taps; `view` is contiguous [B, Q, M, T(, 2)].
 template <class A>
 void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A* gy, const A* ga,
-                         void* grad_pairs, void* grad_scalars) {
+                         void* grad_points_xy, void* grad_point_scores) {
   for (std::int64_t q = 0; q < k.queries; ++q) {
     const std::int64_t row = ((k.b * p.Q + k.q + q) * p.M + k.m) * p.T;
-    if (grad_pairs != nullptr) {
-      with_dtype(p.pairs.dtype, [&](auto storage) {
+    if (grad_points_xy != nullptr) {
+      with_dtype(p.points_xy.dtype, [&](auto storage) {
         using S = decltype(storage);
-        S* const to = static_cast<S*>(grad_pairs) + 2 * row;
+        S* const to = static_cast<S*>(grad_points_xy) + 2 * row;
         for (std::int64_t i = 0; i < p.T; ++i) {
           to[2 * i] = Rounded<S>::from(gx[q * p.T + i]);
           to[2 * i + 1] = Rounded<S>::from(gy[q * p.T + i]);
         }
       });
     }
-    if (grad_scalars != nullptr) {
-      with_dtype(p.scalars.dtype, [&](auto storage) {
+    if (grad_point_scores != nullptr) {
+      with_dtype(p.point_scores.dtype, [&](auto storage) {
         using S = decltype(storage);
-        store_scalars(static_cast<S*>(grad_scalars) + row, p.T, ga + q * p.T);
+        store_numbers(static_cast<S*>(grad_point_scores) + row, p.T, ga + q * p.T);
       });
     }
   }
@@ -238,17 +239,17 @@ inline A chain(A slope, A factor) {
   return slope == A(0) ? A(0) : slope * factor;
 }
 
-// gradient of the locations -> the share of this head in the gradient of the anchors
+// gradient of the locations -> the share of this head in the gradient of the reference
 template <class A>
-void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx,
-                        const A* gy, A* head_anchors) {
-  const std::int64_t coords = p.anchors.coords, row = p.anchors.levels * coords;
-  A* grad = head_anchors + ((k.m * p.B + k.b) * p.Q + k.q) * row;
+void store_head_reference(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx,
+                          const A* gy, A* head_grad_reference) {
+  const std::int64_t coords = p.reference.coords, row = p.reference.levels * coords;
+  A* grad = head_grad_reference + ((k.m * p.B + k.b) * p.Q + k.q) * row;
   std::memset(grad, 0, static_cast<std::size_t>(k.queries * row) * sizeof(A));
   for (std::int64_t q = 0; q < k.queries; ++q, grad += row) {
     for (std::int64_t l = 0; l < p.L; ++l) {
       const Level& level = p.levels[l];
-      A* const g = grad + (p.anchors.levels == 1 ? 0 : l * coords);
+      A* const g = grad + (p.reference.levels == 1 ? 0 : l * coords);
       const A factor = box_factor<A>(p, level);
       const std::int64_t begin = q * p.T + level.first_tap;
       for (std::int64_t i = begin; i < begin + level.points; ++i) {
@@ -263,17 +264,17 @@ void store_head_anchors(const Problem& p, const Block& k, const FusedTaps<A>& f,
   }
 }
 
-// Elements [begin, end) of the gradient of the anchors
+// Elements [begin, end) of the gradient of the reference
 template <class A>
-void sum_head_anchors(const Problem& p, const A* head_anchors, std::int64_t begin, std::int64_t end,
-                      void* grad_anchors) {
-  const std::int64_t size = p.B * p.Q * p.anchors.levels * p.anchors.coords;
-  with_dtype(p.anchors.dtype, [&](auto storage) {
+void sum_head_reference(const Problem& p, const A* head_grad_reference, std::int64_t begin,
+                        std::int64_t end, void* grad_reference) {
+  const std::int64_t size = p.B * p.Q * p.reference.levels * p.reference.coords;
+  with_dtype(p.reference.dtype, [&](auto storage) {
     using S = decltype(storage);
     for (std::int64_t i = begin; i < end; ++i) {
       A sum = 0;
-      for (std::int64_t m = 0; m < p.M; ++m) sum += head_anchors[m * size + i];
-      static_cast<S*>(grad_anchors)[i] = Rounded<S>::from(sum);
+      for (std::int64_t m = 0; m < p.M; ++m) sum += head_grad_reference[m * size + i];
+      static_cast<S*>(grad_reference)[i] = Rounded<S>::from(sum);
     }
   });
 }

@@ -19,8 +19,9 @@ struct CpuKernels {
   void (*forward)(const Forward&, std::int64_t begin, std::int64_t end);
   void (*backward_taps)(const Backward&, std::int64_t begin, std::int64_t end);
 
-  // Tasks: (b, q). After backward_taps: adds up the heads' shares of grad_anchors, in their order.
-  void (*backward_anchors)(const Backward&, std::int64_t begin, std::int64_t end);
+  // Tasks: (b, q). After backward_taps: adds up the heads' shares of grad_reference, in their
+  // order.
+  void (*backward_reference)(const Backward&, std::int64_t begin, std::int64_t end);
 
   // Tasks: (b, m, strip of rows of one level), each the only writer of its part of grad_value.
   std::int64_t (*value_tasks)(const Problem&, std::int64_t threads);

@@ -245,20 +245,21 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
     });
     p.discrete ? discrete_tap_gradients<A>(taps, n, dots, grad_attention)
                : tap_gradients<A>(taps, n, dots, grad_attention);
-    if (args.grad_anchors != nullptr) {
-      store_head_anchors<A>(p, k, fused, taps.x, taps.y, static_cast<A*>(args.head_anchors));
+    if (args.grad_reference != nullptr) {
+      store_head_reference<A>(p, k, fused, taps.x, taps.y,
+                              static_cast<A*>(args.head_grad_reference));
     }
     if (p.fused) fused_tap_gradients<A>(p, k, taps, fused, grad_attention);
-    store_tap_gradients<A>(p, k, taps.x, taps.y, grad_attention, args.grad_pairs,
-                           args.grad_scalars);
+    store_tap_gradients<A>(p, k, taps.x, taps.y, grad_attention, args.grad_points_xy,
+                           args.grad_point_scores);
   }
 }
 
 template <class V>
-void backward_anchors_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
-  const std::int64_t row = args.problem.anchors.levels * args.problem.anchors.coords;
-  sum_head_anchors(args.problem, static_cast<const Compute<V>*>(args.head_anchors), begin * row,
-                   end * row, args.grad_anchors);
+void backward_reference_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
+  const std::int64_t row = args.problem.reference.levels * args.problem.reference.coords;
+  sum_head_reference(args.problem, static_cast<const Compute<V>*>(args.head_grad_reference),
+                     begin * row, end * row, args.grad_reference);
 }
 
 // Levels are split into strips of rows only when there are too few (b, m, level) for the threads.
@@ -350,9 +351,9 @@ void backward_taps(const Backward& args, std::int64_t begin, std::int64_t end) {
              [&](auto v) { backward_taps_typed<decltype(v)>(args, begin, end); });
 }
 
-void backward_anchors(const Backward& args, std::int64_t begin, std::int64_t end) {
+void backward_reference(const Backward& args, std::int64_t begin, std::int64_t end) {
   with_dtype(args.problem.value.dtype,
-             [&](auto v) { backward_anchors_typed<decltype(v)>(args, begin, end); });
+             [&](auto v) { backward_reference_typed<decltype(v)>(args, begin, end); });
 }
 
 void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin,
@@ -362,7 +363,8 @@ void backward_value(const Backward& args, std::int64_t threads, std::int64_t beg
 }
 
 constexpr CpuKernels make_kernels(const char* isa) {
-  return {isa, query_tasks, forward, backward_taps, backward_anchors, value_tasks, backward_value};
+  return {isa,         query_tasks,   forward, backward_taps, backward_reference,
+          value_tasks, backward_value};
 }
 
 }  // namespace

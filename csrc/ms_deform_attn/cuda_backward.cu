@@ -64,9 +64,9 @@ Status launch_taps(const Backward& backward, const Plan& plan, const KernelProbl
   args.grad_out = backward.grad_out;
   args.sums = plan.sums;
   args.records = plan.records;
-  args.grad_pairs = backward.grad_pairs;
-  args.grad_scalars = backward.grad_scalars;
-  args.head_anchors = backward.head_anchors;
+  args.grad_points_xy = backward.grad_points_xy;
+  args.grad_point_scores = backward.grad_point_scores;
+  args.head_grad_reference = backward.head_grad_reference;
   Shape shape = choose_shape(problem, Pack<V, kBytes>::kChannels, 2);
   const auto warp_bytes = [&](Split split) {
     args.split = split;
@@ -76,9 +76,9 @@ Status launch_taps(const Backward& backward, const Plan& plan, const KernelProbl
     return Status("logits: T is beyond what the shared memory of the CUDA kernels holds");
   }
   const int bytes = warp_bytes(shape.split) * (shape.threads / kWarp);
-  args.pairs = shape.pairs;
-  return launch(backward_kernel<V, kBytes>, query_grid(problem, shape.pairs), shape.threads, bytes,
-                context, args);
+  args.log2_queries = shape.log2_queries;
+  return launch(backward_kernel<V, kBytes>, query_grid(problem, shape.log2_queries), shape.threads,
+                bytes, context, args);
 }
 
 // A guess where the sizes of levels are unknown, and the kernel loops over what is beyond it.
@@ -118,9 +118,9 @@ Status launch_rounding(const Backward& backward, const Plan& plan, const KernelP
 template <class A>
 Status launch_head_sum(const Backward& backward, const CudaContext& context) {
   const Problem& p = backward.problem;
-  const std::int64_t size = p.B * p.Q * p.anchors.levels * p.anchors.coords;
-  const SumHeadsArgs args = {backward.head_anchors, static_cast<int>(p.M), size,
-                             backward.grad_anchors, p.anchors.dtype};
+  const std::int64_t size = p.B * p.Q * p.reference.levels * p.reference.coords;
+  const SumHeadsArgs args = {backward.head_grad_reference, static_cast<int>(p.M), size,
+                             backward.grad_reference, p.reference.dtype};
   return launch(sum_heads_kernel<A>, dim3(block_number(size)), 256, 0, context, args);
 }
 
@@ -145,7 +145,7 @@ Status launch_all(const Backward& backward, const Plan& plan, const CudaContext&
     if (plan.sums != nullptr) status = launch_rounding<V>(backward, plan, problem, context);
     if (status.failed()) return status;
   }
-  if (backward.grad_anchors == nullptr || p.Q == 0) return Status();
+  if (backward.grad_reference == nullptr || p.Q == 0) return Status();
   return launch_head_sum<Compute<V>>(backward, context);
 }
 

@@ -12,18 +12,19 @@ namespace {
 struct BackwardArgs {
   KernelProblem problem;
   Split split;           // a group has kCorners lanes or more
-  int pairs;             // of a block, exponent
+  int log2_queries;      // of a block, exponent
   const void* grad_out;  // [B, Q, M, D]
   // Each of the next may be null. The gradient of value goes into `sums`, [B, S, M, D] of the
   // compute type, or into records.
   void* sums;
   TapRecords records;
-  void* grad_pairs;
-  void* grad_scalars;
-  void* head_anchors;  // [M, B, Q, 1|L, 2|4]
+  void* grad_points_xy;
+  void* grad_point_scores;
+  void* head_grad_reference;  // [M, B, Q, 1|L, 2|4]
 
   __host__ __device__ bool needs_dots() const {
-    return grad_pairs != nullptr || grad_scalars != nullptr || head_anchors != nullptr;
+    return grad_points_xy != nullptr || grad_point_scores != nullptr ||
+           head_grad_reference != nullptr;
   }
 };
 
@@ -33,12 +34,12 @@ template <class A>
 struct WarpGradients {
   WarpTaps<A> taps;
   Quad<A>* dots;
-  A* attention;  // [T] of a team; then x and y if the anchors need them
+  A* attention;  // [T] of a team; then x and y if the reference need them
   int T;
 
   __host__ __device__ static int team_numbers(const BackwardArgs& args) {
     const KernelProblem& p = args.problem;
-    return p.fused && args.needs_dots() ? (args.head_anchors != nullptr ? 3 : 1) * p.T : 0;
+    return p.fused && args.needs_dots() ? (args.head_grad_reference != nullptr ? 3 : 1) * p.T : 0;
   }
 
   __host__ __device__ static int bytes(const BackwardArgs& args) {
@@ -182,19 +183,20 @@ __device__ inline void finish_tap(const BackwardArgs& args, Index at, int tap_in
                                   const WarpGradients<A>& memory) {
   const KernelProblem& p = args.problem;
   const std::int64_t out = row_of_query(p, at) * p.T + tap_index;
-  if (args.grad_pairs != nullptr) {
-    const DType dtype = p.pairs.dtype;
-    store_number(args.grad_pairs, dtype, 2 * out, p.fused ? chain(grad.x, tap.step_x) : grad.x);
-    store_number(args.grad_pairs, dtype, 2 * out + 1, p.fused ? chain(grad.y, tap.step_y) : grad.y);
+  if (args.grad_points_xy != nullptr) {
+    const DType dtype = p.points_xy.dtype;
+    store_number(args.grad_points_xy, dtype, 2 * out, p.fused ? chain(grad.x, tap.step_x) : grad.x);
+    store_number(args.grad_points_xy, dtype, 2 * out + 1,
+                 p.fused ? chain(grad.y, tap.step_y) : grad.y);
   }
   if (!p.fused) {
-    if (args.grad_scalars != nullptr) {
-      store_number(args.grad_scalars, p.scalars.dtype, out, grad.attention);
+    if (args.grad_point_scores != nullptr) {
+      store_number(args.grad_point_scores, p.point_scores.dtype, out, grad.attention);
     }
     return;
   }
   memory.attention[tap_index] = grad.attention;
-  if (args.head_anchors != nullptr) {
+  if (args.head_grad_reference != nullptr) {
     memory.x()[tap_index] = grad.x;
     memory.y()[tap_index] = grad.y;
   }
@@ -208,32 +210,33 @@ __device__ inline void finish_logits(const BackwardArgs& args, Index at, const L
   const KernelProblem& p = args.problem;
   for (int tap = lanes.rank; tap < p.T; tap += 1 << args.split.team) {
     const A grad = attention.of(p, at, tap) * (memory.attention[tap] - mean);
-    store_number(args.grad_scalars, p.scalars.dtype, row_of_query(p, at) * p.T + tap, grad);
+    store_number(args.grad_point_scores, p.point_scores.dtype, row_of_query(p, at) * p.T + tap,
+                 grad);
   }
 }
 
-// The share of this head in the gradient of the anchors: each lane sums taps, in their order, into
-// the coordinates that are its own.
+// The share of this head in the gradient of the reference: each lane sums taps, in their order,
+// into the coordinates that are its own.
 template <class A>
-__device__ inline void finish_anchors(const BackwardArgs& args, Index at, const Lanes& lanes,
-                                      const WarpGradients<A>& memory) {
+__device__ inline void finish_reference(const BackwardArgs& args, Index at, const Lanes& lanes,
+                                        const WarpGradients<A>& memory) {
   const KernelProblem& p = args.problem;
-  const int coords = static_cast<int>(p.anchors.coords);
-  const int numbers = static_cast<int>(p.anchors.levels) * coords;
+  const int coords = static_cast<int>(p.reference.coords);
+  const int numbers = static_cast<int>(p.reference.levels) * coords;
   const std::int64_t query = (static_cast<std::int64_t>(at.m) * p.B + at.b) * p.Q + at.q;
-  A* const share = static_cast<A*>(args.head_anchors) + query * numbers;
+  A* const share = static_cast<A*>(args.head_grad_reference) + query * numbers;
   for (int number = lanes.rank; number < numbers; number += 1 << args.split.team) {
     const int coordinate = number % coords, axis = coordinate % 2;
     const A* const grads = axis == 0 ? memory.x() : memory.y();
     A sum = 0;
     for (int l = 0; l < p.L; ++l) {
       const LevelRow& level = p.levels[l];
-      if (p.anchors.levels != 1 && l != number / coords) continue;
+      if (p.reference.levels != 1 && l != number / coords) continue;
       for (int tap = level.first_tap; tap < level.first_tap + level.points; ++tap) {
         A factor = 1;
         if (coordinate >= 2) {
-          const std::int64_t offset = row_of(p.pairs, at) + 2 * tap + axis;
-          factor = load_number<A>(p.pairs.data, p.pairs.dtype, offset) *
+          const std::int64_t offset = row_of(p.points_xy, at) + 2 * tap + axis;
+          factor = load_number<A>(p.points_xy.data, p.points_xy.dtype, offset) *
                    static_cast<A>(level.box_factor);
         }
         sum += chain(grads[tap], factor);
@@ -253,7 +256,7 @@ __global__ void __launch_bounds__(256, 2)
   const Lanes lanes(split);
   const WarpGradients<A> memory(
       shared_memory() + threadIdx.x / kWarp * WarpGradients<A>::bytes(args), args, lanes);
-  const int query = query_of(p, args.pairs, static_cast<int>(blockIdx.x), lanes.pair);
+  const int query = query_of(p, args.log2_queries, static_cast<int>(blockIdx.x), lanes.team);
   const bool active = query >= 0;
   const int team = 1 << split.team, slab_size = GradRow<V, kBytes>::kChannels << split.group;
   const int my_slot = Slots::slot(lanes.lane, split);
@@ -301,10 +304,10 @@ __global__ void __launch_bounds__(256, 2)
     }
     if (!p.fused || !args.needs_dots()) continue;
     mean = team_sum(mean, split);
-    if (active && args.grad_scalars != nullptr) {
+    if (active && args.grad_point_scores != nullptr) {
       finish_logits(args, at, lanes, attention, mean, memory);
     }
-    if (active && args.head_anchors != nullptr) finish_anchors(args, at, lanes, memory);
+    if (active && args.head_grad_reference != nullptr) finish_reference(args, at, lanes, memory);
   }
 }
 

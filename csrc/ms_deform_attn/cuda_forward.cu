@@ -25,10 +25,10 @@ Status launch_forward(const Forward& forward, const CudaContext& context) {
     Shape shape = choose_shape(args.problem, Pack<V, bytes()>::kChannels, 0);
     fit_shared_memory(shape, [](Split split) { return Slots::bytes(split); });
     args.split = shape.split;
-    args.pairs = shape.pairs;
+    args.log2_queries = shape.log2_queries;
     status =
-        launch(forward_kernel<V, bytes()>, query_grid(args.problem, shape.pairs), shape.threads,
-               Slots::bytes(shape.split) * (shape.threads / kWarp), context, args);
+        launch(forward_kernel<V, bytes()>, query_grid(args.problem, shape.log2_queries),
+               shape.threads, Slots::bytes(shape.split) * (shape.threads / kWarp), context, args);
   });
   return status;
 }

@@ -10,8 +10,8 @@ namespace {
 struct ForwardArgs {
   KernelProblem problem;
   Split split;
-  int pairs;  // of a block, exponent
-  void* out;  // [B, Q, M, D]
+  int log2_queries;  // of a block, exponent
+  void* out;         // [B, Q, M, D]
 };
 
 // sum += weight * row over taps begin, begin + step, ... of the warp's taps, two at a time: eight
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(256, 3) forward_kernel(const __grid_constant__
   const Split split = args.split;
   const Lanes lanes(split);
   const Slots taps(shared_memory() + threadIdx.x / kWarp * Slots::bytes(split), split);
-  const int query = query_of(p, args.pairs, static_cast<int>(blockIdx.x), lanes.pair);
+  const int query = query_of(p, args.log2_queries, static_cast<int>(blockIdx.x), lanes.team);
   const bool active = query >= 0;
   const int team = 1 << split.team, slab_size = kChannels << split.group;
   const int my_slot = Slots::slot(lanes.lane, split);

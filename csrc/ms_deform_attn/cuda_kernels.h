@@ -30,7 +30,7 @@ struct CudaContext {
 std::size_t forward_workspace(const Problem&);
 std::size_t backward_workspace(const Backward&, bool deterministic);
 
-// Nothing waits for the device. `head_anchors` of Backward is in device memory.
+// Nothing waits for the device. `head_grad_reference` of Backward is in device memory.
 Status launch_forward(const Forward&, const CudaContext&);
 Status launch_backward(const Backward&, const CudaContext&);
 

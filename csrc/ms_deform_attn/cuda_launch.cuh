@@ -82,9 +82,9 @@ inline KernelProblem kernel_problem(const Problem& p, const LevelSize* device_le
   k.value = p.value;
   k.pixel_bytes = static_cast<unsigned>(p.value.stride_s * element_bytes(p.value.dtype));
   k.mask = p.mask;
-  k.pairs = p.pairs;
-  k.scalars = p.scalars;
-  k.anchors = p.anchors;
+  k.points_xy = p.points_xy;
+  k.point_scores = p.point_scores;
+  k.reference = p.reference;
   return k;
 }
 
@@ -126,7 +126,7 @@ inline unsigned image_blocks(const KernelProblem& p) {
 struct Shape {
   Split split;
   int threads;
-  int pairs;  // of a block, exponent
+  int log2_queries;  // of a block, exponent
 };
 
 // Lanes enough for the channels; more of them per query, and small blocks, when there are few
@@ -137,11 +137,11 @@ inline Shape choose_shape(const KernelProblem& p, int channels_per_lane, int lea
   int& group = shape.split.group;
   while (group < 5 && channels_per_lane << group < p.D) ++group;
   int& team = shape.split.team = group;
-  const std::int64_t pairs = static_cast<std::int64_t>(p.B) * p.Q * p.M;
+  const std::int64_t teams = static_cast<std::int64_t>(p.B) * p.Q * p.M;
   const std::int64_t busy =
       std::int64_t{kBusyWarps} * device_attribute(cudaDevAttrMultiProcessorCount);
-  while (team < 5 && 1 << (team - group) < p.T && (pairs << team) / kWarp < busy) ++team;
-  if ((pairs << team) / kWarp < busy) shape.threads = 64;
+  while (team < 5 && 1 << (team - group) < p.T && (teams << team) / kWarp < busy) ++team;
+  if ((teams << team) / kWarp < busy) shape.threads = 64;
   return shape;
 }
 
@@ -152,8 +152,8 @@ inline bool fit_shared_memory(Shape& shape, const F& warp_bytes) {
   const auto bytes = [&] { return warp_bytes(shape.split) * (shape.threads / kWarp); };
   while (shape.threads > kWarp && bytes() > kSharedBytes) shape.threads /= 2;
   while (shape.split.team < 5 && bytes() > kSharedBytes) ++shape.split.team;
-  shape.pairs = 0;
-  while (shape.threads >> shape.split.team >> shape.pairs > 1) ++shape.pairs;
+  shape.log2_queries = 0;
+  while (shape.threads >> shape.split.team >> shape.log2_queries > 1) ++shape.log2_queries;
   return bytes() <= kSharedBytes;
 }
 
@@ -168,8 +168,8 @@ inline Status launch(void (*kernel)(Args), dim3 grid, int threads, int shared_by
   return status_of(cudaLaunchKernelEx(&config, kernel, args));
 }
 
-inline dim3 query_grid(const KernelProblem& p, int pairs) {
-  return dim3(static_cast<unsigned>(block_count(p, pairs)), static_cast<unsigned>(p.M),
+inline dim3 query_grid(const KernelProblem& p, int log2_queries) {
+  return dim3(static_cast<unsigned>(block_count(p, log2_queries)), static_cast<unsigned>(p.M),
               image_blocks(p));
 }
 

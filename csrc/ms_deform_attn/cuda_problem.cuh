@@ -32,8 +32,8 @@ struct KernelProblem {
   ValueView value;
   unsigned pixel_bytes;  // between pixels of `value`
   const bool* mask;
-  TapsView pairs, scalars;
-  ReferenceView anchors;
+  TapsView points_xy, point_scores;
+  ReferenceView reference;
 };
 
 __device__ inline LevelSize level_size(const KernelProblem& p, int l) {
@@ -58,7 +58,7 @@ struct Lanes {
   int rank;           // of the lane in its team
   int channel_rank;   // of the lane in its group
   int slice, slices;  // of the group in its team
-  int pair;           // index of the team in the block
+  int team;           // its index in the block
 
   __device__ explicit Lanes(Split split) {
     const int thread = static_cast<int>(threadIdx.x);
@@ -67,23 +67,24 @@ struct Lanes {
     channel_rank = rank & ((1 << split.group) - 1);
     slice = rank >> split.group;
     slices = 1 << (split.team - split.group);
-    pair = thread >> split.team;
+    team = thread >> split.team;
   }
 };
 
-// A block takes 2^pairs queries of one head: side by side on the Q axis, or, where queries are
-// pixels, a patch of a level. Neighbouring pixels sample the same pixels, which the first-level
+// A block takes 2^log2_queries queries of one head: side by side on the Q axis, or, where queries
+// are pixels, a patch of a level. Neighbouring pixels sample the same pixels, which the first-level
 // cache then reads once.
 struct Patch {
   int rows, columns;  // exponents
-  __host__ __device__ explicit Patch(int pairs) : rows(pairs / 2), columns(pairs - pairs / 2) {}
+  __host__ __device__ explicit Patch(int log2_pixels)
+      : rows(log2_pixels / 2), columns(log2_pixels - log2_pixels / 2) {}
   __host__ __device__ int rows_of(int height) const { return ((height - 1) >> rows) + 1; }
   __host__ __device__ int columns_of(int width) const { return ((width - 1) >> columns) + 1; }
 };
 
-__host__ inline int block_count(const KernelProblem& p, int pairs) {
-  if (!p.patches) return ((p.Q - 1) >> pairs) + 1;
-  const Patch patch(pairs);
+__host__ inline int block_count(const KernelProblem& p, int log2_queries) {
+  if (!p.patches) return ((p.Q - 1) >> log2_queries) + 1;
+  const Patch patch(log2_queries);
   int count = 0;
   for (int l = 0; l < p.L; ++l) {
     const LevelSize size = p.levels[l].size;
@@ -92,20 +93,20 @@ __host__ inline int block_count(const KernelProblem& p, int pairs) {
   return count;
 }
 
-// The query of team `pair` of block `block`, or -1 where the last block or a patch reaches over the
+// The query of team `team` of block `block`, or -1 where the last block or a patch reaches over the
 // end.
-__device__ inline int query_of(const KernelProblem& p, int pairs, int block, int pair) {
+__device__ inline int query_of(const KernelProblem& p, int log2_queries, int block, int team) {
   if (!p.patches) {
-    const int query = (block << pairs) + pair;
+    const int query = (block << log2_queries) + team;
     return query < p.Q ? query : -1;
   }
-  const Patch patch(pairs);
+  const Patch patch(log2_queries);
   for (int l = 0; l < p.L; ++l) {
     const LevelSize size = p.levels[l].size;
     const int columns = patch.columns_of(size.width), count = patch.rows_of(size.height) * columns;
     if (block < count) {
-      const int y = ((block / columns) << patch.rows) + (pair >> patch.columns);
-      const int x = ((block % columns) << patch.columns) + (pair & ((1 << patch.columns) - 1));
+      const int y = ((block / columns) << patch.rows) + (team >> patch.columns);
+      const int x = ((block % columns) << patch.columns) + (team & ((1 << patch.columns) - 1));
       return y < size.height && x < size.width ? size.first_pixel + y * size.width + x : -1;
     }
     block -= count;

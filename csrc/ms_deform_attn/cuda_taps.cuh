@@ -65,33 +65,34 @@ struct Attention {
                        Split split)
       : peak(0), scale(1) {
     if (!p.fused) return;
-    const std::int64_t row = row_of(p.scalars, at);
+    const std::int64_t row = row_of(p.point_scores, at);
     const int taps = active ? p.T : 0, stride = 1 << split.team;
     A most = -static_cast<A>(INFINITY), sum = 0;
     for (int tap = lanes.rank; tap < taps; tap += stride) {
-      const A logit = load_number<A>(p.scalars.data, p.scalars.dtype, row + tap);
+      const A logit = load_number<A>(p.point_scores.data, p.point_scores.dtype, row + tap);
       most = logit > most ? logit : most;
     }
     peak = team_max(most, split);
     for (int tap = lanes.rank; tap < taps; tap += stride) {
-      const A logit = load_number<A>(p.scalars.data, p.scalars.dtype, row + tap);
+      const A logit = load_number<A>(p.point_scores.data, p.point_scores.dtype, row + tap);
       sum += exponential(logit - peak);
     }
     scale = A(1) / team_sum(sum, split);
   }
 
   __device__ A of(const KernelProblem& p, Index at, int tap) const {
-    const A x = load_number<A>(p.scalars.data, p.scalars.dtype, row_of(p.scalars, at) + tap);
+    const A x =
+        load_number<A>(p.point_scores.data, p.point_scores.dtype, row_of(p.point_scores, at) + tap);
     return p.fused ? exponential(x - peak) * scale : x;
   }
 };
 
 template <class A>
-struct Anchor {
+struct ReferencePoint {
   A x, y, w, h;
 
-  __device__ Anchor(const KernelProblem& p, Index at, int l) : w(0), h(0) {
-    const ReferenceView& view = p.anchors;
+  __device__ ReferencePoint(const KernelProblem& p, Index at, int l) : w(0), h(0) {
+    const ReferenceView& view = p.reference;
     const std::int64_t query = static_cast<std::int64_t>(at.b) * p.Q + at.q;
     const std::int64_t first = (query * view.levels + (view.levels == 1 ? 0 : l)) * view.coords;
     x = load_number<A>(view.data, view.dtype, first);
@@ -131,9 +132,9 @@ struct Tap {
     width = static_cast<A>(size.width);
     height = static_cast<A>(size.height);
     attention = softmax.of(p, at, tap);
-    const std::int64_t pair = row_of(p.pairs, at) + 2 * tap;
-    A x = load_number<A>(p.pairs.data, p.pairs.dtype, pair);
-    A y = load_number<A>(p.pairs.data, p.pairs.dtype, pair + 1);
+    const std::int64_t at_x = row_of(p.points_xy, at) + 2 * tap;
+    A x = load_number<A>(p.points_xy.data, p.points_xy.dtype, at_x);
+    A y = load_number<A>(p.points_xy.data, p.points_xy.dtype, at_x + 1);
     if (p.fused) locate(p, at, l, x, y);
     p.discrete ? find_pixel(size, x, y) : find_cell(size, x, y);
     if (p.mask != nullptr) drop_masked(p.mask + static_cast<std::int64_t>(at.b) * p.S);
@@ -153,18 +154,18 @@ struct Tap {
  private:
   // Offsets in, locations out.
   __device__ void locate(const KernelProblem& p, Index at, int l, A& x, A& y) {
-    const Anchor<A> anchor(p, at, l);
-    if (p.anchors.coords == 2) {
+    const ReferencePoint<A> reference(p, at, l);
+    if (p.reference.coords == 2) {
       step_x = A(1) / width;
       step_y = A(1) / height;
-      x = anchor.x + x / width;
-      y = anchor.y + y / height;
+      x = reference.x + x / width;
+      y = reference.y + y / height;
     } else {
       const A factor = static_cast<A>(p.levels[l].box_factor);
-      step_x = anchor.w * factor;
-      step_y = anchor.h * factor;
-      x = anchor.x + x * step_x;
-      y = anchor.y + y * step_y;
+      step_x = reference.w * factor;
+      step_y = reference.h * factor;
+      x = reference.x + x * step_x;
+      y = reference.y + y * step_y;
     }
   }
 

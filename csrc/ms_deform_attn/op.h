@@ -34,7 +34,7 @@ struct Operators {
     const Gradients grads =
         Device::backward(call, dense_grad_output(call, grad_output),
                          {needs_value, needs_locations, needs_weights, false}, deterministic);
-    return {grads.value, grads.pairs, grads.scalars};
+    return {grads.value, grads.points_xy, grads.point_scores};
   }
 
   static Tensor fused(const Tensor& value, const Sizes& levels, const OptionalTensor& level_sizes,
@@ -56,7 +56,7 @@ struct Operators {
     const Gradients grads = Device::backward(
         call, dense_grad_output(call, grad_output),
         {needs_value, needs_offsets, needs_logits, needs_reference}, deterministic);
-    return {grads.value, grads.anchors, grads.pairs, grads.scalars};
+    return {grads.value, grads.reference, grads.points_xy, grads.point_scores};
   }
 };
 

@@ -48,19 +48,19 @@ struct Cpu {
                             const Needs& needs, bool) {
     const Problem& p = call.problem;
     const Gradients grads = allocate_gradients(call, needs);
-    const std::int64_t anchor_row = p.M * p.anchors.levels * p.anchors.coords;
-    const auto head_anchors =
-        std::make_unique_for_overwrite<double[]>(needs.anchors ? p.B * p.Q * anchor_row : 0);
-    const Backward args = backward_arguments(p, grad_out, grads, needs, head_anchors.get());
+    const std::int64_t reference_stride = p.M * p.reference.levels * p.reference.coords;
+    const auto head_grad_reference = std::make_unique_for_overwrite<double[]>(
+        needs.reference ? p.B * p.Q * reference_stride : 0);
+    const Backward args = backward_arguments(p, grad_out, grads, needs, head_grad_reference.get());
     const CpuKernels& kernels = cpu_kernels();
-    if (needs.pairs || needs.scalars || needs.anchors) {
+    if (needs.points_xy || needs.point_scores || needs.reference) {
       run_tasks(kernels.query_tasks(p), operations(p), [&](std::int64_t begin, std::int64_t end) {
         kernels.backward_taps(args, begin, end);
       });
     }
-    if (needs.anchors) {
-      run_tasks(p.B * p.Q, p.B * p.Q * anchor_row, [&](std::int64_t begin, std::int64_t end) {
-        kernels.backward_anchors(args, begin, end);
+    if (needs.reference) {
+      run_tasks(p.B * p.Q, p.B * p.Q * reference_stride, [&](std::int64_t begin, std::int64_t end) {
+        kernels.backward_reference(args, begin, end);
       });
     }
     if (needs.value) {

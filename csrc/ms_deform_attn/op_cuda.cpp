@@ -52,10 +52,12 @@ struct Cuda {
     const Problem& p = call.problem;
     const DeviceScope scope(call.value);
     const Gradients grads = allocate_gradients(call, needs);
-    const std::int64_t anchor_numbers = p.B * p.Q * p.M * p.anchors.levels * p.anchors.coords;
-    const Memory head_anchors(
-        call.value, needs.anchors ? static_cast<std::size_t>(anchor_numbers) * sizeof(double) : 0);
-    const Backward args = backward_arguments(p, grad_out, grads, needs, head_anchors.data());
+    const std::int64_t reference_numbers =
+        p.B * p.Q * p.M * p.reference.levels * p.reference.coords;
+    const Memory head_grad_reference(
+        call.value,
+        needs.reference ? static_cast<std::size_t>(reference_numbers) * sizeof(double) : 0);
+    const Backward args = backward_arguments(p, grad_out, grads, needs, head_grad_reference.data());
     const Memory workspace(call.value, backward_workspace(args, deterministic));
     check(launch_backward(args, {scope.stream(), workspace.data(), deterministic}));
     return grads;

@@ -52,9 +52,9 @@ struct Problem {
   ValueView value;   // [B, S, M, D]
   const bool* mask;  // [B, S] contiguous, true keeps; or null
   bool fused;        // the next three are offsets, logits, reference; else locations, weights, none
-  TapsView pairs;    // [B, Q, M, T, 2]
-  TapsView scalars;  // [B, Q, M, T]
-  ReferenceView anchors;  // [B, Q, 1|L, 2|4]
+  TapsView points_xy;       // [B, Q, M, T, 2]
+  TapsView point_scores;    // [B, Q, M, T]
+  ReferenceView reference;  // [B, Q, 1|L, 2|4]
   double offset_scale;
 };
 
@@ -66,13 +66,13 @@ struct Forward {
 // Outputs are contiguous, have the dtype of their input, and are null when nobody asked for them.
 struct Backward {
   Problem problem;
-  const void* grad_out;  // [B, Q, M, D] contiguous, dtype of value
-  void* grad_value;      // [B, S, M, D]
-  void* grad_pairs;      // [B, Q, M, T, 2]
-  void* grad_scalars;    // [B, Q, M, T]
-  void* grad_anchors;    // [B, Q, 1|L, 2|4]
-  void* head_anchors;    // [M, B, Q, 1|L, 2|4] the share of each head, compute type; null with
-                         // grad_anchors
+  const void* grad_out;       // [B, Q, M, D] contiguous, dtype of value
+  void* grad_value;           // [B, S, M, D]
+  void* grad_points_xy;       // [B, Q, M, T, 2]
+  void* grad_point_scores;    // [B, Q, M, T]
+  void* grad_reference;       // [B, Q, 1|L, 2|4]
+  void* head_grad_reference;  // [M, B, Q, 1|L, 2|4] the share of each head, compute type; null with
+                              // grad_reference
 };
 
 }  // namespace rtdetr_ops

@@ -9,7 +9,7 @@ const CpuKernels& cpu_kernels() {
                                    .query_tasks = nullptr,
                                    .forward = nullptr,
                                    .backward_taps = nullptr,
-                                   .backward_anchors = nullptr,
+                                   .backward_reference = nullptr,
                                    .value_tasks = nullptr,
                                    .backward_value = nullptr};
   return kNone;
