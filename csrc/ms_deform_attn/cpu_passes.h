@@ -264,8 +264,8 @@ void backward_reference_typed(const Backward& args, std::int64_t begin, std::int
 
 // Levels are split into strips of rows only when there are too few (b, m, level) for the threads.
 std::int64_t strips_per_level(const Problem& p, std::int64_t threads) {
-  const std::int64_t owners = p.B * p.M * p.L, wanted = 2 * threads;
-  return owners == 0 || owners >= wanted ? 1 : (wanted + owners - 1) / owners;
+  const std::int64_t levels = p.B * p.M * p.L, least = 2 * threads;
+  return levels == 0 || levels >= least ? 1 : (least + levels - 1) / levels;
 }
 
 std::int64_t value_tasks(const Problem& p, std::int64_t threads) {

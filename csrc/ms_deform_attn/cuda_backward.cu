@@ -8,7 +8,7 @@ namespace {
 
 // How the gradient of value is computed, and the memory of a backward call.
 struct Plan {
-  bool has_owners;
+  bool deterministic_value;
   LevelSize* sizes;
   void* sums;
   TapRecords records;
@@ -17,10 +17,10 @@ struct Plan {
   Plan(const Backward& backward, bool deterministic, void* memory) {
     const Problem& p = backward.problem;
     const bool needs_value = backward.grad_value != nullptr;
-    has_owners = needs_value && deterministic;
+    deterministic_value = needs_value && deterministic;
     Workspace workspace(memory);
     sizes = take_level_sizes(p, workspace);
-    sums = !needs_value || has_owners          ? nullptr
+    sums = !needs_value || deterministic_value ? nullptr
            : element_bytes(p.value.dtype) == 2 ? workspace.take<float>(p.B * p.S * p.M * p.D)
                                                : backward.grad_value;
     records = take_records(p, workspace);
@@ -29,7 +29,7 @@ struct Plan {
 
  private:
   TapRecords take_records(const Problem& p, Workspace& workspace) const {
-    if (!has_owners) return {nullptr, nullptr};
+    if (!deterministic_value) return {nullptr, nullptr};
     const std::int64_t taps = p.B * p.M * p.Q * p.T;
     int2* const cells = workspace.take<int2>(taps);
     void* const weights = p.value.dtype == DType::kFloat64
@@ -49,7 +49,7 @@ Status clear_sums(const Backward& backward, const Plan& plan, const CudaContext&
     return status_of(
         cudaMemsetAsync(plan.sums, 0, numbers * std::max<std::size_t>(bytes, 4), stream));
   }
-  // Sizes that turn out not to fit leave pixels without an owner.
+  // Sizes that turn out not to fit leave pixels that belong to no tile.
   const bool loose = backward.grad_value != nullptr && p.device_levels != nullptr;
   if (!loose) return Status();
   return status_of(cudaMemsetAsync(backward.grad_value, 0, numbers * bytes, stream));
@@ -94,16 +94,16 @@ std::int64_t tile_count(const KernelProblem& p) {
 }
 
 template <class V>
-Status launch_owners(const Backward& backward, const Plan& plan, const KernelProblem& p,
-                     const CudaContext& context) {
-  const OwnerArgs args = {p, plan.records, backward.grad_out, backward.grad_value};
+Status launch_deterministic_value(const Backward& backward, const Plan& plan,
+                                  const KernelProblem& p, const CudaContext& context) {
+  const DeterministicArgs args = {p, plan.records, backward.grad_out, backward.grad_value};
   const std::int64_t blocks = (tile_count(p) + Tiles::kWarps - 1) / Tiles::kWarps;
   if (blocks == 0) return Status();
   const std::int64_t slabs = (p.D + kWarp - 1) / kWarp;
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(p.M * slabs),
                   image_blocks(p));
-  const int bytes = OwnerMemory::bytes<Compute<V>>();
-  return launch(own_value_kernel<V>, grid, Tiles::kWarps * kWarp, bytes, context, args);
+  const int bytes = TileMemory::bytes<Compute<V>>();
+  return launch(deterministic_value_kernel<V>, grid, Tiles::kWarps * kWarp, bytes, context, args);
 }
 
 template <class V>
@@ -137,8 +137,8 @@ Status launch_all(const Backward& backward, const Plan& plan, const CudaContext&
     status = launch_taps<V, kBytes>(backward, plan, problem, context);
     if (status.failed()) return status;
   }
-  if (plan.has_owners) {
-    status = launch_owners<V>(backward, plan, problem, context);
+  if (plan.deterministic_value) {
+    status = launch_deterministic_value<V>(backward, plan, problem, context);
     if (status.failed()) return status;
   }
   if constexpr (sizeof(V) == 2) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Backward of the taps by sums within a group of lanes. The gradient of value leaves this kernel as
-// reductions in memory, or, where pixels have owners, as a record of each tap for them.
+// reductions in memory, or, where it must be deterministic, as a record of each tap.
 #pragma once
 
 #include "ms_deform_attn/cuda_backward_deterministic.cuh"

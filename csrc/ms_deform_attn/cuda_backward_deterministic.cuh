@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradient of value without reductions in memory: every pixel has one owner, a warp that looks
-// through the taps of its level in their order and adds those that touch its pixels. The result is
-// the same to the bit every time, needs no zeros beforehand and is rounded once.
+// The deterministic gradient of value: a tile of pixels belongs to one warp, which looks through
+// the taps of the level in their order and adds those that touch the tile. The result is the same
+// to the bit every time, needs no zeros beforehand and is rounded once.
 #pragma once
 
 #include "ms_deform_attn/cuda_taps.cuh"
@@ -9,11 +9,11 @@
 namespace rtdetr_ops {
 namespace {
 
-// What owners must know of the taps, [B, M] first, then level by level, queries before points. An
-// absent table has no `cells`.
+// What the backward of the taps records for the gradient of value: [B, M] first, then level by
+// level, queries before points. An absent table has no `cells`.
 struct TapRecords {
-  int2* cells;    // column and row of corner 0
-  void* weights;  // fx, fy and attention, of the compute type
+  int2* cells;    // [B, M, T * Q] column and row of corner 0
+  void* weights;  // [B, M, T * Q, 3] fx, fy and attention, of the compute type
 
   // Of level l, for one (b, m).
   __device__ std::int64_t level_begin(const KernelProblem& p, int b, int m, int l) const {
@@ -33,14 +33,14 @@ struct TapRecords {
   }
 };
 
-struct OwnerArgs {
+struct DeterministicArgs {
   KernelProblem problem;
   TapRecords records;
   const void* grad_out;  // [B, Q, M, D]
   void* grad_value;      // [B, S, M, D]
 };
 
-// A tile has 2^exponent pixels: few where many taps fall, so that owners have about equal work.
+// A tile has 2^exponent pixels: few where many taps fall, so that warps have about equal work.
 struct Tiles {
   static constexpr int kMostPixels = 5;  // exponent; a warp keeps their sums in shared memory
   static constexpr int kTaps = 1024;     // aimed at, for each tile
@@ -164,9 +164,9 @@ struct HitQueue {
 
 // Adds the next taps of the queue, in order.
 template <class V>
-__device__ inline void add_hits(const OwnerArgs& args, const Tile& tile, const TileSums<V>& sums,
-                                int b, int m, int channel, std::int64_t begin, const int4* hits,
-                                int count) {
+__device__ inline void add_hits(const DeterministicArgs& args, const Tile& tile,
+                                const TileSums<V>& sums, int b, int m, int channel,
+                                std::int64_t begin, const int4* hits, int count) {
   using A = Compute<V>;
   const KernelProblem& p = args.problem;
   const int points = p.levels[tile.level].points;
@@ -197,7 +197,7 @@ __device__ inline void add_hits(const OwnerArgs& args, const Tile& tile, const T
   }
 }
 
-struct OwnerMemory {
+struct TileMemory {
   static constexpr int kTileNumbers = (1 << Tiles::kMostPixels) * kWarp;
 
   template <class A>
@@ -219,16 +219,16 @@ struct OwnerMemory {
 
 template <class V>
 __global__ void __launch_bounds__(Tiles::kWarps* kWarp, 4)
-    own_value_kernel(const __grid_constant__ OwnerArgs args) {
+    deterministic_value_kernel(const __grid_constant__ DeterministicArgs args) {
   using A = Compute<V>;
   const KernelProblem& p = args.problem;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int m = static_cast<int>(blockIdx.y) % p.M;
   const int channel = static_cast<int>(blockIdx.y) / p.M * kWarp + lane;
-  const TileSums<V> sums = {OwnerMemory::sums<A>(warp) + lane};
+  const TileSums<V> sums = {TileMemory::sums<A>(warp) + lane};
   using Queue = HitQueue<A>;
-  Queue queue = {OwnerMemory::hits<A>(warp), lane, 0};
+  Queue queue = {TileMemory::hits<A>(warp), lane, 0};
   const int stride = static_cast<int>(gridDim.x) * Tiles::kWarps;
   Tile tile = {0, 0, 0, 0, 0, Patch(0), {}};
   for (int b = static_cast<int>(blockIdx.z); b < p.B; b += static_cast<int>(gridDim.z)) {

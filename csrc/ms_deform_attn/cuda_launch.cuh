@@ -55,7 +55,7 @@ inline Status check_limits(const Problem& p) {
   if (p.B >= kMost || p.Q >= kMost || p.T >= kMost || p.D >= kMost) {
     return Status("value, locations: the CUDA kernels take sizes below 2^30");
   }
-  if (p.Q * p.T > INT32_MAX - 4 * kWarp) {  // owners count them, four warps at a time
+  if (p.Q * p.T > INT32_MAX - 4 * kWarp) {  // the deterministic backward counts them, 128 at a time
     return Status("locations: the CUDA kernels take Q * T below 2^31 - 128");
   }
   return Status();

@@ -133,12 +133,12 @@ FAULTS = {
         RACE.format("backward_kernel", "global"),
         "races",
     ),
-    "two_owners_of_a_pixel": Fault(
+    "two_warps_write_a_pixel": Fault(
         DETERMINISTIC,
         "width = min(1 << patch.columns, size.width - x);",
         "width = min((1 << patch.columns) + PLANTED, size.width - x);",
         f"{DETERMINISM}::test_an_image_does_not_depend_on_its_batch[cpu-plain]",
-        RACE.format("own_value_kernel", "global"),
+        RACE.format("deterministic_value_kernel", "global"),
         "races",
     ),
     "heads_share_a_row_of_the_output": Fault(
@@ -174,7 +174,7 @@ FAULTS = {
         DETERMINISTIC,
         "static_cast<unsigned>(cell.x + 1 - x)",
         "static_cast<unsigned>(cell.x + !PLANTED - x)",
-        f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
+        f"{DETERMINISM}::test_many_threads_are_right[cpu-tasks_of_levels-plain]",
         OFF.format("grad_value"),
     ),
     "last_query_left_out": Fault(
@@ -209,7 +209,7 @@ FAULTS = {
         DETERMINISTIC,
         "sums.clear();",
         "if (!PLANTED) sums.clear();",
-        f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
+        f"{DETERMINISM}::test_many_threads_are_right[cpu-tasks_of_levels-plain]",
         NOT_A_NUMBER.format("grad_value"),
     ),
     "image_left_out_of_the_address_of_value": Fault(
@@ -244,7 +244,7 @@ FAULTS = {
         HOST_BACKWARD,
         "workspace.take<float>(3 * taps)",
         "workspace.take<float>(3 * taps - 64 * PLANTED)",
-        f"{DETERMINISM}::test_many_threads_are_right[cpu-owners_of_levels-plain]",
+        f"{DETERMINISM}::test_many_threads_are_right[cpu-tasks_of_levels-plain]",
         OVERFLOW,
     ),
     "shuffle_by_some_of_its_lanes": Fault(
@@ -263,8 +263,8 @@ FAULTS = {
     ),
     "order_of_blocks_decides_the_sum": Fault(
         HOST_BACKWARD,
-        "has_owners = needs_value && deterministic;",
-        "has_owners = needs_value && deterministic && !PLANTED;",
+        "deterministic_value = needs_value && deterministic;",
+        "deterministic_value = needs_value && deterministic && !PLANTED;",
         f"{DETERMINISM}::test_an_image_does_not_depend_on_its_batch[cpu-plain]",
         r"AssertionError: grad_value",
     ),

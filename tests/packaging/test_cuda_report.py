@@ -19,7 +19,7 @@ TARGETS = ("sm_80", "sm_90")
 REGISTERS = {
     "forward_kernel<*>": 80,
     "backward_kernel<*>": 128,
-    "own_value_kernel<*>": 128,
+    "deterministic_value_kernel<*>": 128,
     "*": 64,
 }
 
