@@ -88,7 +88,7 @@ struct Narrow<Float16> {
 };
 
 // One wide multiplication, 32 by 32 to 64 bits, where C++ would multiply 64 by 64.
-__device__ inline const char* row_address(const char* first, int i, unsigned pitch) {
+__device__ inline const char* pixel_address(const char* first, int i, unsigned pitch) {
 #if defined(__CUDACC__)
   std::uint64_t address;
   asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(i), "r"(pitch), "l"(first));
@@ -107,10 +107,10 @@ struct Pack {
   using A = Compute<V>;
   V number;
 
-  // Row `i` of those that lie `pitch` bytes apart; zero, and nothing read, where i < 0.
-  __device__ static Pack load_row(const char* first, int i, unsigned pitch) {
+  // Pixel `i` of those that lie `pitch` bytes apart; zero, and nothing read, where i < 0.
+  __device__ static Pack load_pixel(const char* first, int i, unsigned pitch) {
     if (i < 0) return {V{}};
-    return {*reinterpret_cast<const V*>(row_address(first, i, pitch))};
+    return {*reinterpret_cast<const V*>(pixel_address(first, i, pitch))};
   }
   __device__ static void store(V* to, const A (&values)[1]) { *to = Narrow<V>::from(values[0]); }
   __device__ void unpack(A (&values)[1]) const { values[0] = widen(number); }
@@ -127,7 +127,7 @@ struct Pack<V, 16> {
 
   // The address is computed for any `i`, so that the load alone is predicated; it takes the
   // read-only path, for nothing writes to what a launch reads.
-  __device__ static Pack load_row(const char* first, int i, unsigned pitch) {
+  __device__ static Pack load_pixel(const char* first, int i, unsigned pitch) {
     Pack pack;
     uint4& words = pack.words;
     words = make_uint4(0, 0, 0, 0);
@@ -138,9 +138,9 @@ struct Pack<V, 16> {
         "  @wanted ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%5];\n"
         "}\n"
         : "+r"(words.x), "+r"(words.y), "+r"(words.z), "+r"(words.w)
-        : "r"(i), "l"(row_address(first, i, pitch)));
+        : "r"(i), "l"(pixel_address(first, i, pitch)));
 #else
-    if (i >= 0) words = __ldg(reinterpret_cast<const uint4*>(row_address(first, i, pitch)));
+    if (i >= 0) words = __ldg(reinterpret_cast<const uint4*>(pixel_address(first, i, pitch)));
 #endif
     return pack;
   }

@@ -7,7 +7,7 @@
 namespace rtdetr_ops {
 namespace {
 
-struct Row {
+struct Isa {
   const CpuKernels* kernels;
   bool (*supported)();
 };
@@ -25,7 +25,7 @@ bool has_avx2() {
 bool always() { return true; }
 
 // In order of preference.
-const Row kRows[] = {
+const Isa kIsas[] = {
 #if defined(RTDETR_OPS_X86_DISPATCH)
     {&kAvx512Kernels, has_avx512},
     {&kAvx2Kernels, has_avx2},
@@ -34,8 +34,8 @@ const Row kRows[] = {
 };
 
 const CpuKernels* widest() {
-  for (const Row& row : kRows) {
-    if (row.supported()) return row.kernels;
+  for (const Isa& entry : kIsas) {
+    if (entry.supported()) return entry.kernels;
   }
   return &kBaselineKernels;
 }
@@ -58,9 +58,9 @@ bool select_cpu_kernels(const char* isa) {
     selected.store(widest(), std::memory_order_relaxed);
     return true;
   }
-  for (const Row& row : kRows) {
-    if (std::strcmp(row.kernels->isa, isa) == 0 && row.supported()) {
-      selected.store(row.kernels, std::memory_order_relaxed);
+  for (const Isa& entry : kIsas) {
+    if (std::strcmp(entry.kernels->isa, isa) == 0 && entry.supported()) {
+      selected.store(entry.kernels, std::memory_order_relaxed);
       return true;
     }
   }

@@ -27,8 +27,8 @@ void convert_points_xy(const S* const __restrict from, std::int64_t n, A* const 
   }
 }
 
-// Rows of one head are M rows apart, too far for the processor to foresee.
-constexpr std::int64_t kPrefetchRows = 16;
+// Queries of one head are M vectors apart, too far for the processor to foresee.
+constexpr std::int64_t kPrefetchAhead = 16;
 
 template <class S>
 void prefetch_lines(const S* from, std::int64_t n) {
@@ -44,7 +44,7 @@ void load_points_xy(const TapsView& view, const Block& k, std::int64_t taps, A* 
     const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
                     k.m * view.stride_m + 2 * k.tap;
     for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
-      prefetch_lines(from + kPrefetchRows * view.stride_q, 2 * taps);
+      prefetch_lines(from + kPrefetchAhead * view.stride_q, 2 * taps);
       convert_points_xy(from, taps, x + q * taps, y + q * taps);
     }
   });
@@ -57,7 +57,7 @@ void load_point_scores(const TapsView& view, const Block& k, std::int64_t taps, 
     const S* from = static_cast<const S*>(view.data) + k.b * view.stride_b + k.q * view.stride_q +
                     k.m * view.stride_m + k.tap;
     for (std::int64_t q = 0; q < k.queries; ++q, from += view.stride_q) {
-      prefetch_lines(from + kPrefetchRows * view.stride_q, taps);
+      prefetch_lines(from + kPrefetchAhead * view.stride_q, taps);
       convert(from, taps, out + q * taps);
     }
   });
@@ -86,14 +86,14 @@ inline float exp_of_nonpositive(float x) {
 inline double exp_of_nonpositive(double x) { return __builtin_exp(x); }
 
 template <class A>
-void softmax_row(A* const __restrict row, std::int64_t n) {
+void softmax(A* const __restrict x, std::int64_t n) {
   A peak = -std::numeric_limits<A>::infinity();
-  for (std::int64_t i = 0; i < n; ++i) peak = row[i] > peak ? row[i] : peak;
+  for (std::int64_t i = 0; i < n; ++i) peak = x[i] > peak ? x[i] : peak;
   A sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) row[i] = exp_of_nonpositive(row[i] - peak);
-  for (std::int64_t i = 0; i < n; ++i) sum += row[i];
+  for (std::int64_t i = 0; i < n; ++i) x[i] = exp_of_nonpositive(x[i] - peak);
+  for (std::int64_t i = 0; i < n; ++i) sum += x[i];
   const A scale = A(1) / sum;
-  for (std::int64_t i = 0; i < n; ++i) row[i] *= scale;
+  for (std::int64_t i = 0; i < n; ++i) x[i] *= scale;
 }
 
 // What the fused entry keeps between the offsets and the locations, for the way back.
@@ -110,17 +110,17 @@ struct FusedTaps {
   std::int64_t T;
   Buffer<A> offset_x, offset_y;  // as given
   Buffer<A> step_x, step_y;      // d location / d offset
-  Buffer<A> logits;              // one row [T]
+  Buffer<A> logits;              // [T]
   Buffer<A> reference;           // [queries, 1|L, 2|4]
 };
 
 template <class A>
 void load_reference(const Problem& p, const Block& k, A* reference) {
-  const std::int64_t row = p.reference.levels * p.reference.coords;
+  const std::int64_t stride = p.reference.levels * p.reference.coords;
   with_dtype(p.reference.dtype, [&](auto storage) {
     using S = decltype(storage);
-    const S* from = static_cast<const S*>(p.reference.data) + (k.b * p.Q + k.q) * row;
-    convert(from, k.queries * row, reference);
+    const S* from = static_cast<const S*>(p.reference.data) + (k.b * p.Q + k.q) * stride;
+    convert(from, k.queries * stride, reference);
   });
 }
 
@@ -169,7 +169,7 @@ void load_attention_from_logits(const Problem& p, const Block& k, const Taps<A>&
     // The softmax runs over all T logits even when the block holds the taps of one level.
     load_point_scores(p.point_scores, Block{k.b, k.m, k.q + q, 1, 0}, p.T,
                       static_cast<A*>(f.logits));
-    softmax_row(static_cast<A*>(f.logits), p.T);
+    softmax(static_cast<A*>(f.logits), p.T);
     std::memcpy(t.attention + q * t.taps, f.logits + k.tap,
                 static_cast<std::size_t>(t.taps) * sizeof(A));
   }
@@ -199,16 +199,16 @@ void store_numbers(S* const __restrict to, std::int64_t n, const A* const __rest
   for (std::int64_t i = 0; i < n; ++i) to[i] = Rounded<S>::from(from[i]);
 }
 
-// Gradients are written for whole rows of T taps; `view` is contiguous [B, Q, M, T(, 2)].
+// Gradients are written for all T taps of a query; `view` is contiguous [B, Q, M, T(, 2)].
 template <class A>
 void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A* gy, const A* ga,
                          void* grad_points_xy, void* grad_point_scores) {
   for (std::int64_t q = 0; q < k.queries; ++q) {
-    const std::int64_t row = ((k.b * p.Q + k.q + q) * p.M + k.m) * p.T;
+    const std::int64_t first = ((k.b * p.Q + k.q + q) * p.M + k.m) * p.T;
     if (grad_points_xy != nullptr) {
       with_dtype(p.points_xy.dtype, [&](auto storage) {
         using S = decltype(storage);
-        S* const to = static_cast<S*>(grad_points_xy) + 2 * row;
+        S* const to = static_cast<S*>(grad_points_xy) + 2 * first;
         for (std::int64_t i = 0; i < p.T; ++i) {
           to[2 * i] = Rounded<S>::from(gx[q * p.T + i]);
           to[2 * i + 1] = Rounded<S>::from(gy[q * p.T + i]);
@@ -218,7 +218,7 @@ void store_tap_gradients(const Problem& p, const Block& k, const A* gx, const A*
     if (grad_point_scores != nullptr) {
       with_dtype(p.point_scores.dtype, [&](auto storage) {
         using S = decltype(storage);
-        store_numbers(static_cast<S*>(grad_point_scores) + row, p.T, ga + q * p.T);
+        store_numbers(static_cast<S*>(grad_point_scores) + first, p.T, ga + q * p.T);
       });
     }
   }
@@ -243,10 +243,10 @@ inline A chain(A slope, A factor) {
 template <class A>
 void store_head_reference(const Problem& p, const Block& k, const FusedTaps<A>& f, const A* gx,
                           const A* gy, A* head_grad_reference) {
-  const std::int64_t coords = p.reference.coords, row = p.reference.levels * coords;
-  A* grad = head_grad_reference + ((k.m * p.B + k.b) * p.Q + k.q) * row;
-  std::memset(grad, 0, static_cast<std::size_t>(k.queries * row) * sizeof(A));
-  for (std::int64_t q = 0; q < k.queries; ++q, grad += row) {
+  const std::int64_t coords = p.reference.coords, stride = p.reference.levels * coords;
+  A* grad = head_grad_reference + ((k.m * p.B + k.b) * p.Q + k.q) * stride;
+  std::memset(grad, 0, static_cast<std::size_t>(k.queries * stride) * sizeof(A));
+  for (std::int64_t q = 0; q < k.queries; ++q, grad += stride) {
     for (std::int64_t l = 0; l < p.L; ++l) {
       const Level& level = p.levels[l];
       A* const g = grad + (p.reference.levels == 1 ? 0 : l * coords);

@@ -23,7 +23,7 @@ struct CpuKernels {
   // order.
   void (*backward_reference)(const Backward&, std::int64_t begin, std::int64_t end);
 
-  // Tasks: (b, m, strip of rows of one level), each the only writer of its part of grad_value.
+  // Tasks: (b, m, strip of one level), each the only writer of its part of grad_value.
   std::int64_t (*value_tasks)(const Problem&, std::int64_t threads);
   void (*backward_value)(const Backward&, std::int64_t threads, std::int64_t begin,
                          std::int64_t end);

@@ -66,10 +66,10 @@ struct CornerWeights {
   A* const all[kCorners];
 };
 
-// The pixels of one head: where they lie in `value`, or a copy with the rows of the head side by
+// The pixels of one head: where they lie in `value`, or a copy with the pixels of the head side by
 // side.
 //
-// In `value` the rows of a head are M*D elements apart, which maps them onto a fraction of the
+// In `value` the pixels of a head are M*D elements apart, which maps them onto a fraction of the
 // cache sets: a head can use 1/M of each cache. When a task reads every pixel several times the
 // copy costs less than the misses it saves.
 template <class V>
@@ -87,7 +87,7 @@ class HeadPixels {
     if (!copies_) return;
     const std::size_t bytes = static_cast<std::size_t>(problem_.D) * sizeof(V);
     for (std::int64_t s = 0; s < problem_.S; ++s) {
-      prefetch_lines(data + (s + kPrefetchRows) * stride, problem_.D);
+      prefetch_lines(data + (s + kPrefetchAhead) * stride, problem_.D);
       std::memcpy(copy_ + s * problem_.D, data + s * stride, bytes);
     }
     data = copy_;
@@ -113,11 +113,11 @@ class HeadPixels {
   std::int64_t b_ = -1, m_ = -1;
 };
 
-// The address of the row of each corner. A corner outside reads a row of zeros, so that the loops
+// The address of the pixel of each corner. A corner outside reads zeros, so that the loops
 // have no branch and no pixel is read that no point touches.
 template <class V>
-struct PixelRows {
-  PixelRows(const Problem& p, std::int64_t size)
+struct PixelAddresses {
+  PixelAddresses(const Problem& p, std::int64_t size)
       : p0(size), p1(size), p2(size), p3(size), all{p0, p1, p2, p3}, zeros(p.D) {
     std::memset(zeros, 0, static_cast<std::size_t>(p.D) * sizeof(V));
   }
@@ -126,10 +126,10 @@ struct PixelRows {
                std::int64_t n) const {
     const V* const outside = zeros;
     for (int corner = 0; corner < (p.discrete ? 1 : kCorners); ++corner) {
-      const std::int32_t* const __restrict row = taps.rows(corner);
+      const std::int32_t* const __restrict index = taps.pixels(corner);
       const V** const __restrict address = all[corner];
       for (std::int64_t i = 0; i < n; ++i) {
-        address[i] = row[i] >= 0 ? pixels.data + row[i] * pixels.stride : outside;
+        address[i] = index[i] >= 0 ? pixels.data + index[i] * pixels.stride : outside;
       }
     }
   }
@@ -153,12 +153,12 @@ template <class V>
 void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
-  const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, row = p.M * p.D;
+  const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, stride = p.M * p.D;
   const Taps<A> taps(queries, p.T);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
   const CornerWeights<A> weights(size);
   HeadPixels<V> pixels(p, end - begin);
-  const PixelRows<V> rows(p, size);
+  const PixelAddresses<V> addresses(p, size);
   set_all_levels(taps, p);
   for (std::int64_t task = begin; task < end; ++task) {
     const Block k = query_block(p, task);
@@ -166,11 +166,12 @@ void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
     load_taps(p, k, 0, p.L, taps, fused);
     find_corners(p, k, taps, 0);
     weigh_corners(p, k, taps, weights.all);
-    rows.resolve(p, pixels, taps, k.queries * p.T);
-    const GatherInputs<V> in = rows.inputs(k, p.T, weights.all);
-    V* const out = static_cast<V*>(args.out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+    addresses.resolve(p, pixels, taps, k.queries * p.T);
+    const GatherInputs<V> in = addresses.inputs(k, p.T, weights.all);
+    V* const out = static_cast<V*>(args.out) + (k.b * p.Q + k.q) * stride + k.m * p.D;
     for_each_chunk<V>(p.D, [&](auto c) {
-      p.discrete ? gather_rows<1>(in, c, out, row) : gather_rows<kCorners>(in, c, out, row);
+      p.discrete ? gather_pixels<1>(in, c, out, stride)
+                 : gather_pixels<kCorners>(in, c, out, stride);
     });
   }
 }
@@ -220,11 +221,11 @@ template <class V>
 void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
-  const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, row = p.M * p.D;
+  const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, stride = p.M * p.D;
   const Taps<A> taps(queries, p.T);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
   HeadPixels<V> pixels(p, end - begin);
-  const PixelRows<V> rows(p, size);
+  const PixelAddresses<V> addresses(p, size);
   const Buffer<A> dots(kCorners * size), grad_attention(size);
   const A* const no_weights[kCorners] = {};
   set_all_levels(taps, p);
@@ -234,14 +235,14 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
     pixels.select(k);
     load_taps(p, k, 0, p.L, taps, fused);
     find_corners(p, k, taps, 0);
-    rows.resolve(p, pixels, taps, n);
-    const GatherInputs<V> in = rows.inputs(k, p.T, no_weights);
+    addresses.resolve(p, pixels, taps, n);
+    const GatherInputs<V> in = addresses.inputs(k, p.T, no_weights);
     const V* const grad_out =
-        static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * row + k.m * p.D;
+        static_cast<const V*>(args.grad_out) + (k.b * p.Q + k.q) * stride + k.m * p.D;
     std::memset(dots, 0, static_cast<std::size_t>(kCorners * n) * sizeof(A));
     for_each_chunk<V>(p.D, [&](auto c) {
-      p.discrete ? dot_rows<1, V>(in, c, grad_out, row, dots)
-                 : dot_rows<kCorners, V>(in, c, grad_out, row, dots);
+      p.discrete ? dot_pixels<1, V>(in, c, grad_out, stride, dots)
+                 : dot_pixels<kCorners, V>(in, c, grad_out, stride, dots);
     });
     p.discrete ? discrete_tap_gradients<A>(taps, n, dots, grad_attention)
                : tap_gradients<A>(taps, n, dots, grad_attention);
@@ -257,12 +258,12 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
 
 template <class V>
 void backward_reference_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
-  const std::int64_t row = args.problem.reference.levels * args.problem.reference.coords;
+  const std::int64_t stride = args.problem.reference.levels * args.problem.reference.coords;
   sum_head_reference(args.problem, static_cast<const Compute<V>*>(args.head_grad_reference),
-                     begin * row, end * row, args.grad_reference);
+                     begin * stride, end * stride, args.grad_reference);
 }
 
-// Levels are split into strips of rows only when there are too few (b, m, level) for the threads.
+// Levels are split into strips only when there are too few (b, m, level) for the threads.
 std::int64_t strips_per_level(const Problem& p, std::int64_t threads) {
   const std::int64_t levels = p.B * p.M * p.L, least = 2 * threads;
   return levels == 0 || levels >= least ? 1 : (least + levels - 1) / levels;
@@ -294,7 +295,7 @@ void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* a
   using A = Compute<V>;
   const Problem& p = args.problem;
   const Level& level = p.levels[task.strip.level];
-  const std::int64_t points = level.points, queries = block_queries(p, points), row = p.M * p.D;
+  const std::int64_t points = level.points, queries = block_queries(p, points), stride = p.M * p.D;
   const Taps<A> taps(queries, points);
   const FusedTaps<A> fused(p, p.fused ? queries : 0);
   const CornerWeights<A> weights(queries * points);
@@ -305,12 +306,12 @@ void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* a
     find_corners(p, k, taps, level.first_pixel + task.strip.y_begin * level.width);
     weigh_corners(p, k, taps, weights.all);
     const V* const grad_out =
-        static_cast<const V*>(args.grad_out) + (k.b * p.Q + q) * row + k.m * p.D;
+        static_cast<const V*>(args.grad_out) + (k.b * p.Q + q) * stride + k.m * p.D;
     for_each_chunk<V>(p.D, [&](auto c) {
       p.discrete
-          ? scatter_rows<1>(taps, k.queries, weights.all, c, grad_out, row, accumulator, pitch)
-          : scatter_rows<kCorners>(taps, k.queries, weights.all, c, grad_out, row, accumulator,
-                                   pitch);
+          ? scatter_pixels<1>(taps, k.queries, weights.all, c, grad_out, stride, accumulator, pitch)
+          : scatter_pixels<kCorners>(taps, k.queries, weights.all, c, grad_out, stride, accumulator,
+                                     pitch);
     });
   }
 }

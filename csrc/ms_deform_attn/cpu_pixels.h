@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over the D channels of pixel rows: gather (forward), dots (gradients of taps), scatter
-// (gradient of value). N vectors of a row stay in registers while the taps of a query pass by.
+// Sums over the D channels of pixels: gather (forward), dots (gradients of taps), scatter
+// (gradient of value). N vectors of a vector stay in registers while the taps of a query pass by.
 #pragma once
 
 #include "ms_deform_attn/cpu_taps.h"
@@ -8,7 +8,7 @@
 namespace rtdetr_ops {
 namespace {
 
-// Vectors of one row that are held at a time, and sums in flight: half of the vector registers.
+// Vectors of one vector that are held at a time, and sums in flight: half of the vector registers.
 constexpr int kMostVectors = 4;
 constexpr int kMostSums = kVectorBytes == 64 ? 16 : 8;
 
@@ -17,8 +17,8 @@ constexpr int kMostSums = kVectorBytes == 64 ? 16 : 8;
 #endif
 constexpr std::int64_t kPrefetchTaps = RTDETR_PREFETCH;
 
-// Channels [channel, channel + count) of a row. kPartial: fewer than one vector, in a row that is
-// no longer than that.
+// Channels [channel, channel + count) of a vector. kPartial: fewer than one vector, in a vector
+// that is no longer than that.
 template <int N, bool kPartial>
 struct Chunk {
   static constexpr int kVectors = N;
@@ -35,7 +35,7 @@ void for_full_chunks(std::int64_t channel, std::int64_t D, F& f) {
   if constexpr (N > 1) for_full_chunks<V, N / 2>(channel, D, f);
 }
 
-// The remainder comes first and overlaps the last full chunk: whoever writes rows writes the full
+// The remainder comes first and overlaps the last full chunk: whoever writes pixels writes the full
 // chunks over it.
 template <class V, class F>
 void for_each_chunk(std::int64_t D, F&& f) {
@@ -47,52 +47,52 @@ void for_each_chunk(std::int64_t D, F&& f) {
 }
 
 template <class V, int N, bool kPartial>
-inline void load_chunk(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
+inline void load_chunk(const V* vector, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
   if constexpr (kPartial) {
-    v[0] = load_partial(row + c.channel, c.count);
+    v[0] = load_partial(vector + c.channel, c.count);
   } else {
-    Registers<V, N>::load(row + c.channel, v);
+    Registers<V, N>::load(vector + c.channel, v);
   }
 }
 
 template <class V, int N, bool kPartial>
-inline void store_chunk(V* row, const Chunk<N, kPartial>& c, const Vec<Compute<V>> v[N]) {
+inline void store_chunk(V* vector, const Chunk<N, kPartial>& c, const Vec<Compute<V>> v[N]) {
   if constexpr (kPartial) {
-    store_partial(row + c.channel, v[0], c.count);
+    store_partial(vector + c.channel, v[0], c.count);
   } else {
-    Registers<V, N>::store(row + c.channel, v);
+    Registers<V, N>::store(vector + c.channel, v);
   }
 }
 
 // The lanes that this chunk owns, 0 in the others, so that sums over chunks count each channel
 // once.
 template <class V, int N, bool kPartial>
-inline void load_owned(const V* row, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
-  load_chunk(row, c, v);
+inline void load_owned(const V* vector, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
+  load_chunk(vector, c, v);
   if (c.skip > 0) v[0] = clear_leading<Compute<V>>(v[0], c.skip);
 }
 
-// Asks for the lines of one chunk of a row.
+// Asks for the lines of one chunk of a vector.
 template <class V, int N, bool kPartial>
-inline void prefetch_chunk(const V* row, const Chunk<N, kPartial>& c) {
+inline void prefetch_chunk(const V* vector, const Chunk<N, kPartial>& c) {
   constexpr int bytes = N * kLanes<Compute<V>> * static_cast<int>(sizeof(V));
   for (int line = 0; line < bytes; line += 64) {
-    __builtin_prefetch(reinterpret_cast<const char*>(row + c.channel) + line);
+    __builtin_prefetch(reinterpret_cast<const char*>(vector + c.channel) + line);
   }
 }
 
 template <class V>
 struct GatherInputs {
   std::int64_t queries, taps;
-  const V* const* pixel[kCorners];     // [queries, taps] the row [D] of each corner
+  const V* const* pixel[kCorners];     // [queries, taps] the vector [D] of each corner
   const Compute<V>* weight[kCorners];  // [queries, taps]
 };
 
-// out[q] = sum over taps and corners of weight * row. Corners have sums of their own as far as
+// out[q] = sum over taps and corners of weight * vector. Corners have sums of their own as far as
 // registers allow: one sum for all would wait for each multiply-add in turn.
 template <int K, class V, int N, bool kPartial>
-void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
-                 std::int64_t out_stride) {
+void gather_pixels(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
+                   std::int64_t out_stride) {
   using A = Compute<V>;
   constexpr int sets = kMostSums / N < K ? kMostSums / N : K;
   const std::int64_t n = in.queries * in.taps;
@@ -117,10 +117,10 @@ void gather_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
   }
 }
 
-// dots[i][k] += <grad_out[q], row of corner k of tap i>
+// dots[i][k] += <grad_out[q], vector of corner k of tap i>
 template <int K, class V, int N, bool kPartial>
-void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out,
-              std::int64_t grad_stride, Compute<V>* dots) {
+void dot_pixels(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out,
+                std::int64_t grad_stride, Compute<V>* dots) {
   using A = Compute<V>;
   const std::int64_t n = in.queries * in.taps;
   std::int64_t i = 0;
@@ -144,22 +144,23 @@ void dot_rows(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* g
   }
 }
 
-// accumulator[row] += weight * grad_out[q] for every corner that has a row; rows are `pitch` apart
+// accumulator[pixel] += weight * grad_out[q] for every corner that has a pixel; pixels are `pitch`
+// apart
 template <int K, class V, int N, bool kPartial>
-void scatter_rows(const Taps<Compute<V>>& taps, std::int64_t queries,
-                  Compute<V>* const weight[kCorners], const Chunk<N, kPartial>& c,
-                  const V* grad_out, std::int64_t grad_stride, Compute<V>* accumulator,
-                  std::int64_t pitch) {
+void scatter_pixels(const Taps<Compute<V>>& taps, std::int64_t queries,
+                    Compute<V>* const weight[kCorners], const Chunk<N, kPartial>& c,
+                    const V* grad_out, std::int64_t grad_stride, Compute<V>* accumulator,
+                    std::int64_t pitch) {
   using A = Compute<V>;
-  const std::int32_t* const rows[kCorners] = {taps.row0, taps.row1, taps.row2, taps.row3};
+  const std::int32_t* const pixels[kCorners] = {taps.pixel0, taps.pixel1, taps.pixel2, taps.pixel3};
   std::int64_t i = 0;
   for (std::int64_t q = 0; q < queries; ++q, grad_out += grad_stride) {
     Vec<A> g[N];
     load_owned(grad_out, c, g);
     for (const std::int64_t end = i + taps.taps; i < end; ++i) {
       for (int k = 0; k < K; ++k) {
-        if (rows[k][i] < 0) continue;
-        A* const to = accumulator + rows[k][i] * pitch + c.channel;
+        if (pixels[k][i] < 0) continue;
+        A* const to = accumulator + pixels[k][i] * pitch + c.channel;
         const Vec<A> w = splat(weight[k][i]);
         for (int j = 0; j < N; ++j) {
           A* const lanes = to + j * kLanes<A>;
@@ -170,13 +171,13 @@ void scatter_rows(const Taps<Compute<V>>& taps, std::int64_t queries,
   }
 }
 
-// An accumulator row in the lane order of the chunks -> a row of storage
+// An accumulator vector in the lane order of the chunks -> a vector of storage
 template <class V>
-void store_accumulator(const Compute<V>* accumulator, std::int64_t D, V* row) {
+void store_accumulator(const Compute<V>* accumulator, std::int64_t D, V* vector) {
   for_each_chunk<V>(D, [&](auto c) {
     Vec<Compute<V>> v[c.kVectors];
     Registers<Compute<V>, c.kVectors>::load(accumulator + c.channel, v);
-    store_chunk(row, c, v);
+    store_chunk(vector, c, v);
   });
 }
 

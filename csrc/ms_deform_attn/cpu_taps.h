@@ -13,7 +13,7 @@
 namespace rtdetr_ops {
 namespace {
 
-// The part of a level that a task sees: rows [y_begin, y_end), whose first pixel has index
+// The part of a level that a task sees: lines [y_begin, y_end), whose first pixel has index
 // `first_pixel`.
 struct Strip {
   std::int64_t level;
@@ -36,10 +36,10 @@ struct Taps {
         y_begin(size),
         y_end(size),
         origin(size),
-        row0(size),
-        row1(size),
-        row2(size),
-        row3(size) {
+        pixel0(size),
+        pixel1(size),
+        pixel2(size),
+        pixel3(size) {
     // Loops run over whole vectors; what follows the last tap is a level without pixels.
     const std::int64_t padded = (size + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
     for (std::int64_t i = size; i < padded; ++i) {
@@ -56,10 +56,10 @@ struct Taps {
   Buffer<A> width, height;
   Buffer<std::int32_t> columns, y_begin, y_end, origin;
   // Pixel of each corner, -1 where there is none.
-  Buffer<std::int32_t> row0, row1, row2, row3;
+  Buffer<std::int32_t> pixel0, pixel1, pixel2, pixel3;
 
-  std::int32_t* rows(int corner) const {
-    std::int32_t* const table[kCorners] = {row0, row1, row2, row3};
+  std::int32_t* pixels(int corner) const {
+    std::int32_t* const table[kCorners] = {pixel0, pixel1, pixel2, pixel3};
     return table[corner];
   }
 };
@@ -95,10 +95,10 @@ inline IntVec<A> floor_to_int(Vec<A> v) {
   return truncated + lane_mask<A>(v < __builtin_convertvector(truncated, Vec<A>));
 }
 
-// location -> corners: rows(k) and, in place of the location, the fraction inside the cell. A point
-// that is not within one pixel of the level, or is not finite, touches nothing; NaN compares false
-// and so counts as not within. Vectors by hand: compilers see control flow in the comparisons.
-// Arrays are padded to whole vectors.
+// location -> corners: pixels(k) and, in place of the location, the fraction inside the cell. A
+// point that is not within one pixel of the level, or is not finite, touches nothing; NaN compares
+// false and so counts as not within. Vectors by hand: compilers see control flow in the
+// comparisons. Arrays are padded to whole vectors.
 template <class A>
 void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
   using V = Vec<A>;
@@ -120,14 +120,14 @@ void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
     const I left = within & (x0 >= 0), right = within & (x0 + 1 < columns);
     const I top = (y0 >= y_begin) & (y0 < y_end), bottom = (y0 + 1 >= y_begin) & (y0 + 1 < y_end);
     const I pixel = load_vector<I>(t.origin + i) + y0 * columns + x0;
-    store_vector(t.row0 + i, pixel | ~(left & top));
-    store_vector(t.row1 + i, (pixel + 1) | ~(right & top));
-    store_vector(t.row2 + i, (pixel + columns) | ~(left & bottom));
-    store_vector(t.row3 + i, (pixel + columns + 1) | ~(right & bottom));
+    store_vector(t.pixel0 + i, pixel | ~(left & top));
+    store_vector(t.pixel1 + i, (pixel + 1) | ~(right & top));
+    store_vector(t.pixel2 + i, (pixel + columns) | ~(left & bottom));
+    store_vector(t.pixel3 + i, (pixel + columns + 1) | ~(right & bottom));
   }
 }
 
-// location -> row0, the pixel trunc(location * size + 0.5) clamped to the border; none for a
+// location -> pixel0, the pixel trunc(location * size + 0.5) clamped to the border; none for a
 // non-finite location.
 template <class A>
 void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
@@ -139,7 +139,7 @@ void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
   const std::int32_t* const __restrict y_begin = t.y_begin;
   const std::int32_t* const __restrict y_end = t.y_end;
   const std::int32_t* const __restrict origin = t.origin;
-  std::int32_t* const __restrict row0 = t.row0;
+  std::int32_t* const __restrict pixel0 = t.pixel0;
   for (std::int64_t i = 0; i < n; ++i) {
     const bool finite = (x[i] - x[i] == A(0)) & (y[i] - y[i] == A(0));
     A px = x[i] * width[i] + A(0.5);
@@ -151,18 +151,18 @@ void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
     const std::int32_t column = static_cast<std::int32_t>(px);
     const std::int32_t line = static_cast<std::int32_t>(py);
     const bool mine = finite & (line >= y_begin[i]) & (line < y_end[i]);
-    row0[i] = mine ? origin[i] + line * columns[i] + column : -1;
+    pixel0[i] = mine ? origin[i] + line * columns[i] + column : -1;
   }
 }
 
-// A masked pixel is a pixel that is not there. `first_pixel` is where the rows of this block count
-// from.
+// A masked pixel is a pixel that is not there. `first_pixel` is where the pixels of this block
+// count from.
 template <class A>
 void drop_masked_pixels(const Taps<A>& t, std::int64_t n, const bool* mask, int corners) {
   for (int k = 0; k < corners; ++k) {
-    std::int32_t* const row = t.rows(k);
+    std::int32_t* const pixel = t.pixels(k);
     for (std::int64_t i = 0; i < n; ++i) {
-      if (row[i] >= 0 && !mask[row[i]]) row[i] = -1;
+      if (pixel[i] >= 0 && !mask[pixel[i]]) pixel[i] = -1;
     }
   }
 }

@@ -88,7 +88,8 @@ std::int64_t tile_count(const KernelProblem& p) {
   for (int l = 0; l < p.L; ++l) {
     const LevelSize size = p.levels[l].size;
     const Patch patch = Tiles::of(p, size, p.levels[l].points);
-    count += static_cast<std::int64_t>(patch.rows_of(size.height)) * patch.columns_of(size.width);
+    count +=
+        static_cast<std::int64_t>(patch.tiles_down(size.height)) * patch.tiles_across(size.width);
   }
   return count;
 }

@@ -28,7 +28,7 @@ struct BackwardArgs {
   }
 };
 
-// What a warp keeps in shared memory: its taps, their dots <grad_out, corner row>, and, in the
+// What a warp keeps in shared memory: its taps, their dots <grad_out, corner pixel>, and, in the
 // fused entry, the gradients of all taps of its teams.
 template <class A>
 struct WarpGradients {
@@ -88,20 +88,21 @@ __device__ inline A reduce_dots(const A (&dots)[kCorners], int channel_rank, Spl
 // A slab of channels of grad_out[b, q, m], in the order in which value is gathered and in the one
 // in which its gradient is scattered.
 template <class V, int kBytes>
-struct GradRow {
+struct GradVector {
   using A = Compute<V>;
   static constexpr int kChannels = Pack<V, kBytes>::kChannels;
   static constexpr int kWidth =
       ReductionWidth<A>::value < kChannels ? ReductionWidth<A>::value : kChannels;
   A gathered[kChannels], scattered[kChannels];
 
-  __device__ GradRow(const BackwardArgs& args, Index at, bool active, const Lanes& lanes,
-                     int slab) {
+  __device__ GradVector(const BackwardArgs& args, Index at, bool active, const Lanes& lanes,
+                        int slab) {
     const KernelProblem& p = args.problem;
-    const V* const row = static_cast<const V*>(args.grad_out) + row_of_query(p, at) * p.D;
+    const V* const vector = static_cast<const V*>(args.grad_out) + index_of_query(p, at) * p.D;
     const int channel = slab + lanes.channel_rank * kChannels;
     const bool present = active && channel < p.D;
-    Pack<V, kBytes>::load_row(reinterpret_cast<const char*>(row + channel), present ? 0 : -1, 0)
+    Pack<V, kBytes>::load_pixel(reinterpret_cast<const char*>(vector + channel), present ? 0 : -1,
+                                0)
         .unpack(gathered);
 #pragma unroll
     for (int i = 0; i < kChannels; ++i) {
@@ -109,7 +110,8 @@ struct GradRow {
       if constexpr (kWidth == kChannels) {
         scattered[i] = gathered[i];
       } else {
-        scattered[i] = active && args.sums != nullptr && scatter < p.D ? widen(row[scatter]) : A(0);
+        scattered[i] =
+            active && args.sums != nullptr && scatter < p.D ? widen(vector[scatter]) : A(0);
       }
     }
   }
@@ -119,16 +121,17 @@ struct GradRow {
 // the gradient of value to `sums`.
 template <int kUsed, class V, int kBytes>
 __device__ inline Compute<V> visit_tap(const BackwardArgs& args, Index at,
-                                       const GradRow<V, kBytes>& grad, const HeadRows<V>& rows,
+                                       const GradVector<V, kBytes>& grad, const HeadPixels<V>& head,
                                        const Lanes& lanes, int slab, int4 pixels,
                                        const Quad<Compute<V>>& weight) {
   using A = Compute<V>;
-  using Grad = GradRow<V, kBytes>;
+  using Grad = GradVector<V, kBytes>;
   const KernelProblem& p = args.problem;
   A dot = 0;
   if (args.needs_dots()) {
     const bool present = slab + lanes.channel_rank * Grad::kChannels < p.D;
-    const CornerRows<V, kBytes, kUsed> corners(rows, present ? pixels : make_int4(-1, -1, -1, -1));
+    const CornerPixels<V, kBytes, kUsed> corners(head,
+                                                 present ? pixels : make_int4(-1, -1, -1, -1));
     A dots[kCorners] = {};
     corners.dot_with(grad.gathered, dots);
     dot = reduce_dots(dots, lanes.channel_rank, args.split);
@@ -139,14 +142,14 @@ __device__ inline Compute<V> visit_tap(const BackwardArgs& args, Index at,
 #pragma unroll
     for (int c = 0; c < kUsed; ++c) {
       if (pixel[c] < 0) continue;
-      A* const row = image + (static_cast<std::int64_t>(pixel[c]) * p.M + at.m) * p.D;
+      A* const vector = image + (static_cast<std::int64_t>(pixel[c]) * p.M + at.m) * p.D;
 #pragma unroll
       for (int i = 0; i < Grad::kChannels; i += Grad::kWidth) {
         const int channel = slab + channel_of<Grad::kWidth>(lanes.channel_rank, args.split, i);
         A product[Grad::kWidth];
 #pragma unroll
         for (int k = 0; k < Grad::kWidth; ++k) product[k] = weight.of[c] * grad.scattered[i + k];
-        if (channel < p.D) Reduce<Grad::kWidth>::add(row + channel, product);
+        if (channel < p.D) Reduce<Grad::kWidth>::add(vector + channel, product);
       }
     }
   }
@@ -182,7 +185,7 @@ __device__ inline void finish_tap(const BackwardArgs& args, Index at, int tap_in
                                   const Tap<A>& tap, const TapGradient<A>& grad,
                                   const WarpGradients<A>& memory) {
   const KernelProblem& p = args.problem;
-  const std::int64_t out = row_of_query(p, at) * p.T + tap_index;
+  const std::int64_t out = index_of_query(p, at) * p.T + tap_index;
   if (args.grad_points_xy != nullptr) {
     const DType dtype = p.points_xy.dtype;
     store_number(args.grad_points_xy, dtype, 2 * out, p.fused ? chain(grad.x, tap.step_x) : grad.x);
@@ -210,7 +213,7 @@ __device__ inline void finish_logits(const BackwardArgs& args, Index at, const L
   const KernelProblem& p = args.problem;
   for (int tap = lanes.rank; tap < p.T; tap += 1 << args.split.team) {
     const A grad = attention.of(p, at, tap) * (memory.attention[tap] - mean);
-    store_number(args.grad_point_scores, p.point_scores.dtype, row_of_query(p, at) * p.T + tap,
+    store_number(args.grad_point_scores, p.point_scores.dtype, index_of_query(p, at) * p.T + tap,
                  grad);
   }
 }
@@ -230,12 +233,12 @@ __device__ inline void finish_reference(const BackwardArgs& args, Index at, cons
     const A* const grads = axis == 0 ? memory.x() : memory.y();
     A sum = 0;
     for (int l = 0; l < p.L; ++l) {
-      const LevelRow& level = p.levels[l];
+      const LevelEntry& level = p.levels[l];
       if (p.reference.levels != 1 && l != number / coords) continue;
       for (int tap = level.first_tap; tap < level.first_tap + level.points; ++tap) {
         A factor = 1;
         if (coordinate >= 2) {
-          const std::int64_t offset = row_of(p.points_xy, at) + 2 * tap + axis;
+          const std::int64_t offset = offset_of(p.points_xy, at) + 2 * tap + axis;
           factor = load_number<A>(p.points_xy.data, p.points_xy.dtype, offset) *
                    static_cast<A>(level.box_factor);
         }
@@ -258,7 +261,7 @@ __global__ void __launch_bounds__(256, 2)
       shared_memory() + threadIdx.x / kWarp * WarpGradients<A>::bytes(args), args, lanes);
   const int query = query_of(p, args.log2_queries, static_cast<int>(blockIdx.x), lanes.team);
   const bool active = query >= 0;
-  const int team = 1 << split.team, slab_size = GradRow<V, kBytes>::kChannels << split.group;
+  const int team = 1 << split.team, slab_size = GradVector<V, kBytes>::kChannels << split.group;
   const int my_slot = Slots::slot(lanes.lane, split);
   const int team_slot = Slots::slot(lanes.lane - lanes.rank, split);
   Index at = {0, active ? query : 0, static_cast<int>(blockIdx.y)};
@@ -277,17 +280,18 @@ __global__ void __launch_bounds__(256, 2)
       }
       __syncwarp();
       for (int slab = 0; slab < p.D; slab += slab_size) {
-        const GradRow<V, kBytes> grad(args, at, active, lanes, slab);
-        const HeadRows<V> rows(p, at, slab + lanes.channel_rank * GradRow<V, kBytes>::kChannels);
+        const GradVector<V, kBytes> grad(args, at, active, lanes, slab);
+        const HeadPixels<V> head(p, at,
+                                 slab + lanes.channel_rank * GradVector<V, kBytes>::kChannels);
         for (int turn = 0; turn < count; turn += lanes.slices) {
           const int i = turn + lanes.slice;
           const bool present = i < count;
           const int slot = team_slot + (present ? i : 0);
           const int4 pixels = present ? memory.taps.pixels[slot] : make_int4(-1, -1, -1, -1);
           const Quad<A> weight = memory.taps.weights[slot];
-          const A dot = p.discrete ? visit_tap<1, V, kBytes>(args, at, grad, rows, lanes, slab,
+          const A dot = p.discrete ? visit_tap<1, V, kBytes>(args, at, grad, head, lanes, slab,
                                                              pixels, weight)
-                                   : visit_tap<kCorners, V, kBytes>(args, at, grad, rows, lanes,
+                                   : visit_tap<kCorners, V, kBytes>(args, at, grad, head, lanes,
                                                                     slab, pixels, weight);
           if (present && lanes.channel_rank < kCorners) {
             memory.dots[slot].of[lanes.channel_rank] += dot;

@@ -12,7 +12,7 @@ namespace {
 // What the backward of the taps records for the gradient of value: [B, M] first, then level by
 // level, queries before points. An absent table has no `cells`.
 struct TapRecords {
-  int2* cells;    // [B, M, T * Q] column and row of corner 0
+  int2* cells;    // [B, M, T * Q] x and y of corner 0
   void* weights;  // [B, M, T * Q, 3] fx, fy and attention, of the compute type
 
   // Of level l, for one (b, m).
@@ -22,10 +22,10 @@ struct TapRecords {
 
   template <class A>
   __device__ void put(const KernelProblem& p, Index at, int tap, int l, const Tap<A>& t) const {
-    const LevelRow& level = p.levels[l];
+    const LevelEntry& level = p.levels[l];
     const std::int64_t i = level_begin(p, at.b, at.m, l) +
                            static_cast<std::int64_t>(at.q) * level.points + tap - level.first_tap;
-    cells[i] = make_int2(t.column, t.row);
+    cells[i] = make_int2(t.x0, t.y0);
     A* const weight = static_cast<A*>(weights) + 3 * i;
     weight[0] = t.fx;
     weight[1] = t.fy;
@@ -55,7 +55,7 @@ struct Tiles {
   }
 };
 
-// A tile of a level: columns [x, x + width) and rows [y, y + height).
+// A tile of a level: x in [x, x + width), y in [y, y + height).
 struct Tile {
   int level;
   int x, y, width, height;
@@ -67,13 +67,13 @@ struct Tile {
     for (level = 0; level < p.L; ++level) {
       size = level_size(p, level);
       patch = Tiles::of(p, size, p.levels[level].points);
-      const int columns = patch.columns_of(size.width);
-      const int count = patch.rows_of(size.height) * columns;
+      const int across = patch.tiles_across(size.width);
+      const int count = patch.tiles_down(size.height) * across;
       if (index < count) {
-        x = (index % columns) << patch.columns;
-        y = (index / columns) << patch.rows;
-        width = min(1 << patch.columns, size.width - x);
-        height = min(1 << patch.rows, size.height - y);
+        x = (index % across) << patch.log2_width;
+        y = (index / across) << patch.log2_height;
+        width = min(1 << patch.log2_width, size.width - x);
+        height = min(1 << patch.log2_height, size.height - y);
         return true;
       }
       index -= count;
@@ -87,10 +87,10 @@ struct Tile {
   }
 
   // Place of a pixel in the sums of the tile, or -1.
-  __device__ int slot(int column, int row) const {
-    const int dx = column - x, dy = row - y;
+  __device__ int slot(int pixel_x, int pixel_y) const {
+    const int dx = pixel_x - x, dy = pixel_y - y;
     const bool inside = dx >= 0 && dx < width && dy >= 0 && dy < height;
-    return inside ? (dy << patch.columns) + dx : -1;
+    return inside ? (dy << patch.log2_width) + dx : -1;
   }
 };
 
@@ -123,7 +123,7 @@ struct TileSums {
                                    static_cast<std::int64_t>(tile.y + y) * tile.size.width +
                                    tile.x + x;
         const bool kept = p.mask == nullptr || p.mask[pixel];
-        const A sum = sums[((y << tile.patch.columns) + x) * kWarp];
+        const A sum = sums[((y << tile.patch.log2_width) + x) * kWarp];
         if (channel < p.D) {
           grad_value[(pixel * p.M + m) * p.D + channel] = Narrow<V>::from(kept ? sum : A(0));
         }
@@ -141,7 +141,7 @@ struct HitQueue {
   static constexpr int kAhead = sizeof(A) == 8 ? 4 : 8;  // taken at a time, held in registers
   static constexpr int kSlots = kChunks * kWarp + kAhead;
 
-  int4* hits;  // [kSlots]: column and row of the cell, number of the tap among those of the level
+  int4* hits;  // [kSlots]: x and y of the cell, number of the tap among those of the level
   int lane;
   int count;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forward: out[b, q, m] = sum over taps and corners of weight * value row.
+// Forward: out[b, q, m] = sum over taps and corners of weight * pixel.
 #pragma once
 
 #include "ms_deform_attn/cuda_pixels.cuh"
@@ -14,19 +14,20 @@ struct ForwardArgs {
   void* out;         // [B, Q, M, D]
 };
 
-// sum += weight * row over taps begin, begin + step, ... of the warp's taps, two at a time: eight
+// sum += weight * pixel over taps begin, begin + step, ... of the warp's taps, two at a time: eight
 // loads are under way before the first is used.
 template <class V, int kBytes, int kUsed>
-__device__ inline void gather(const WarpTaps<Compute<V>>& taps, const HeadRows<V>& rows, int begin,
-                              int end, int step, Compute<V> (&sum)[Pack<V, kBytes>::kChannels]) {
-  using Rows = CornerRows<V, kBytes, kUsed>;
+__device__ inline void gather(const WarpTaps<Compute<V>>& taps, const HeadPixels<V>& head,
+                              int begin, int end, int step,
+                              Compute<V> (&sum)[Pack<V, kBytes>::kChannels]) {
+  using Pixels = CornerPixels<V, kBytes, kUsed>;
   int i = begin;
   for (; i + step < end; i += 2 * step) {
-    const Rows one(rows, taps.pixels[i]), two(rows, taps.pixels[i + step]);
+    const Pixels one(head, taps.pixels[i]), two(head, taps.pixels[i + step]);
     one.add_to(sum, taps.weights[i]);
     two.add_to(sum, taps.weights[i + step]);
   }
-  if (i < end) Rows(rows, taps.pixels[i]).add_to(sum, taps.weights[i]);
+  if (i < end) Pixels(head, taps.pixels[i]).add_to(sum, taps.weights[i]);
 }
 
 template <class A, int kChannels>
@@ -39,7 +40,7 @@ __device__ inline void add_slices(A (&sum)[kChannels], Split split) {
   }
 }
 
-// 80 registers: eight rows under way and 24 warps on a multiprocessor.
+// 80 registers: eight pixels under way and 24 warps on a multiprocessor.
 template <class V, int kBytes>
 __global__ void __launch_bounds__(256, 3) forward_kernel(const __grid_constant__ ForwardArgs args) {
   using A = Compute<V>;
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(256, 3) forward_kernel(const __grid_constant__
     for (int slab = 0; slab < p.D; slab += slab_size) {
       const int channel = slab + lanes.channel_rank * kChannels;
       // A lane beyond the last channel works on channel 0 and keeps the result to itself.
-      const HeadRows<V> rows(p, at, channel < p.D ? channel : 0);
+      const HeadPixels<V> head(p, at, channel < p.D ? channel : 0);
       A sum[kChannels];
 #pragma unroll
       for (int i = 0; i < kChannels; ++i) sum[i] = start_of_sum<A>(p);
@@ -71,13 +72,13 @@ __global__ void __launch_bounds__(256, 3) forward_kernel(const __grid_constant__
                  has_tap ? Tap<A>(p, at, mine, level_of_tap(p, mine), attention) : Tap<A>());
         __syncwarp();
         const int begin = team_slot + lanes.slice, end = team_slot + min(p.T - first, team);
-        p.discrete ? gather<V, kBytes, 1>(taps, rows, begin, end, lanes.slices, sum)
-                   : gather<V, kBytes, kCorners>(taps, rows, begin, end, lanes.slices, sum);
+        p.discrete ? gather<V, kBytes, 1>(taps, head, begin, end, lanes.slices, sum)
+                   : gather<V, kBytes, kCorners>(taps, head, begin, end, lanes.slices, sum);
         __syncwarp();
       }
       add_slices(sum, split);
       if (active && lanes.slice == 0 && channel < p.D) {
-        V* const out = static_cast<V*>(args.out) + row_of_query(p, at) * p.D + channel;
+        V* const out = static_cast<V*>(args.out) + index_of_query(p, at) * p.D + channel;
         Pack<V, kBytes>::store(out, sum);
       }
     }

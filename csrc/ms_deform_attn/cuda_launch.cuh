@@ -72,12 +72,13 @@ inline KernelProblem kernel_problem(const Problem& p, const LevelSize* device_le
   k.device_levels = device_levels;
   for (int l = 0; l < k.L; ++l) {
     const Level& level = p.levels[l];
-    LevelRow& row = k.levels[l];
-    row.size = {static_cast<int>(level.height), static_cast<int>(level.width),
-                static_cast<int>(level.first_pixel), 1};
-    row.first_tap = static_cast<int>(level.first_tap);
-    row.points = static_cast<int>(level.points);
-    row.box_factor = p.offset_scale / static_cast<double>(std::max<std::int64_t>(level.points, 1));
+    LevelEntry& entry = k.levels[l];
+    entry.size = {static_cast<int>(level.height), static_cast<int>(level.width),
+                  static_cast<int>(level.first_pixel), 1};
+    entry.first_tap = static_cast<int>(level.first_tap);
+    entry.points = static_cast<int>(level.points);
+    entry.box_factor =
+        p.offset_scale / static_cast<double>(std::max<std::int64_t>(level.points, 1));
   }
   k.value = p.value;
   k.pixel_bytes = static_cast<unsigned>(p.value.stride_s * element_bytes(p.value.dtype));
@@ -88,22 +89,22 @@ inline KernelProblem kernel_problem(const Problem& p, const LevelSize* device_le
   return k;
 }
 
-// Whether rows of D channels can be read and written 16 bytes at a time.
-inline bool takes_wide_loads(const Problem& p, const void* rows) {
+// Whether vectors of D channels can be read and written 16 bytes at a time.
+inline bool takes_wide_loads(const Problem& p, const void* vectors) {
   const std::int64_t bytes = element_bytes(p.value.dtype);
   const ValueView& v = p.value;
   const std::int64_t all = p.D | v.stride_b | v.stride_s | v.stride_m;
   const auto addresses =
-      reinterpret_cast<std::uintptr_t>(v.data) | reinterpret_cast<std::uintptr_t>(rows);
+      reinterpret_cast<std::uintptr_t>(v.data) | reinterpret_cast<std::uintptr_t>(vectors);
   return all * bytes % 16 == 0 && addresses % 16 == 0;
 }
 
 // Calls f(V, bytes per load), bytes as an integral_constant.
 template <class F>
-inline void with_loads(const Problem& p, const void* rows, F&& f) {
+inline void with_loads(const Problem& p, const void* vectors, F&& f) {
   with_dtype(p.value.dtype, [&](auto v) {
     using V = decltype(v);
-    if (takes_wide_loads(p, rows)) {
+    if (takes_wide_loads(p, vectors)) {
       f(v, std::integral_constant<int, 16>{});
     } else {
       f(v, std::integral_constant<int, static_cast<int>(sizeof(V))>{});

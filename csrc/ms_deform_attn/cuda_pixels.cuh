@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of channels: those of `value` at the corners of a tap, a few channels per lane.
+// Pixels: their channels in `value` at the corners of a tap, a few channels per lane.
 #pragma once
 
 #include "ms_deform_attn/cuda_taps.cuh"
@@ -9,29 +9,29 @@ namespace {
 
 // The lane's channels of one head of `value`.
 template <class V>
-struct HeadRows {
+struct HeadPixels {
   const char* first;  // of pixel 0
   unsigned pixel_bytes;
 
-  __device__ HeadRows(const KernelProblem& p, Index at, int channel)
+  __device__ HeadPixels(const KernelProblem& p, Index at, int channel)
       : first(reinterpret_cast<const char*>(static_cast<const V*>(p.value.data) +
                                             at.b * p.value.stride_b + at.m * p.value.stride_m +
                                             channel)),
         pixel_bytes(p.pixel_bytes) {}
 };
 
-// The rows of the corners of one tap. What no point touches is not read and counts as 0.
+// The pixels at the corners of one tap. What no point touches is not read and counts as 0.
 template <class V, int kBytes, int kUsed>
-struct CornerRows {
+struct CornerPixels {
   using A = Compute<V>;
   static constexpr int kChannels = Pack<V, kBytes>::kChannels;
   Pack<V, kBytes> pack[kUsed];
 
-  __device__ CornerRows(const HeadRows<V>& rows, int4 pixels) {
+  __device__ CornerPixels(const HeadPixels<V>& head, int4 pixels) {
     const int pixel[kCorners] = {pixels.x, pixels.y, pixels.z, pixels.w};
 #pragma unroll
     for (int c = 0; c < kUsed; ++c) {
-      pack[c] = Pack<V, kBytes>::load_row(rows.first, pixel[c], rows.pixel_bytes);
+      pack[c] = Pack<V, kBytes>::load_pixel(head.first, pixel[c], head.pixel_bytes);
     }
   }
 
@@ -45,7 +45,7 @@ struct CornerRows {
     }
   }
 
-  // The lane's part of <grad, row of each corner>.
+  // The lane's part of <grad, pixel of each corner>.
   __device__ void dot_with(const A (&grad)[kChannels], A (&dots)[kCorners]) const {
 #pragma unroll
     for (int c = 0; c < kUsed; ++c) {

@@ -17,7 +17,7 @@ struct LevelSize {
   int fits;         // 0 on every level of a table on the device that does not add up to S
 };
 
-struct LevelRow {
+struct LevelEntry {
   LevelSize size;
   int first_tap, points;
   double box_factor;  // of a 4-d reference: offset_scale, shared by the points of the level
@@ -28,12 +28,13 @@ struct KernelProblem {
   bool discrete, fused;
   bool patches;                    // queries are the pixels, and a block takes a patch of them
   const LevelSize* device_levels;  // [L], or null where `levels` has the sizes
-  LevelRow levels[kMaxLevels];
-  ValueView value;
-  unsigned pixel_bytes;  // between pixels of `value`
-  const bool* mask;
-  TapsView points_xy, point_scores;
-  ReferenceView reference;
+  LevelEntry levels[kMaxLevels];
+  ValueView value;          // [B, S, M, D]
+  unsigned pixel_bytes;     // between pixels of `value`
+  const bool* mask;         // [B, S], or null
+  TapsView points_xy;       // [B, Q, M, T, 2]
+  TapsView point_scores;    // [B, Q, M, T]
+  ReferenceView reference;  // [B, Q, 1|L, 2|4]
 };
 
 __device__ inline LevelSize level_size(const KernelProblem& p, int l) {
@@ -75,11 +76,11 @@ struct Lanes {
 // are pixels, a patch of a level. Neighbouring pixels sample the same pixels, which the first-level
 // cache then reads once.
 struct Patch {
-  int rows, columns;  // exponents
+  int log2_height, log2_width;
   __host__ __device__ explicit Patch(int log2_pixels)
-      : rows(log2_pixels / 2), columns(log2_pixels - log2_pixels / 2) {}
-  __host__ __device__ int rows_of(int height) const { return ((height - 1) >> rows) + 1; }
-  __host__ __device__ int columns_of(int width) const { return ((width - 1) >> columns) + 1; }
+      : log2_height(log2_pixels / 2), log2_width(log2_pixels - log2_pixels / 2) {}
+  __host__ __device__ int tiles_down(int height) const { return ((height - 1) >> log2_height) + 1; }
+  __host__ __device__ int tiles_across(int width) const { return ((width - 1) >> log2_width) + 1; }
 };
 
 __host__ inline int block_count(const KernelProblem& p, int log2_queries) {
@@ -88,7 +89,7 @@ __host__ inline int block_count(const KernelProblem& p, int log2_queries) {
   int count = 0;
   for (int l = 0; l < p.L; ++l) {
     const LevelSize size = p.levels[l].size;
-    count += patch.rows_of(size.height) * patch.columns_of(size.width);
+    count += patch.tiles_down(size.height) * patch.tiles_across(size.width);
   }
   return count;
 }
@@ -103,10 +104,11 @@ __device__ inline int query_of(const KernelProblem& p, int log2_queries, int blo
   const Patch patch(log2_queries);
   for (int l = 0; l < p.L; ++l) {
     const LevelSize size = p.levels[l].size;
-    const int columns = patch.columns_of(size.width), count = patch.rows_of(size.height) * columns;
+    const int across = patch.tiles_across(size.width),
+              count = patch.tiles_down(size.height) * across;
     if (block < count) {
-      const int y = ((block / columns) << patch.rows) + (team >> patch.columns);
-      const int x = ((block % columns) << patch.columns) + (team & ((1 << patch.columns) - 1));
+      const int y = ((block / across) << patch.log2_height) + (team >> patch.log2_width);
+      const int x = ((block % across) << patch.log2_width) + (team & ((1 << patch.log2_width) - 1));
       return y < size.height && x < size.width ? size.first_pixel + y * size.width + x : -1;
     }
     block -= count;

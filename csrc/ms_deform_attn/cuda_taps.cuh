@@ -46,12 +46,12 @@ struct Index {
   int b, q, m;
 };
 
-__device__ inline std::int64_t row_of(const TapsView& view, Index at) {
+__device__ inline std::int64_t offset_of(const TapsView& view, Index at) {
   return at.b * view.stride_b + at.q * view.stride_q + at.m * view.stride_m;
 }
 
 // Of [B, Q, M, ...], contiguous.
-__device__ inline std::int64_t row_of_query(const KernelProblem& p, Index at) {
+__device__ inline std::int64_t index_of_query(const KernelProblem& p, Index at) {
   return (static_cast<std::int64_t>(at.b) * p.Q + at.q) * p.M + at.m;
 }
 
@@ -65,24 +65,24 @@ struct Attention {
                        Split split)
       : peak(0), scale(1) {
     if (!p.fused) return;
-    const std::int64_t row = row_of(p.point_scores, at);
+    const std::int64_t offset = offset_of(p.point_scores, at);
     const int taps = active ? p.T : 0, stride = 1 << split.team;
     A most = -static_cast<A>(INFINITY), sum = 0;
     for (int tap = lanes.rank; tap < taps; tap += stride) {
-      const A logit = load_number<A>(p.point_scores.data, p.point_scores.dtype, row + tap);
+      const A logit = load_number<A>(p.point_scores.data, p.point_scores.dtype, offset + tap);
       most = logit > most ? logit : most;
     }
     peak = team_max(most, split);
     for (int tap = lanes.rank; tap < taps; tap += stride) {
-      const A logit = load_number<A>(p.point_scores.data, p.point_scores.dtype, row + tap);
+      const A logit = load_number<A>(p.point_scores.data, p.point_scores.dtype, offset + tap);
       sum += exponential(logit - peak);
     }
     scale = A(1) / team_sum(sum, split);
   }
 
   __device__ A of(const KernelProblem& p, Index at, int tap) const {
-    const A x =
-        load_number<A>(p.point_scores.data, p.point_scores.dtype, row_of(p.point_scores, at) + tap);
+    const A x = load_number<A>(p.point_scores.data, p.point_scores.dtype,
+                               offset_of(p.point_scores, at) + tap);
     return p.fused ? exponential(x - peak) * scale : x;
   }
 };
@@ -106,7 +106,7 @@ struct ReferencePoint {
 
 template <class A>
 struct Tap {
-  int column, row;      // of corner 0 in the level; kNowhere for a tap that touches nothing
+  int x0, y0;           // of corner 0 in the level; kNowhere for a tap that touches nothing
   int pixel[kCorners];  // on the S axis, -1 where there is none or the mask drops it
   A fx, fy;             // fraction inside the cell
   A attention;
@@ -115,8 +115,8 @@ struct Tap {
 
   // A lane without a tap.
   __device__ Tap()
-      : column(kNowhere),
-        row(kNowhere),
+      : x0(kNowhere),
+        y0(kNowhere),
         pixel{-1, -1, -1, -1},
         fx(0),
         fy(0),
@@ -132,7 +132,7 @@ struct Tap {
     width = static_cast<A>(size.width);
     height = static_cast<A>(size.height);
     attention = softmax.of(p, at, tap);
-    const std::int64_t at_x = row_of(p.points_xy, at) + 2 * tap;
+    const std::int64_t at_x = offset_of(p.points_xy, at) + 2 * tap;
     A x = load_number<A>(p.points_xy.data, p.points_xy.dtype, at_x);
     A y = load_number<A>(p.points_xy.data, p.points_xy.dtype, at_x + 1);
     if (p.fused) locate(p, at, l, x, y);
@@ -149,7 +149,7 @@ struct Tap {
     weight[3] = lower * fx;
   }
 
-  __device__ bool touches() const { return column != kNowhere; }
+  __device__ bool touches() const { return x0 != kNowhere; }
 
  private:
   // Offsets in, locations out.
@@ -174,14 +174,14 @@ struct Tap {
     x = x * width - A(0.5);
     y = y * height - A(0.5);
     if (!(x > A(-1) && x < width && y > A(-1) && y < height)) return;
-    const A x0 = floor(x), y0 = floor(y);
-    fx = x - x0;
-    fy = y - y0;
-    column = static_cast<int>(x0);
-    row = static_cast<int>(y0);
-    const int corner = size.first_pixel + row * size.width + column;
-    const bool left = column >= 0, right = column + 1 < size.width;
-    const bool top = row >= 0, bottom = row + 1 < size.height;
+    const A left_x = floor(x), top_y = floor(y);
+    fx = x - left_x;
+    fy = y - top_y;
+    x0 = static_cast<int>(left_x);
+    y0 = static_cast<int>(top_y);
+    const int corner = size.first_pixel + y0 * size.width + x0;
+    const bool left = x0 >= 0, right = x0 + 1 < size.width;
+    const bool top = y0 >= 0, bottom = y0 + 1 < size.height;
     pixel[0] = left && top ? corner : -1;
     pixel[1] = right && top ? corner + 1 : -1;
     pixel[2] = left && bottom ? corner + size.width : -1;
@@ -197,9 +197,9 @@ struct Tap {
     x = x < width - A(1) ? x : width - A(1);
     y = y < height - A(1) ? y : height - A(1);
     if (size.fits == 0) return;
-    column = static_cast<int>(x);
-    row = static_cast<int>(y);
-    pixel[0] = size.first_pixel + row * size.width + column;
+    x0 = static_cast<int>(x);
+    y0 = static_cast<int>(y);
+    pixel[0] = size.first_pixel + y0 * size.width + x0;
   }
 
   __device__ void drop_masked(const bool* mask) {
