@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from import_graph import climbing_imports, find_circles, read_imports, unplaced_modules
 
 import rtdetr_ops
 from rtdetr_ops import _extension
@@ -40,6 +41,32 @@ DETECTOR_AT_IMPORT = {
     "typer",
 } | set(sys.stdlib_module_names)
 DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm"}
+
+# The lowest first; a module imports from lower floors alone. "" is the package itself.
+OPERATOR_FLOORS = (
+    frozenset({"_extension", "environment", "levels", "testing"}),
+    frozenset({"backends"}),
+    frozenset(
+        f"ms_deform_attn.{name}"
+        for name in (
+            *("checks", "export_form", "operators", "reference"),
+            *("triton_kernels", "triton_tuning"),
+        )
+    ),
+    frozenset(f"ms_deform_attn.{name}" for name in ("autograd", "portable", "triton_launch")),
+    frozenset({"ms_deform_attn.compiled", "ms_deform_attn.triton_backend"}),
+    frozenset({"ms_deform_attn.op"}),
+    frozenset({"ms_deform_attn.classic", "ms_deform_attn.module"}),
+    frozenset({"ms_deform_attn.function"}),
+    frozenset({"ms_deform_attn"}),
+    frozenset({"patching.adapters", "patching.report", "testing.models", "testing.workloads"}),
+    frozenset({"patching.hub_layer", "patching.shim", "patching.table", "testing.inputs"}),
+    frozenset({"patching.recognize", "patching.targets", "testing.tester"}),
+    frozenset({"patching.binding"}),
+    frozenset({"patching.patch"}),
+    frozenset({"patching"}),
+    frozenset({""}),
+)
 
 TORCH_HEADERS = ("torch/csrc/stable/", "torch/headeronly/")
 BINDINGS = {
@@ -87,11 +114,48 @@ def test_operator_library_imports_torch_alone(path: Path) -> None:
         assert name in allowed, f"{path.name}:{line} imports {name}"
 
 
-def test_operator_table_does_not_know_its_users() -> None:
-    # The operator is below the layers that patch, test and wrap it.
-    for path in modules(PACKAGE / "ms_deform_attn"):
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"from \.\.?(patching|testing)", text), path.name
+def test_operator_library_imports_go_down() -> None:
+    graph = read_imports(PACKAGE)
+    assert unplaced_modules(graph, OPERATOR_FLOORS) == []
+    assert climbing_imports(graph, OPERATOR_FLOORS) == []
+
+
+def test_operator_library_has_no_circle() -> None:
+    assert find_circles(read_imports(PACKAGE)) == []
+
+
+def test_every_kind_of_import_is_seen(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    (package / "inner").mkdir(parents=True)
+    sources = {
+        "__init__": "",
+        "top": "from . import a\nfrom .inner import name\nfrom .inner.b import other\n",
+        "a": "def late():\n    from . import c\n    import package.d\n",
+        "c": "if TYPE_CHECKING:\n    from .d import x\n",
+        "d": 'import_module(".top", __package__)\n',
+        "inner/__init__": "from .b import name\n",
+        "inner/b": "from ..c import y\n",
+    }
+    for name, text in sources.items():
+        (package / f"{name}.py").write_text(text)
+    graph = read_imports(package)
+    assert graph == {
+        "": frozenset(),
+        "top": {"a", "inner", "inner.b"},
+        "a": {"c", "d"},
+        "c": {"d"},
+        "d": {"top"},
+        "inner": {"inner.b"},
+        "inner.b": {"c"},
+    }
+    assert find_circles(graph) == [{"a", "c", "d", "inner", "inner.b", "top"}]
+    floors = (frozenset({"", "d"}), frozenset({"c", "a"}), frozenset({"inner", "inner.b"}))
+    assert unplaced_modules(graph, floors) == ["top"]
+    assert climbing_imports(graph, (*floors, frozenset({"top"}))) == [
+        "a -> c",
+        "d -> top",
+        "inner -> inner.b",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums over the D channels of pixels: gather (forward), dots (gradients of taps), scatter
-// (gradient of value). N vectors of a vector stay in registers while the taps of a query pass by.
+// (gradient of value). N vectors of a pixel stay in registers while the taps of a query pass by.
 #pragma once
 
 #include "ms_deform_attn/cpu_taps.h"
@@ -8,7 +8,7 @@
 namespace rtdetr_ops {
 namespace {
 
-// Vectors of one vector that are held at a time, and sums in flight: half of the vector registers.
+// Vectors of one pixel that are held at a time, and sums in flight: half of the vector registers.
 constexpr int kMostVectors = 4;
 constexpr int kMostSums = kVectorBytes == 64 ? 16 : 8;
 
@@ -17,8 +17,8 @@ constexpr int kMostSums = kVectorBytes == 64 ? 16 : 8;
 #endif
 constexpr std::int64_t kPrefetchTaps = RTDETR_PREFETCH;
 
-// Channels [channel, channel + count) of a vector. kPartial: fewer than one vector, in a vector
-// that is no longer than that.
+// Channels [channel, channel + count) of a pixel. kPartial: fewer than one vector, in a pixel
+// that has no more channels.
 template <int N, bool kPartial>
 struct Chunk {
   static constexpr int kVectors = N;
@@ -47,48 +47,48 @@ void for_each_chunk(std::int64_t D, F&& f) {
 }
 
 template <class V, int N, bool kPartial>
-inline void load_chunk(const V* vector, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
+inline void load_chunk(const V* pixel, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
   if constexpr (kPartial) {
-    v[0] = load_partial(vector + c.channel, c.count);
+    v[0] = load_partial(pixel + c.channel, c.count);
   } else {
-    Registers<V, N>::load(vector + c.channel, v);
+    Registers<V, N>::load(pixel + c.channel, v);
   }
 }
 
 template <class V, int N, bool kPartial>
-inline void store_chunk(V* vector, const Chunk<N, kPartial>& c, const Vec<Compute<V>> v[N]) {
+inline void store_chunk(V* pixel, const Chunk<N, kPartial>& c, const Vec<Compute<V>> v[N]) {
   if constexpr (kPartial) {
-    store_partial(vector + c.channel, v[0], c.count);
+    store_partial(pixel + c.channel, v[0], c.count);
   } else {
-    Registers<V, N>::store(vector + c.channel, v);
+    Registers<V, N>::store(pixel + c.channel, v);
   }
 }
 
 // The lanes that this chunk owns, 0 in the others, so that sums over chunks count each channel
 // once.
 template <class V, int N, bool kPartial>
-inline void load_owned(const V* vector, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
-  load_chunk(vector, c, v);
+inline void load_owned(const V* pixel, const Chunk<N, kPartial>& c, Vec<Compute<V>> v[N]) {
+  load_chunk(pixel, c, v);
   if (c.skip > 0) v[0] = clear_leading<Compute<V>>(v[0], c.skip);
 }
 
-// Asks for the lines of one chunk of a vector.
+// Asks for the lines of one chunk of a pixel.
 template <class V, int N, bool kPartial>
-inline void prefetch_chunk(const V* vector, const Chunk<N, kPartial>& c) {
+inline void prefetch_chunk(const V* pixel, const Chunk<N, kPartial>& c) {
   constexpr int bytes = N * kLanes<Compute<V>> * static_cast<int>(sizeof(V));
   for (int line = 0; line < bytes; line += 64) {
-    __builtin_prefetch(reinterpret_cast<const char*>(vector + c.channel) + line);
+    __builtin_prefetch(reinterpret_cast<const char*>(pixel + c.channel) + line);
   }
 }
 
 template <class V>
 struct GatherInputs {
   std::int64_t queries, taps;
-  const V* const* pixel[kCorners];     // [queries, taps] the vector [D] of each corner
+  const V* const* pixel[kCorners];     // [queries, taps] the channels [D] of each corner
   const Compute<V>* weight[kCorners];  // [queries, taps]
 };
 
-// out[q] = sum over taps and corners of weight * vector. Corners have sums of their own as far as
+// out[q] = sum over taps and corners of weight * pixel. Corners have sums of their own as far as
 // registers allow: one sum for all would wait for each multiply-add in turn.
 template <int K, class V, int N, bool kPartial>
 void gather_pixels(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* out,
@@ -117,7 +117,7 @@ void gather_pixels(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, V* ou
   }
 }
 
-// dots[i][k] += <grad_out[q], vector of corner k of tap i>
+// dots[i][k] += <grad_out[q], pixel of corner k of tap i>
 template <int K, class V, int N, bool kPartial>
 void dot_pixels(const GatherInputs<V>& in, const Chunk<N, kPartial>& c, const V* grad_out,
                 std::int64_t grad_stride, Compute<V>* dots) {
@@ -171,13 +171,13 @@ void scatter_pixels(const Taps<Compute<V>>& taps, std::int64_t queries,
   }
 }
 
-// An accumulator vector in the lane order of the chunks -> a vector of storage
+// A pixel of the accumulator, in the lane order of the chunks -> a pixel of storage
 template <class V>
-void store_accumulator(const Compute<V>* accumulator, std::int64_t D, V* vector) {
+void store_accumulator(const Compute<V>* accumulator, std::int64_t D, V* pixel) {
   for_each_chunk<V>(D, [&](auto c) {
     Vec<Compute<V>> v[c.kVectors];
     Registers<Compute<V>, c.kVectors>::load(accumulator + c.channel, v);
-    store_chunk(vector, c, v);
+    store_chunk(pixel, c, v);
   });
 }
 

@@ -76,7 +76,10 @@ class Fault:
 
 
 FORWARD, BACKWARD = "ms_deform_attn/cuda_forward.cuh", "ms_deform_attn/cuda_backward.cuh"
-TAPS, DETERMINISTIC = "ms_deform_attn/cuda_taps.cuh", "ms_deform_attn/cuda_backward_deterministic.cuh"
+TAPS, DETERMINISTIC = (
+    "ms_deform_attn/cuda_taps.cuh",
+    "ms_deform_attn/cuda_backward_deterministic.cuh",
+)
 PROBLEM, PIXELS = "ms_deform_attn/cuda_problem.cuh", "ms_deform_attn/cuda_pixels.cuh"
 LAUNCH, REDUCTIONS = "ms_deform_attn/cuda_launch.cuh", "ms_deform_attn/cuda_reductions.cuh"
 HOST_FORWARD, HOST_BACKWARD = "ms_deform_attn/cuda_forward.cu", "ms_deform_attn/cuda_backward.cu"
