@@ -27,7 +27,7 @@ def normalize_levels(levels: Levels, pixels: int) -> Levels:
     """Check ``levels`` against S = ``pixels`` and return a tuple of (H, W), or the tensor when it must stay one.
 
     A tensor in host memory becomes integers. A tensor on an accelerator, or one that a compiler traces, stays a tensor:
-    reading it would synchronise or break the graph.
+    reading it would synchronize or break the graph.
 
     Raises:
         TypeError: ``levels`` is not a sequence of integer pairs or an int64 tensor.

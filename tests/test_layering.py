@@ -271,5 +271,5 @@ def test_import_asks_no_gpu() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_no_device_is_initialised() -> None:
+def test_no_device_is_initialized() -> None:
     assert not torch.cuda.is_initialized()

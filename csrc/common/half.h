@@ -11,7 +11,7 @@
 namespace rtdetr_ops {
 namespace {
 
-// Bit by bit, so that loops over them vectorise on every instruction set.
+// Bit by bit, so that loops over them vectorize on every instruction set.
 
 inline float to_float(BFloat16 h) {
   const std::uint32_t bits = static_cast<std::uint32_t>(h.bits) << 16;
@@ -23,7 +23,7 @@ inline float to_float(BFloat16 h) {
 inline float to_float(Float16 h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = h.bits & 0x7fffu;
-  // A half read as the float of the same layout is too small by 2^112; the product also normalises
+  // A half read as the float of the same layout is too small by 2^112; the product also normalizes
   // subnormals.
   const std::uint32_t shifted = magnitude << 13;
   float f;

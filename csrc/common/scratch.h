@@ -25,7 +25,7 @@ struct ScratchStack {
 };
 inline thread_local ScratchStack scratch_stack;
 
-// An aligned array that frees itself, uninitialised. Arrays of a thread must end in the reverse
+// An aligned array that frees itself, uninitialized. Arrays of a thread must end in the reverse
 // order of their beginning, as local variables and members do.
 template <class T>
 class Buffer {

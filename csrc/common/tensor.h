@@ -62,7 +62,7 @@ inline bool is_dense_from(const Tensor& tensor, std::int64_t axis) {
   return true;
 }
 
-// Uninitialised and contiguous, on the device of `like`. The shim is called directly: the
+// Uninitialized and contiguous, on the device of `like`. The shim is called directly: the
 // dispatcher route of torch::stable::new_empty looks the operator up by name each time, which shows
 // on small inputs.
 inline Tensor allocate_as(std::int32_t dtype, const Tensor& like,

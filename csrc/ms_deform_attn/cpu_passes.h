@@ -10,7 +10,7 @@
 namespace rtdetr_ops {
 namespace {
 
-// Enough taps per block for the vectorised geometry to pay, few enough for its arrays to stay in
+// Enough taps per block for the vectorized geometry to pay, few enough for its arrays to stay in
 // the first-level cache.
 constexpr std::int64_t kTapsPerBlock = 256;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the taps of a block of queries fall: plain loops over flat arrays, written so that the
-// compiler vectorises them over taps. A tap is one sampling point; tap i of a block is (query i /
+// compiler vectorizes them over taps. A tap is one sampling point; tap i of a block is (query i /
 // taps, tap i % taps) of one (b, m).
 #pragma once
 

@@ -62,7 +62,7 @@ struct WarpGradients {
 };
 
 // Which of its channels a lane takes as number i, when the lanes of a group take kWidth
-// neighbours each in turn.
+// neighbors each in turn.
 template <int kWidth>
 __device__ inline int channel_of(int channel_rank, Split split, int i) {
   return ((i / kWidth << split.group) + channel_rank) * kWidth + i % kWidth;

@@ -73,7 +73,7 @@ struct Lanes {
 };
 
 // A block takes 2^log2_queries queries of one head: side by side on the Q axis, or, where queries
-// are pixels, a patch of a level. Neighbouring pixels sample the same pixels, which the first-level
+// are pixels, a patch of a level. Neighboring pixels sample the same pixels, which the first-level
 // cache then reads once.
 struct Patch {
   int log2_height, log2_width;

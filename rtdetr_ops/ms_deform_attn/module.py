@@ -63,7 +63,7 @@ def attend(
 class MSDeformAttn(nn.Module):
     """Multi-scale deformable attention layer, a drop-in for Deformable DETR's ``MSDeformAttn``.
 
-    Constructor order, parameter names and shapes, state dict and initialisation are those of Deformable DETR, so its
+    Constructor order, parameter names and shapes, state dict and initialization are those of Deformable DETR, so its
     checkpoints load and one seed gives the same weights. Beyond it: one point count per level, discrete sampling, no
     ``im2col_step``, no constraint on the batch size.
 

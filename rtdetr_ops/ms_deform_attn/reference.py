@@ -228,7 +228,7 @@ def _sample_discrete(
 ) -> Tensor:  # [B, Q, M, P, D]
     """The pixel ``trunc(location * size + 0.5)``, clamped to the border; no gradient to the location.
 
-    This is round(location * size), not the nearest pixel centre: published discrete weights rely on the half-pixel
+    This is round(location * size), not the nearest pixel center: published discrete weights rely on the half-pixel
     shift.
     """
     locations = locations.detach()

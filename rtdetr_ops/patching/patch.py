@@ -138,7 +138,7 @@ def _patch_class(cls: type[nn.Module], tally: _Tally) -> None:
     if places:
         tally.replace(cls, places)
     elif recognize.needs_a_layer(cls):
-        tally.skips[_name(cls), "its layers are recognised one by one: patch the model"] += 1
+        tally.skips[_name(cls), "its layers are recognized one by one: patch the model"] += 1
 
 
 def _places(cls: type[nn.Module]) -> list[binding.Place]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every place ``patch`` knows, as data: how to recognise it and which adapter goes there.
+"""Every place ``patch`` knows, as data: how to recognize it and which adapter goes there.
 
 A row matches by name *and* by parameter list, so code that merely shares a name is left alone.
 """

@@ -56,7 +56,7 @@ def _awaken(layer: nn.Module) -> None:
     """Replace initial values under which the outputs hardly depend on what the attention samples.
 
     Box heads, offsets and attention logits start at zero and ignore their input; convolutions and
-    their normalisation start so small that the features fade from layer to layer.
+    their normalization start so small that the features fade from layer to layer.
     """
     if type(layer).__name__.endswith("BatchNorm2d"):
         nn.init.ones_(layer.weight)  # type: ignore[arg-type]

@@ -155,8 +155,8 @@ def make_inputs(
         dtype: of ``value``, ``weights`` and ``grad_out``.
         seed: of the generator.
         offsets: ``"ring"`` puts the points on the rings that Deformable DETR starts from, plus some
-            pixels of normal noise, around the query's own pixel (encoder) or a random box centre
-            (decoder): neighbouring queries share pixels, as in a trained detector. ``"uniform"``
+            pixels of normal noise, around the query's own pixel (encoder) or a random box center
+            (decoder): neighboring queries share pixels, as in a trained detector. ``"uniform"``
             spreads them over the whole level: the hardest case for caches.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layer: Deformable DETR's parameters, initialisation and results, and what it adds."""
+"""The layer: Deformable DETR's parameters, initialization and results, and what it adds."""
 
 import math
 

@@ -106,12 +106,12 @@ def at(*points: tuple[float, float], dtype: torch.dtype = F32, size: int = 4, mo
 
 def test_bilinear_by_hand(target: Target) -> None:
     call = at((0.5, 0.5), (0.125, 0.125), (0.0, 0.125), (0.0, 0.0), (1.0, 1.0), mode="bilinear")
-    # The centre is the mean of 6, 7, 10, 11; a centre of a pixel; half and quarter of a pixel at the borders.
+    # The center is the mean of 6, 7, 10, 11; a center of a pixel; half and quarter of a pixel at the borders.
     output = target.run(call)["output"]
     assert output[0, :, 0].tolist() == [8.5, 1.0, 0.5, 0.25, 4.0]
 
 
-# round(location * 4), clamped, not the nearest centre; a tie goes up; a negative coordinate truncates to 0.
+# round(location * 4), clamped, not the nearest center; a tie goes up; a negative coordinate truncates to 0.
 DISCRETE = [
     (-0.3, 0), (-0.05, 0), (-0.125, 0), (0.0, 0), (0.1249, 0), (0.125, 1), (0.374, 1), (0.375, 2),
     (0.5, 2), (0.625, 3), (0.874, 3), (0.875, 3), (1.0, 3), (1.3, 3),
@@ -158,7 +158,7 @@ def test_non_finite_location_is_zero(
 
 @pytest.mark.usefixtures("deterministic")
 @each_mode
-def test_non_finite_location_spares_its_neighbours(target: Target, mode: str) -> None:
+def test_non_finite_location_spares_its_neighbors(target: Target, mode: str) -> None:
     call = make_call(in_mode(Case(RAGGED), mode))
     locations = call.tensors["locations"].clone()
     locations[0, 2, 1, 3, 0], locations[1, 0, 0, 0, 1] = NAN, INF
@@ -172,7 +172,7 @@ def test_non_finite_location_spares_its_neighbours(target: Target, mode: str) ->
     assert results["grad_weights"][0, 2, 1, 3] == results["grad_weights"][1, 0, 0, 0] == 0
 
 
-# One, a tie between two neighbours in bfloat16 and in float16, into the subnormals, over the top.
+# One, a tie between two neighbors in bfloat16 and in float16, into the subnormals, over the top.
 FACTORS = (1.0, 1 + 2**-8, 1 + 2**-11, 2.0**-16, 2.0**15)
 
 

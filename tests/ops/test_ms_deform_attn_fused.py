@@ -138,7 +138,7 @@ def centred(mode: str, queries: int = 1, taps: int = 2, dtype: torch.dtype = F32
     return Call(ms_deform_attn_fused, tensors, options, torch.ones(1, queries, 2, dtype=dtype))
 
 
-# Coordinates 0 and 1 of `reference` are the centre, 2 and 3 the box.
+# Coordinates 0 and 1 of `reference` are the center, 2 and 3 the box.
 NON_FINITE_CENTRE = [*itertools.product(("reference",), (0, 1), (NAN, INF, -INF))]
 NON_FINITE_STEP = [
     *itertools.product(("offsets",), (0, 1), (NAN, INF, -INF)),

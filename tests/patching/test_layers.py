@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of libraries that are not installed: recognised, equal with and without the op, restored."""
+"""Layers of libraries that are not installed: recognized, equal with and without the op, restored."""
 
 import copy
 import pickle

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One randomly initialised miniature per family of transformers, with an input it takes."""
+"""One randomly initialized miniature per family of transformers, with an input it takes."""
 
 from __future__ import annotations
 
