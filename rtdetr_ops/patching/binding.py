@@ -17,11 +17,11 @@ from typing import Any
 from torch import nn
 
 from . import recognize
-from .table import CORE, CORES, FORWARDS, CoreRow, LayerRow
+from .table import CORE, CORES, FORWARDS, CoreRule, LayerRule
 
 __all__ = [
     "Place",
-    "active_row",
+    "active_rule",
     "class_places",
     "function_places",
     "is_replaced",
@@ -31,7 +31,7 @@ __all__ = [
     "restore_class",
 ]
 
-_ROWS: dict[str, LayerRow] = {row.library: row for row in (*FORWARDS, *CORES)}
+_RULES: dict[str, LayerRule] = {rule.library: rule for rule in (*FORWARDS, *CORES)}
 _MARK = "_rtdetr_ops_patch"
 _ABSENT = object()
 
@@ -53,15 +53,16 @@ _originals: dict[Place, Any] = {}
 
 
 def class_places(cls: type[nn.Module]) -> list[Place]:
-    """The attribute of ``cls`` that patches all its layers, if a row of the table allows that."""
-    row = recognize.class_row(cls)
-    return [] if row is None else [Place(cls, row.attribute, _override(row))]
+    """The attribute of ``cls`` that patches all its layers, if a rule of the table allows that."""
+    rule = recognize.class_rule(cls)
+    return [] if rule is None else [Place(cls, rule.attribute, _override(rule))]
 
 
 def function_places(cls: type[nn.Module]) -> list[Place]:
     """The functions that the forward of ``cls`` takes from its module."""
     return [
-        Place(module, row.symbol, row.replacement) for module, row in recognize.function_rows(cls)
+        Place(module, rule.symbol, rule.replacement)
+        for module, rule in recognize.function_rules(cls)
     ]
 
 
@@ -84,17 +85,17 @@ def restore(place: Place) -> None:
         setattr(place.owner, place.attribute, original)
 
 
-def active_row(cls: type[nn.Module]) -> LayerRow | None:
-    """The row that layers of ``cls`` run on: their own class, or one it derives from, is patched."""
-    for row in _ROWS.values():
-        if any(vars(base).get(row.attribute) is _override(row) for base in cls.__mro__):
-            return row
+def active_rule(cls: type[nn.Module]) -> LayerRule | None:
+    """The rule that layers of ``cls`` run on: their own class, or one it derives from, is patched."""
+    for rule in _RULES.values():
+        if any(vars(base).get(rule.attribute) is _override(rule) for base in cls.__mro__):
+            return rule
     return None
 
 
-def replace_class(layer: nn.Module, row: LayerRow) -> None:
+def replace_class(layer: nn.Module, rule: LayerRule) -> None:
     own: type = type(layer)
-    layer.__class__ = _patched_class(own, row.library)
+    layer.__class__ = _patched_class(own, rule.library)
 
 
 def restore_class(layer: nn.Module) -> bool:
@@ -106,13 +107,13 @@ def restore_class(layer: nn.Module) -> bool:
 
 
 @functools.cache
-def _override(row: LayerRow) -> Callable[..., Any] | property:
-    """The class attribute that puts ``row`` into effect."""
-    if not isinstance(row, CoreRow):
-        return row.replacement
+def _override(rule: LayerRule) -> Callable[..., Any] | property:
+    """The class attribute that puts ``rule`` into effect."""
+    if not isinstance(rule, CoreRule):
+        return rule.replacement
 
     def read(layer: nn.Module) -> Callable[..., Any]:
-        return functools.partial(row.replacement, **getattr(vars(layer)[CORE], "keywords", {}))
+        return functools.partial(rule.replacement, **getattr(vars(layer)[CORE], "keywords", {}))
 
     def write(layer: nn.Module, core: Any) -> None:
         vars(layer)[CORE] = core
@@ -125,13 +126,13 @@ def _override(row: LayerRow) -> Callable[..., Any] | property:
 @functools.cache
 def _patched_class(base: Any, library: str) -> Any:
     def reduce(layer: nn.Module, protocol: Any) -> tuple[Any, ...]:
-        # A class made at run time cannot be pickled by name: the pickle names its base and its row instead.
+        # A class made at run time cannot be pickled by name: the pickle names its base and its rule instead.
         _, (_, *arguments), *state = base.__reduce_ex__(layer, max(protocol, 2))
         return (_rebuild, (base, library, *arguments), *state)
 
-    row = _ROWS[library]
+    rule = _RULES[library]
     body = {
-        row.attribute: _override(row),
+        rule.attribute: _override(rule),
         "__reduce_ex__": reduce,
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,

@@ -9,7 +9,7 @@ from torch import nn
 
 from . import binding, recognize
 from .report import Change, PatchReport, Skip
-from .table import ForwardRow, LayerRow
+from .table import ForwardRule, LayerRule
 from .targets import Target, describe, find_classes
 
 __all__ = ["patch", "unpatch"]
@@ -34,16 +34,16 @@ def patch(target: Target) -> PatchReport:
         TypeError, ValueError: ``target`` is none of these.
         ImportError: the family asked for, or every one of several, cannot be imported.
     """
-    tally = _Tally()
+    log = _PatchLog()
     if isinstance(target, nn.Module):
         for layer in list(target.modules()):
-            _patch_layer(layer, tally)
+            _patch_layer(layer, log)
     else:
         classes, failures = find_classes(target, load=True)
-        tally.skips.update(failures.items())
+        log.skips.update(failures.items())
         for cls in classes:
-            _patch_class(cls, tally)
-    return tally.report("patch", describe(target))
+            _patch_class(cls, log)
+    return log.report("patch", describe(target))
 
 
 def unpatch(target: Target) -> PatchReport:
@@ -60,17 +60,17 @@ def unpatch(target: Target) -> PatchReport:
     Raises:
         TypeError, ValueError: as :func:`patch`.
     """
-    tally = _Tally()
+    log = _PatchLog()
     if isinstance(target, nn.Module):
         for layer in list(target.modules()):
-            _unpatch_layer(layer, tally)
+            _unpatch_layer(layer, log)
     else:
         for cls in find_classes(target, load=False)[0]:
-            tally.restore(cls, _places(cls))
-    return tally.report("unpatch", describe(target))
+            log.restore(cls, _places(cls))
+    return log.report("unpatch", describe(target))
 
 
-class _Tally:
+class _PatchLog:
     """Counts per (subject, how). A function that several layers share is replaced once and counts for each of them."""
 
     def __init__(self) -> None:
@@ -103,42 +103,42 @@ class _Tally:
         return PatchReport(action, target, changes(self.changes), changes(self.already), skips)
 
 
-def _patch_layer(layer: nn.Module, tally: _Tally) -> None:
+def _patch_layer(layer: nn.Module, log: _PatchLog) -> None:
     cls = type(layer)
-    key, row, active = _name(cls), recognize.layer_row(layer), binding.active_row(cls)
+    key, rule, active = _name(cls), recognize.layer_rule(layer), binding.active_rule(cls)
     if active is not None:
-        tally.already[key, active.attribute] += 1
-    elif isinstance(row, ForwardRow) and "forward" in vars(layer):
-        tally.skips[key, "other code has replaced its forward already"] += 1
-    elif row is not None:
-        binding.replace_class(layer, row)
-        tally.changes[key, _how(row)] += 1
+        log.already[key, active.attribute] += 1
+    elif isinstance(rule, ForwardRule) and "forward" in vars(layer):
+        log.skips[key, "other code has replaced its forward already"] += 1
+    elif rule is not None:
+        binding.replace_class(layer, rule)
+        log.changes[key, _how(rule)] += 1
     elif places := binding.function_places(cls):
-        tally.replace(cls, places)
+        log.replace(cls, places)
     elif recognize.calls_this_library(cls):
-        tally.already[key, "it calls rtdetr_ops itself"] += 1
+        log.already[key, "it calls rtdetr_ops itself"] += 1
     elif recognize.looks_like_attention(layer):
-        tally.skips[key, recognize.why_unknown(layer)] += 1
+        log.skips[key, recognize.why_unknown(layer)] += 1
 
 
-def _unpatch_layer(layer: nn.Module, tally: _Tally) -> None:
-    row = binding.active_row(type(layer))
-    if row is not None and binding.restore_class(layer):
-        tally.changes[_name(type(layer)), _how(row)] += 1
+def _unpatch_layer(layer: nn.Module, log: _PatchLog) -> None:
+    rule = binding.active_rule(type(layer))
+    if rule is not None and binding.restore_class(layer):
+        log.changes[_name(type(layer)), _how(rule)] += 1
     cls = type(layer)
     bases = [base for base in cls.__mro__ if issubclass(base, nn.Module)]
     places = [place for base in bases for place in binding.class_places(base)]
-    tally.restore(cls, places + binding.function_places(cls))
-    if binding.active_row(cls) is not None:
-        tally.skips[_name(cls), "its class was changed again after patch()"] += 1
+    log.restore(cls, places + binding.function_places(cls))
+    if binding.active_rule(cls) is not None:
+        log.skips[_name(cls), "its class was changed again after patch()"] += 1
 
 
-def _patch_class(cls: type[nn.Module], tally: _Tally) -> None:
+def _patch_class(cls: type[nn.Module], log: _PatchLog) -> None:
     places = _places(cls)
     if places:
-        tally.replace(cls, places)
+        log.replace(cls, places)
     elif recognize.needs_a_layer(cls):
-        tally.skips[_name(cls), "its layers are recognized one by one: patch the model"] += 1
+        log.skips[_name(cls), "its layers are recognized one by one: patch the model"] += 1
 
 
 def _places(cls: type[nn.Module]) -> list[binding.Place]:
@@ -146,8 +146,8 @@ def _places(cls: type[nn.Module]) -> list[binding.Place]:
     return binding.class_places(cls) or binding.function_places(cls)
 
 
-def _how(row: LayerRow) -> str:
-    return f"{row.attribute}, on these layers"
+def _how(rule: LayerRule) -> str:
+    return f"{rule.attribute}, on these layers"
 
 
 def _name(cls: type) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which row of the table fits a layer, a class, or a function. Looks only; changes nothing."""
+"""Which rule of the table fits a layer, a class, or a function. Looks only; changes nothing."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from torch import nn
 
 from ..ms_deform_attn import ms_deform_attn, ms_deform_attn_fused
 from ..ms_deform_attn.module import attend
-from .table import CORE, CORES, FORWARDS, FUNCTIONS, CoreRow, ForwardRow, FunctionRow, LayerRow
+from .table import CORE, CORES, FORWARDS, FUNCTIONS, CoreRule, ForwardRule, FunctionRule, LayerRule
 
 __all__ = [
     "calls_this_library",
-    "class_row",
-    "function_rows",
-    "layer_row",
+    "class_rule",
+    "function_rules",
+    "layer_rule",
     "looks_like_attention",
     "needs_a_layer",
     "why_unknown",
 ]
 
 
-def layer_row(layer: nn.Module) -> LayerRow | None:
-    """The row that replaces something on this one layer."""
+def layer_rule(layer: nn.Module) -> LayerRule | None:
+    """The rule that replaces something on this one layer."""
     core = vars(layer).get(CORE)
     if core is not None:
-        return _core_row(core)
-    return _forward_row(type(layer), _public_attributes(layer))
+        return _core_rule(core)
+    return _forward_rule(type(layer), _public_attributes(layer))
 
 
-def class_row(cls: type[nn.Module]) -> LayerRow | None:
-    """The row that replaces something on the class itself, for all its layers."""
-    row = _forward_row(cls, None) if "forward" in vars(cls) else None
-    return row if row is not None else _stored_core_row(vars(cls).get("__init__"))
+def class_rule(cls: type[nn.Module]) -> LayerRule | None:
+    """The rule that replaces something on the class itself, for all its layers."""
+    rule = _forward_rule(cls, None) if "forward" in vars(cls) else None
+    return rule if rule is not None else _stored_core_rule(vars(cls).get("__init__"))
 
 
-def function_rows(cls: type[nn.Module]) -> Iterator[tuple[ModuleType, FunctionRow]]:
+def function_rules(cls: type[nn.Module]) -> Iterator[tuple[ModuleType, FunctionRule]]:
     """The functions that the forward of ``cls`` takes from its module at call time, and that module."""
     names = _globals(_forward(cls))
     module = sys.modules.get(names.get("__name__", ""))
     if module is None or vars(module) is not names:
         return
-    for row in FUNCTIONS:
-        if row.symbol in _names_used(_forward(cls)) and _fits(row, names.get(row.symbol)):
-            yield module, row
+    for rule in FUNCTIONS:
+        if rule.symbol in _names_used(_forward(cls)) and _fits(rule, names.get(rule.symbol)):
+            yield module, rule
 
 
 def looks_like_attention(layer: nn.Module) -> bool:
     """Whether a layer predicts sampling offsets, as every variant does, and none of its children is known."""
-    known = any(layer_row(child) is not None for child in layer.children())
+    known = any(layer_rule(child) is not None for child in layer.children())
     return hasattr(layer, "sampling_offsets") and not known
 
 
 def needs_a_layer(cls: type[nn.Module]) -> bool:
     """Whether ``cls`` looks like one whose layers can only be told from clones by their attributes."""
-    return any(_signature_fits(row, cls) for row in FORWARDS if row.attributes is not None)
+    return any(_signature_fits(rule, cls) for rule in FORWARDS if rule.attributes is not None)
 
 
 def calls_this_library(cls: type[nn.Module]) -> bool:
@@ -73,54 +73,56 @@ def calls_this_library(cls: type[nn.Module]) -> bool:
 
 
 def why_unknown(layer: nn.Module) -> str:
-    """Why a layer that looks like deformable attention has no row."""
+    """Why a layer that looks like deformable attention has no rule."""
     given = _public_attributes(layer)
-    for row in FORWARDS:
-        if row.attributes is not None and _signature_fits(row, type(layer)):
-            extra, missing = sorted(given - row.attributes), sorted(row.attributes - given)
-            return f"it is not {row.library}'s layer: unknown attributes {extra}, missing {missing}"
+    for rule in FORWARDS:
+        if rule.attributes is not None and _signature_fits(rule, type(layer)):
+            extra, missing = sorted(given - rule.attributes), sorted(rule.attributes - given)
+            return (
+                f"it is not {rule.library}'s layer: unknown attributes {extra}, missing {missing}"
+            )
     return "neither its forward nor a function it calls is known"
 
 
-def _forward_row(cls: type[nn.Module], attributes: frozenset[str] | None) -> ForwardRow | None:
-    for row in FORWARDS:
-        if row.attributes in (None, attributes) and _signature_fits(row, cls):
-            return row
+def _forward_rule(cls: type[nn.Module], attributes: frozenset[str] | None) -> ForwardRule | None:
+    for rule in FORWARDS:
+        if rule.attributes in (None, attributes) and _signature_fits(rule, cls):
+            return rule
     return None
 
 
-def _signature_fits(row: ForwardRow, cls: type[nn.Module]) -> bool:
+def _signature_fits(rule: ForwardRule, cls: type[nn.Module]) -> bool:
     owner = next(base for base in cls.__mro__ if "forward" in vars(base))
-    return row.class_name == owner.__name__ and _parameters(_forward(cls))[1:] == row.parameters
+    return rule.class_name == owner.__name__ and _parameters(_forward(cls))[1:] == rule.parameters
 
 
-def _stored_core_row(build: Any) -> CoreRow | None:
-    """The row of the function that a constructor stores as the core, where there is only one it can store."""
+def _stored_core_rule(build: Any) -> CoreRule | None:
+    """The rule of the function that a constructor stores as the core, where there is only one it can store."""
     used = _names_used(build)
     if CORE not in used:
         return None
-    rows = {_core_row(_globals(build).get(name)) for name in used} - {None}
-    return rows.pop() if len(rows) == 1 else None
+    rules = {_core_rule(_globals(build).get(name)) for name in used} - {None}
+    return rules.pop() if len(rules) == 1 else None
 
 
-def _core_row(core: Any) -> CoreRow | None:
+def _core_rule(core: Any) -> CoreRule | None:
     function = core.func if isinstance(core, functools.partial) and not core.args else core
     if not isinstance(function, FunctionType):
         return None
-    for row in CORES:
-        if function.__name__ == row.symbol and _parameters(function) == row.parameters:
-            return row
+    for rule in CORES:
+        if function.__name__ == rule.symbol and _parameters(function) == rule.parameters:
+            return rule
     return None
 
 
-def _fits(row: FunctionRow, found: Any) -> bool:
-    if found is row.replacement:
+def _fits(rule: FunctionRule, found: Any) -> bool:
+    if found is rule.replacement:
         return True
-    if row.package not in (None, getattr(found, "__module__", "").partition(".")[0]):
+    if rule.package not in (None, getattr(found, "__module__", "").partition(".")[0]):
         return False
     if isinstance(found, type) and issubclass(found, torch.autograd.Function):
-        return _parameters(found.forward)[1:] == row.parameters
-    return isinstance(found, FunctionType) and _parameters(found) == row.parameters
+        return _parameters(found.forward)[1:] == rule.parameters
+    return isinstance(found, FunctionType) and _parameters(found) == rule.parameters
 
 
 def _public_attributes(layer: nn.Module) -> frozenset[str]:

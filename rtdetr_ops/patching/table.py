@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every place ``patch`` knows, as data: how to recognize it and which adapter goes there.
 
-A row matches by name *and* by parameter list, so code that merely shares a name is left alone.
+A rule matches by name *and* by parameter list, so code that merely shares a name is left alone.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = [
     "FAMILIES",
     "FORWARDS",
     "FUNCTIONS",
-    "CoreRow",
-    "ForwardRow",
-    "FunctionRow",
-    "LayerRow",
+    "CoreRule",
+    "ForwardRule",
+    "FunctionRule",
+    "LayerRule",
 ]
 
 
 @dataclass(frozen=True)
-class FunctionRow:
+class FunctionRule:
     """A function that a forward looks up in its module at call time; replaced there, for the whole process.
 
     Args:
@@ -43,11 +43,11 @@ class FunctionRow:
 
 
 @dataclass(frozen=True)
-class ForwardRow:
+class ForwardRule:
     """A class whose ``forward`` is replaced: on one layer at a time, or on the class.
 
     Args:
-        library: names the row in pickled layers; never changes.
+        library: names the rule in pickled layers; never changes.
         class_name: name of the class that defines the forward.
         parameters: parameter names of the forward, after ``self``.
         replacement: the new forward.
@@ -68,11 +68,11 @@ CORE = "ms_deformable_attn_core"
 
 
 @dataclass(frozen=True)
-class CoreRow:
+class CoreRule:
     """A class whose constructor stores the function as ``self.ms_deformable_attn_core``.
 
     Args:
-        library: names the row in pickled layers; never changes.
+        library: names the rule in pickled layers; never changes.
         symbol: name of the stored function, or of the one inside a ``functools.partial``.
         parameters: its parameter names.
         replacement: what the layer gets to call instead, with the keywords its partial had bound.
@@ -85,7 +85,7 @@ class CoreRow:
     attribute: str = CORE
 
 
-LayerRow: TypeAlias = ForwardRow | CoreRow
+LayerRule: TypeAlias = ForwardRule | CoreRule
 
 _SQUARE = ("value", "value_spatial_shapes", "sampling_locations", "attention_weights")
 _FLAT = (*_SQUARE, "num_points_list", "method")
@@ -99,29 +99,31 @@ _CLASSIC = (
 )
 
 FUNCTIONS = (
-    FunctionRow("multi_scale_deformable_attention_v2", _FLAT, adapters.flat_points),
-    FunctionRow("multi_scale_deformable_attention", _SQUARE, adapters.square_points),
-    FunctionRow("multi_scale_deformable_attn_pytorch", _SQUARE, adapters.square_points),
-    FunctionRow("ms_deform_attn_core_pytorch", _SQUARE, adapters.channels_first, package="rfdetr"),
-    FunctionRow("MSDeformAttnFunction", _CLASSIC, adapters.ClassicFunction),
-    FunctionRow("MultiScaleDeformableAttnFunction", _CLASSIC, adapters.ClassicFunction),
-    FunctionRow("MultiScaleDeformableAttnFunction_fp32", _CLASSIC, adapters.ClassicFunctionFloat32),
+    FunctionRule("multi_scale_deformable_attention_v2", _FLAT, adapters.flat_points),
+    FunctionRule("multi_scale_deformable_attention", _SQUARE, adapters.square_points),
+    FunctionRule("multi_scale_deformable_attn_pytorch", _SQUARE, adapters.square_points),
+    FunctionRule("ms_deform_attn_core_pytorch", _SQUARE, adapters.channels_first, package="rfdetr"),
+    FunctionRule("MSDeformAttnFunction", _CLASSIC, adapters.ClassicFunction),
+    FunctionRule("MultiScaleDeformableAttnFunction", _CLASSIC, adapters.ClassicFunction),
+    FunctionRule(
+        "MultiScaleDeformableAttnFunction_fp32", _CLASSIC, adapters.ClassicFunctionFloat32
+    ),
 )
 
 CORES = (
-    CoreRow(
+    CoreRule(
         "transformers D-FINE",
         "multi_scale_deformable_attention_v2",
         _FLAT,
         adapters.flat_points,
     ),
-    CoreRow(
+    CoreRule(
         "RT-DETRv2, D-FINE, DEIM",
         "deformable_attention_core_func_v2",
         _FLAT,
         adapters.flat_points,
     ),
-    CoreRow("RT-DETR", "deformable_attention_core_func", _SQUARE, adapters.square_points),
+    CoreRule("RT-DETR", "deformable_attention_core_func", _SQUARE, adapters.square_points),
 )
 
 _PROJECTIONS = {"sampling_offsets", "attention_weights", "value_proj", "output_proj", "im2col_step"}
@@ -146,7 +148,7 @@ _MMCV_ATTRIBUTES = _PROJECTIONS | {
 }
 
 FORWARDS = (
-    ForwardRow(
+    ForwardRule(
         "transformers",
         "MultiScaleDeformableAttention",
         (
@@ -160,7 +162,7 @@ FORWARDS = (
         ),
         adapters.transformers_forward,
     ),
-    ForwardRow(
+    ForwardRule(
         "Deformable-DETR",
         "MSDeformAttn",
         (
@@ -174,14 +176,14 @@ FORWARDS = (
         adapters.deformable_detr_forward,
         frozenset(_PROJECTIONS | {"d_model", "n_levels", "n_heads", "n_points"}),
     ),
-    ForwardRow(
+    ForwardRule(
         "mmcv",
         "MultiScaleDeformableAttention",
         _MMCV_PARAMETERS,
         adapters.mmcv_forward,
         frozenset(_MMCV_ATTRIBUTES | {"embed_dims", "norm_cfg", "init_cfg"}),
     ),
-    ForwardRow(
+    ForwardRule(
         "detrex",
         "MultiScaleDeformableAttention",
         _MMCV_PARAMETERS,

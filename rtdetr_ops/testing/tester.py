@@ -33,7 +33,7 @@ class Target:
 
     Args:
         name: test id.
-        backend: a row of the table of backends.
+        backend: a name of the table of backends.
         isa: instruction set of the CPU kernels; None for the widest.
         device: where the tensors lie.
     """
@@ -63,18 +63,18 @@ class Target:
 
 
 def targets() -> tuple[Target, ...]:
-    """Every backend that runs here: the ``cpu`` row once per instruction set, a GPU's rows where there is a GPU."""
+    """Every backend that runs here: the ``cpu`` one once per instruction set, those of a GPU where there is a GPU."""
     found = []
-    for row in BACKENDS:
-        if row.support.missing is not None:
+    for backend in BACKENDS:
+        if backend.support.missing is not None:
             continue
-        isas = [isa for isa in _ISAS if _has_isa(isa)] if row.name == "cpu" else []
+        isas = [isa for isa in _ISAS if _has_isa(isa)] if backend.name == "cpu" else []
         if isas:
             found += [Target(f"cpu_{isa}", "cpu", isa) for isa in isas]
-        elif row.support.devices is None or "cpu" in row.support.devices:
-            found.append(Target(row.name, row.name))
+        elif backend.support.devices is None or "cpu" in backend.support.devices:
+            found.append(Target(backend.name, backend.name))
         elif torch.cuda.is_available():
-            found.append(Target(row.name, row.name, device="cuda"))
+            found.append(Target(backend.name, backend.name, device="cuda"))
     return tuple(found)
 
 
