@@ -6,9 +6,9 @@ H_l*W_l. A tap is one sampling point of one (b, q, m). Blocks: q one BLOCK_Q of 
 stand behind the line that makes a block. The bar marks what a program loops over: it takes ``[b, m, q | t, d]``.
 
     value    [B, S, M, D]      channels contiguous, other strides as they come
-    pairs    [B, Q, M, T, 2]   locations, or offsets in the fused entry
-    scalars  [B, Q, M, T]      weights, or logits in the fused entry
-    anchors  [B, Q, 1|L, 2|4]  reference points of the fused entry, contiguous
+    points_xy    [B, Q, M, T, 2]   locations, or offsets in the fused entry
+    point_scores  [B, Q, M, T]      weights, or logits in the fused entry
+    reference  [B, Q, 1|L, 2|4]  reference points of the fused entry, contiguous
     sizes    2*H_0 + 1, 2*W_0 + 1, ...; or a pointer to int64 H_0, W_0, ... on the device
 
 Sizes, counts of queries and of pixels are arguments, so that images of another size run the same kernel; counts of
@@ -22,7 +22,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["backward_kernel", "forward_kernel", "own_value_kernel", "softmax_backward_kernel"]
+__all__ = [
+    "backward_kernel",
+    "deterministic_value_kernel",
+    "forward_kernel",
+    "softmax_backward_kernel",
+]
 
 UNSPECIALIZED = ["sizes", "queries", "pixels"]
 
@@ -81,7 +86,7 @@ def _chain(slope, factor):
 
 @triton.jit
 def _softmax_of_rows(
-    scalars, scalar_rows, in_range, FUSED: tl.constexpr, T: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr,
+    point_scores, score_offsets, in_range, FUSED: tl.constexpr, T: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """Peak and sum of exponentials of the logits of each query."""
     peak = tl.zeros(in_range.shape, A)  # [q]
@@ -89,7 +94,7 @@ def _softmax_of_rows(
     if FUSED and T > 0:
         t = tl.arange(0, BLOCK_T)
         present = in_range[:, None] & (t < T)[None, :]  # [q, t]
-        at = scalars + scalar_rows[:, None] + t[None, :]
+        at = point_scores + score_offsets[:, None] + t[None, :]
         logits = tl.load(at, mask=present, other=float("-inf")).to(A)
         peak = tl.where(in_range, tl.max(logits, 1), 0.0)
         total = tl.sum(tl.exp(logits - peak[:, None]), 1)
@@ -98,10 +103,10 @@ def _softmax_of_rows(
 
 @triton.jit
 def _attention(
-    scalars, scalar_rows, in_range, t, peak, total, FUSED: tl.constexpr, A: tl.constexpr
+    point_scores, score_offsets, in_range, t, peak, total, FUSED: tl.constexpr, A: tl.constexpr
 ):
     """Attention weight of tap t of each query."""
-    x = tl.load(scalars + scalar_rows + t, mask=in_range, other=0.0).to(A)  # [q]
+    x = tl.load(point_scores + score_offsets + t, mask=in_range, other=0.0).to(A)  # [q]
     if FUSED:
         x = _divide(tl.exp(x - peak), total)
     return x
@@ -109,18 +114,20 @@ def _attention(
 
 @triton.jit
 def _locate(
-    pairs, pair_rows, anchors, anchor_rows, in_range, t, level: tl.constexpr, height, width,
-    FACTOR: tl.constexpr, COORDS: tl.constexpr, ANCHOR_LEVELS: tl.constexpr, FUSED: tl.constexpr, A: tl.constexpr,
+    points_xy, xy_offsets, reference, reference_offsets, in_range, t, level: tl.constexpr, height, width,
+    FACTOR: tl.constexpr, COORDS: tl.constexpr, REFERENCE_LEVELS: tl.constexpr, FUSED: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """Location of tap t of each query, and its derivative by the offset."""
-    x = tl.load(pairs + pair_rows + 2 * t, mask=in_range, other=0.0).to(A)  # [q]
-    y = tl.load(pairs + pair_rows + 2 * t + 1, mask=in_range, other=0.0).to(A)  # [q]
+    x = tl.load(points_xy + xy_offsets + 2 * t, mask=in_range, other=0.0).to(A)  # [q]
+    y = tl.load(points_xy + xy_offsets + 2 * t + 1, mask=in_range, other=0.0).to(A)  # [q]
     step_x = tl.full(x.shape, 1.0, A)
     step_y = tl.full(x.shape, 1.0, A)
     if FUSED:
-        anchor = anchors + anchor_rows + (level if ANCHOR_LEVELS > 1 else 0) * COORDS
-        ax = tl.load(anchor, mask=in_range, other=0.0).to(A)  # [q]
-        ay = tl.load(anchor + 1, mask=in_range, other=0.0).to(A)  # [q]
+        at_reference = (
+            reference + reference_offsets + (level if REFERENCE_LEVELS > 1 else 0) * COORDS
+        )
+        ax = tl.load(at_reference, mask=in_range, other=0.0).to(A)  # [q]
+        ay = tl.load(at_reference + 1, mask=in_range, other=0.0).to(A)  # [q]
         if COORDS == 2:
             size_x = tl.full(x.shape, 1.0, A) * width.to(A)
             size_y = tl.full(x.shape, 1.0, A) * height.to(A)
@@ -129,8 +136,8 @@ def _locate(
             x = ax + _divide(x, size_x)
             y = ay + _divide(y, size_y)
         else:
-            step_x = tl.load(anchor + 2, mask=in_range, other=0.0).to(A) * FACTOR
-            step_y = tl.load(anchor + 3, mask=in_range, other=0.0).to(A) * FACTOR
+            step_x = tl.load(at_reference + 2, mask=in_range, other=0.0).to(A) * FACTOR
+            step_y = tl.load(at_reference + 3, mask=in_range, other=0.0).to(A) * FACTOR
             x = ax + x * step_x
             y = ay + y * step_y
     return x, y, step_x, step_y
@@ -158,12 +165,12 @@ def _find_cell(x, y, in_range, height, width, DISCRETE: tl.constexpr, A: tl.cons
 
 @triton.jit
 def _corner(
-    column, row, fx, fy, touches, c: tl.constexpr, height, width, first_pixel, image_mask,
+    x0, y0, fx, fy, touches, c: tl.constexpr, height, width, first_pixel, image_mask,
     HAS_MASK: tl.constexpr, DISCRETE: tl.constexpr,
 ):  # fmt: skip
     """Pixel of corner c on the S axis, its bilinear weight, and whether it is there."""
-    x = column + c % 2
-    y = row + c // 2
+    x = x0 + c % 2
+    y = y0 + c // 2
     pixel = first_pixel + y * width + x  # [q]
     inside = touches & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     if HAS_MASK:
@@ -179,7 +186,7 @@ def _corner(
 def _load_rows(
     rows, pixel, inside, stride, d, D: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr
 ):
-    """Channels of a pixel of each query; what nobody may touch is not read and counts as 0."""
+    """Channels of a pixel of each query; what no_pixel may touch is not read and counts as 0."""
     at = rows + pixel.to(tl.int64)[:, None] * stride + d[None, :]
     present = inside[:, None]
     if D != BLOCK_D:
@@ -189,22 +196,22 @@ def _load_rows(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def forward_kernel(
-    out, value, pairs, scalars, anchors, mask, sizes, queries, pixels, heads,
-    value_b, value_s, value_m, pairs_b, pairs_q, pairs_m, scalars_b, scalars_q, scalars_m,
+    out, value, points_xy, point_scores, reference, mask, sizes, queries, pixels, heads,
+    value_b, value_s, value_m, points_xy_b, points_xy_q, points_xy_m, point_scores_b, point_scores_q, point_scores_m,
     POINTS: tl.constexpr, FIRST_TAPS: tl.constexpr, FACTORS: tl.constexpr, T: tl.constexpr, D: tl.constexpr,
-    COORDS: tl.constexpr, ANCHOR_LEVELS: tl.constexpr, FUSED: tl.constexpr, DISCRETE: tl.constexpr,
+    COORDS: tl.constexpr, REFERENCE_LEVELS: tl.constexpr, FUSED: tl.constexpr, DISCRETE: tl.constexpr,
     HAS_MASK: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """out[b, q, m] = sum over taps and corners of attention * weight * value row, for [b, m, q | t, d]."""
     b, m, q, in_range = _place(queries, heads, BLOCK_Q)  # q, in_range [q]
     d = tl.arange(0, BLOCK_D)  # [d]
-    pair_rows = b * pairs_b + q.to(tl.int64) * pairs_q + m * pairs_m  # [q]
-    scalar_rows = b * scalars_b + q.to(tl.int64) * scalars_q + m * scalars_m  # [q]
-    anchor_rows = (b * queries + q) * ANCHOR_LEVELS * COORDS  # [q]
+    xy_offsets = b * points_xy_b + q.to(tl.int64) * points_xy_q + m * points_xy_m  # [q]
+    score_offsets = b * point_scores_b + q.to(tl.int64) * point_scores_q + m * point_scores_m  # [q]
+    reference_offsets = (b * queries + q) * REFERENCE_LEVELS * COORDS  # [q]
     rows = value + b * value_b + m * value_m
     image_mask = mask + b * pixels
-    peak, total = _softmax_of_rows(scalars, scalar_rows, in_range, FUSED, T, BLOCK_T, A)
+    peak, total = _softmax_of_rows(point_scores, score_offsets, in_range, FUSED, T, BLOCK_T, A)
     sums = tl.zeros([BLOCK_Q, BLOCK_D], A)  # [q, d]
     reachable = _reachable(sizes, pixels, in_range, len(POINTS), SIZES_ON_DEVICE)
     first_pixel = 0
@@ -212,15 +219,17 @@ def forward_kernel(
         height, width = _level_size(sizes, level, SIZES_ON_DEVICE)
         for point in range(POINTS[level]):
             t = FIRST_TAPS[level] + point
-            attention = _attention(scalars, scalar_rows, in_range, t, peak, total, FUSED, A)  # [q]
+            attention = _attention(
+                point_scores, score_offsets, in_range, t, peak, total, FUSED, A
+            )  # [q]
             x, y, _, _ = _locate(
-                pairs, pair_rows, anchors, anchor_rows, in_range, t, level, height, width,
-                FACTORS[level], COORDS, ANCHOR_LEVELS, FUSED, A,
+                points_xy, xy_offsets, reference, reference_offsets, in_range, t, level, height, width,
+                FACTORS[level], COORDS, REFERENCE_LEVELS, FUSED, A,
             )  # fmt: skip
-            column, row, fx, fy, touches = _find_cell(x, y, reachable, height, width, DISCRETE, A)
+            x0, y0, fx, fy, touches = _find_cell(x, y, reachable, height, width, DISCRETE, A)
             for c in tl.static_range(1 if DISCRETE else 4):
                 pixel, weight, inside = _corner(
-                    column, row, fx, fy, touches, c, height, width, first_pixel, image_mask,
+                    x0, y0, fx, fy, touches, c, height, width, first_pixel, image_mask,
                     HAS_MASK, DISCRETE,
                 )  # fmt: skip
                 loaded = _load_rows(rows, pixel, inside, value_s, d, D, BLOCK_D, A)
@@ -234,33 +243,33 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def backward_kernel(
-    grad_out, value, pairs, scalars, anchors, mask, sizes, queries, pixels, heads,
-    value_b, value_s, value_m, pairs_b, pairs_q, pairs_m, scalars_b, scalars_q, scalars_m,
-    sums, owners, shares, grad_pairs, grad_locations, grad_attention,
+    grad_out, value, points_xy, point_scores, reference, mask, sizes, queries, pixels, heads,
+    value_b, value_s, value_m, points_xy_b, points_xy_q, points_xy_m, point_scores_b, point_scores_q, point_scores_m,
+    sums, record_pixels, shares, grad_points_xy, grad_locations, grad_attention,
     POINTS: tl.constexpr, FIRST_TAPS: tl.constexpr, FACTORS: tl.constexpr, T: tl.constexpr, D: tl.constexpr,
-    COORDS: tl.constexpr, ANCHOR_LEVELS: tl.constexpr, FUSED: tl.constexpr, DISCRETE: tl.constexpr,
+    COORDS: tl.constexpr, REFERENCE_LEVELS: tl.constexpr, FUSED: tl.constexpr, DISCRETE: tl.constexpr,
     HAS_MASK: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr, A: tl.constexpr,
-    SCATTERS: tl.constexpr, RECORDS: tl.constexpr, PAIRS: tl.constexpr, LOCATIONS: tl.constexpr,
+    SCATTERS: tl.constexpr, RECORDS: tl.constexpr, POINTS_XY: tl.constexpr, LOCATIONS: tl.constexpr,
     ATTENTION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the taps, and of value into sums or records, for [b, m, q | t, d].
 
     Several queries touch a pixel: SCATTERS adds to ``sums`` [B, S, M, D] atomically. RECORDS writes instead, for each
-    corner [B, M, Q, T, 4], who owns it (its row among the B*M*(S+1), the last of each (b, m) for none) and its weight.
+    corner [B, M, Q, T, 4], its pixel (its row among the B*M*(S+1), the last of each (b, m) for none) and its weight.
     """
     b, m, q, in_range = _place(queries, heads, BLOCK_Q)  # q, in_range [q]
     d = tl.arange(0, BLOCK_D)  # [d]
-    pair_rows = b * pairs_b + q.to(tl.int64) * pairs_q + m * pairs_m  # [q]
-    scalar_rows = b * scalars_b + q.to(tl.int64) * scalars_q + m * scalars_m  # [q]
-    anchor_rows = (b * queries + q) * ANCHOR_LEVELS * COORDS  # [q]
+    xy_offsets = b * points_xy_b + q.to(tl.int64) * points_xy_q + m * points_xy_m  # [q]
+    score_offsets = b * point_scores_b + q.to(tl.int64) * point_scores_q + m * point_scores_m  # [q]
+    reference_offsets = (b * queries + q) * REFERENCE_LEVELS * COORDS  # [q]
     rows = value + b * value_b + m * value_m
     sum_rows = sums + (b * pixels * heads + m) * D
     image_mask = mask + b * pixels
     out_rows = ((b * queries + q) * heads + m) * T  # [q]
     record_rows = ((b * heads + m) * queries + q) * T * 4  # [q]
-    nobody = (b * heads + m) * (pixels + 1) + pixels
-    peak, total = _softmax_of_rows(scalars, scalar_rows, in_range, FUSED, T, BLOCK_T, A)
+    no_pixel = (b * heads + m) * (pixels + 1) + pixels
+    peak, total = _softmax_of_rows(point_scores, score_offsets, in_range, FUSED, T, BLOCK_T, A)
     grad_rows = grad_out + ((b * queries + q) * heads + m)[:, None] * D + d[None, :]
     grad = tl.load(grad_rows, mask=in_range[:, None] & (d < D)[None, :], other=0.0).to(A)  # [q, d]
     reachable = _reachable(sizes, pixels, in_range, len(POINTS), SIZES_ON_DEVICE)
@@ -269,21 +278,23 @@ def backward_kernel(
         height, width = _level_size(sizes, level, SIZES_ON_DEVICE)
         for point in range(POINTS[level]):
             t = FIRST_TAPS[level] + point
-            attention = _attention(scalars, scalar_rows, in_range, t, peak, total, FUSED, A)  # [q]
+            attention = _attention(
+                point_scores, score_offsets, in_range, t, peak, total, FUSED, A
+            )  # [q]
             x, y, step_x, step_y = _locate(
-                pairs, pair_rows, anchors, anchor_rows, in_range, t, level, height, width,
-                FACTORS[level], COORDS, ANCHOR_LEVELS, FUSED, A,
+                points_xy, xy_offsets, reference, reference_offsets, in_range, t, level, height, width,
+                FACTORS[level], COORDS, REFERENCE_LEVELS, FUSED, A,
             )  # fmt: skip
-            column, row, fx, fy, touches = _find_cell(x, y, reachable, height, width, DISCRETE, A)
+            x0, y0, fx, fy, touches = _find_cell(x, y, reachable, height, width, DISCRETE, A)
             by_attention = tl.zeros([BLOCK_Q], A)
             by_x = tl.zeros([BLOCK_Q], A)
             by_y = tl.zeros([BLOCK_Q], A)
             for c in tl.static_range(1 if DISCRETE else 4):
                 pixel, weight, inside = _corner(
-                    column, row, fx, fy, touches, c, height, width, first_pixel, image_mask,
+                    x0, y0, fx, fy, touches, c, height, width, first_pixel, image_mask,
                     HAS_MASK, DISCRETE,
                 )  # fmt: skip
-                if PAIRS or LOCATIONS or ATTENTION:
+                if POINTS_XY or LOCATIONS or ATTENTION:
                     loaded = _load_rows(rows, pixel, inside, value_s, d, D, BLOCK_D, A)
                     dot = tl.sum(grad * loaded, 1)  # [q, d] -> [q]
                     by_attention += weight * dot
@@ -297,8 +308,8 @@ def backward_kernel(
                         present = present & (d < D)[None, :]
                     tl.atomic_add(at, share[:, None] * grad, mask=present, sem="relaxed")
                 if RECORDS:
-                    owner = tl.where(inside, nobody - pixels + pixel, nobody)
-                    tl.store(owners + record_rows + 4 * t + c, owner, mask=in_range)
+                    pixel_index = tl.where(inside, no_pixel - pixels + pixel, no_pixel)
+                    tl.store(record_pixels + record_rows + 4 * t + c, pixel_index, mask=in_range)
                     tl.store(shares + record_rows + 4 * t + c, share, mask=in_range)
             moves = touches & (not DISCRETE)
             by_x = tl.where(moves, attention * width.to(A) * by_x, 0.0)
@@ -307,12 +318,16 @@ def backward_kernel(
             if LOCATIONS:
                 tl.store(grad_locations + at, by_x, mask=in_range)
                 tl.store(grad_locations + at + 1, by_y, mask=in_range)
-            if PAIRS:
+            if POINTS_XY:
                 if FUSED:
                     by_x = _chain(by_x, step_x)
                     by_y = _chain(by_y, step_y)
-                tl.store(grad_pairs + at, by_x.to(grad_pairs.dtype.element_ty), mask=in_range)
-                tl.store(grad_pairs + at + 1, by_y.to(grad_pairs.dtype.element_ty), mask=in_range)
+                tl.store(
+                    grad_points_xy + at, by_x.to(grad_points_xy.dtype.element_ty), mask=in_range
+                )
+                tl.store(
+                    grad_points_xy + at + 1, by_y.to(grad_points_xy.dtype.element_ty), mask=in_range
+                )
             if ATTENTION:
                 by_attention = by_attention.to(grad_attention.dtype.element_ty)
                 tl.store(grad_attention + out_rows + t, by_attention, mask=in_range)
@@ -344,16 +359,16 @@ def softmax_backward_kernel(
 
 
 @triton.jit(do_not_specialize=["queries", "pixels"])
-def own_value_kernel(
+def deterministic_value_kernel(
     grad_value, grad_out, order, begins, shares, queries, pixels, heads,
     T: tl.constexpr, D: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
-    """grad_value[b, s, m] = sum, in order, of the records that name the pixel as owner, for [b, m, s | record, d]."""
+    """grad_value[b, s, m] = sum, in order, of the records that name the pixel, for [b, m, s | record, d]."""
     b, m, s, in_range = _place(pixels, heads, BLOCK_S)  # s, in_range [s]
     d = tl.arange(0, BLOCK_D)  # [d]
-    owner = (b * heads + m) * (pixels + 1) + s  # [s]
-    begin = tl.load(begins + owner, mask=in_range, other=0)
-    count = tl.load(begins + owner + 1, mask=in_range, other=0) - begin
+    pixel_index = (b * heads + m) * (pixels + 1) + s  # [s]
+    begin = tl.load(begins + pixel_index, mask=in_range, other=0)
+    count = tl.load(begins + pixel_index + 1, mask=in_range, other=0) - begin
     sums = tl.zeros([BLOCK_S, BLOCK_D], A)  # [s, d]
     for i in range(tl.max(count, 0)):
         present = i < count

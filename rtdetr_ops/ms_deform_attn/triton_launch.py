@@ -46,8 +46,8 @@ class _Call:
         value: Tensor,  # [B, S, M, D]
         levels: Sequence[int],  # H_0, W_0, ...
         level_sizes: Tensor | None,  # [L, 2]
-        pairs: Tensor,  # [B, Q, M, T, 2]
-        scalars: Tensor,  # [B, Q, M, T]
+        points_xy: Tensor,  # [B, Q, M, T, 2]
+        point_scores: Tensor,  # [B, Q, M, T]
         points: Sequence[int],
         discrete: bool,
         reference: Tensor | None = None,  # [B, Q, 1|L, 2|4]
@@ -55,14 +55,14 @@ class _Call:
         value_mask: Tensor | None = None,  # [B, S]
     ) -> None:
         self.value = _dense_from(value, 3)
-        self.pairs, self.scalars = _dense_from(pairs, 3), _dense_from(scalars, 3)
+        self.points_xy, self.point_scores = _dense_from(points_xy, 3), _dense_from(point_scores, 3)
         self.reference = None if reference is None else reference.contiguous()
         self.mask = None if value_mask is None else value_mask.contiguous().view(torch.uint8)
         # Twice and one more, for Triton compiles anew for a number that is 1 or a multiple of 16.
         odd = tuple(2 * side + 1 for side in levels)
         self.sizes = odd if level_sizes is None else level_sizes.contiguous()
         self.batch, self.pixels, self.heads, self.channels = value.shape
-        self.queries, self.taps = pairs.shape[1], pairs.shape[3]
+        self.queries, self.taps = points_xy.shape[1], points_xy.shape[3]
         self.points = tuple(points)
         self.compute = compute_dtype(value)
         self.few_rows = self.batch * self.queries * self.heads <= FEW_ROWS
@@ -83,8 +83,8 @@ class _Call:
         absent = self.value
         return (
             self.value,
-            self.pairs,
-            self.scalars,
+            self.points_xy,
+            self.point_scores,
             absent if self.reference is None else self.reference,
             absent if self.mask is None else self.mask,
             self.sizes,
@@ -92,8 +92,8 @@ class _Call:
             self.pixels,
             self.heads,
             *self.value.stride()[:3],
-            *self.pairs.stride()[:3],
-            *self.scalars.stride()[:3],
+            *self.points_xy.stride()[:3],
+            *self.point_scores.stride()[:3],
         )
 
     def new_output(self) -> Tensor:
@@ -207,27 +207,27 @@ def backward_fused(
 def _backward(
     call: _Call, grad_output: Tensor, deterministic: bool, needs: tuple[bool, bool, bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of value, pairs, scalars and reference; without elements where nobody needs one."""
-    needs_value, needs_pairs, needs_scalars, needs_reference = needs
+    """Gradients of value, points_xy, point_scores and reference; without elements where none is needed."""
+    needs_value, needs_points_xy, needs_point_scores, needs_reference = needs
     none = call.value.new_empty(0)
     fused = call.reference is not None
     grad_out = grad_output.to(call.value.dtype).contiguous()
-    taps = call.scalars.shape  # [B, Q, M, T]
+    taps = call.point_scores.shape  # [B, Q, M, T]
     records = (call.batch, call.heads, call.queries, call.taps, 4)
-    scatters, owned = needs_value and not deterministic, needs_value and deterministic
+    scatters, recorded = needs_value and not deterministic, needs_value and deterministic
 
     def fresh(wanted: bool, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         return call.value.new_empty(shape, dtype=dtype or call.compute) if wanted else none
 
     sums = call.value.new_zeros(call.value.shape, dtype=call.compute) if scatters else none
-    # Discrete mode has one corner; the other three belong to nobody.
-    nobody = call.batch * call.heads * (call.pixels + 1) - 1
-    owners = call.value.new_full(records, nobody, dtype=torch.int64) if owned else none
-    shares = fresh(owned, records)
-    grad_pairs = fresh(needs_pairs, (*taps, 2), call.pairs.dtype)
+    # Discrete mode has one corner; the other three belong to no pixel.
+    no_pixel = call.batch * call.heads * (call.pixels + 1) - 1
+    record_pixels = call.value.new_full(records, no_pixel, dtype=torch.int64) if recorded else none
+    shares = fresh(recorded, records)
+    grad_points_xy = fresh(needs_points_xy, (*taps, 2), call.points_xy.dtype)
     grad_locations = fresh(needs_reference, (*taps, 2))
-    grad_scalars = fresh(needs_scalars, taps, call.scalars.dtype)
-    grad_attention = fresh(needs_scalars, taps) if fused else grad_scalars
+    grad_point_scores = fresh(needs_point_scores, taps, call.point_scores.dtype)
+    grad_attention = fresh(needs_point_scores, taps) if fused else grad_point_scores
     if grad_out.numel() and call.taps:
         call.launch(
             _kernels().backward_kernel,
@@ -235,24 +235,28 @@ def _backward(
             grad_out,
             *call.tensors(),
             sums,
-            owners,
+            record_pixels,
             shares,
-            grad_pairs,
+            grad_points_xy,
             grad_locations,
             grad_attention,
             SCATTERS=scatters,
-            RECORDS=owned,
-            PAIRS=needs_pairs,
+            RECORDS=recorded,
+            POINTS_XY=needs_points_xy,
             LOCATIONS=needs_reference,
-            ATTENTION=needs_scalars,
+            ATTENTION=needs_point_scores,
         )
-        if fused and needs_scalars:
-            _softmax_backward(call, grad_attention, grad_scalars)
-    grad_value = _sum_owned(call, grad_out, owners, shares) if owned else sums.to(call.value.dtype)
+        if fused and needs_point_scores:
+            _softmax_backward(call, grad_attention, grad_point_scores)
+    grad_value = (
+        _sum_records(call, grad_out, record_pixels, shares)
+        if recorded
+        else sums.to(call.value.dtype)
+    )
     return (
         grad_value if needs_value else none,
-        grad_pairs,
-        grad_scalars,
+        grad_points_xy,
+        grad_point_scores,
         _sum_locations(call, grad_locations) if needs_reference else none,
     )
 
@@ -265,11 +269,11 @@ def _softmax_backward(call: _Call, grad_attention: Tensor, grad_logits: Tensor) 
         _kernels().softmax_backward_kernel[(_blocks(rows, block_r),)](
             grad_logits,
             grad_attention,
-            call.scalars,
+            call.point_scores,
             call.queries,
             rows,
             call.heads,
-            *call.scalars.stride()[:3],
+            *call.point_scores.stride()[:3],
             T=call.taps,
             BLOCK_R=block_r,
             BLOCK_T=block_t,
@@ -278,12 +282,12 @@ def _softmax_backward(call: _Call, grad_attention: Tensor, grad_logits: Tensor) 
         )
 
 
-def _sum_owned(call: _Call, grad_out: Tensor, owners: Tensor, shares: Tensor) -> Tensor:
+def _sum_records(call: _Call, grad_out: Tensor, record_pixels: Tensor, shares: Tensor) -> Tensor:
     """Gradient of value from records: a stable sort brings those of a pixel together, in the order of the taps."""
     grad_value = torch.empty_like(call.value, memory_format=torch.contiguous_format)
-    if not owners.numel():
+    if not record_pixels.numel():
         return grad_value.zero_()
-    ordered, order = torch.sort(owners.flatten(), stable=True)
+    ordered, order = torch.sort(record_pixels.flatten(), stable=True)
     pixels = torch.arange(
         call.batch * call.heads * (call.pixels + 1), device=ordered.device, dtype=ordered.dtype
     )
@@ -292,7 +296,7 @@ def _sum_owned(call: _Call, grad_out: Tensor, owners: Tensor, shares: Tensor) ->
     block_s = _rows_of_block(512, block_d)
     grid = (call.batch * call.heads * _blocks(call.pixels, block_s),)
     with _current(call.value.device):
-        _kernels().own_value_kernel[grid](
+        _kernels().deterministic_value_kernel[grid](
             grad_value,
             grad_out,
             order,
@@ -317,7 +321,7 @@ def _sum_locations(call: _Call, grad_locations: Tensor) -> Tensor:
     _, _, served, coords = call.reference.shape
     parts = [grad_locations]
     if coords == 4:
-        offsets = torch.split(call.pairs.to(call.compute), list(call.points), 3)
+        offsets = torch.split(call.points_xy.to(call.compute), list(call.points), 3)
         # Numbers, not a tensor of them: making one on the device would wait for it.
         counted = zip(call.constants["FACTORS"], offsets, strict=True)
         steps = torch.cat([factor * offset for factor, offset in counted], 3)
@@ -342,7 +346,7 @@ def _dense_from(tensor: Tensor, axis: int) -> Tensor:
 def _constants(
     points: tuple[int, ...],
     channels: int,
-    anchor_shape: tuple[int, int],  # 1 or L, 2 or 4
+    reference_shape: tuple[int, int],  # 1 or L, 2 or 4
     fused: bool,
     discrete: bool,
     has_mask: bool,
@@ -361,8 +365,8 @@ def _constants(
         "FACTORS": tuple(offset_scale / max(count, 1) for count in points),
         "T": taps,
         "D": channels,
-        "ANCHOR_LEVELS": anchor_shape[0],
-        "COORDS": anchor_shape[1],
+        "REFERENCE_LEVELS": reference_shape[0],
+        "COORDS": reference_shape[1],
         "FUSED": fused,
         "DISCRETE": discrete,
         "HAS_MASK": has_mask,

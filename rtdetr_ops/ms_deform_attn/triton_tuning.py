@@ -22,10 +22,10 @@ WARPS = (1, 2, 4, 8)
 
 NUMBERS_OF_A_LANE = range(2, 33)
 
-KEY = ("T", "D", "COORDS", "ANCHOR_LEVELS", "FUSED", "DISCRETE", "HAS_MASK")
+KEY = ("T", "D", "COORDS", "REFERENCE_LEVELS", "FUSED", "DISCRETE", "HAS_MASK")
 """What a choice depends on, beside the dtypes; sizes of images are not among it."""
 
-GRADIENTS = ("SCATTERS", "RECORDS", "PAIRS", "LOCATIONS", "ATTENTION")
+GRADIENTS = ("SCATTERS", "RECORDS", "POINTS_XY", "LOCATIONS", "ATTENTION")
 
 
 @cache

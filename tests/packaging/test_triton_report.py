@@ -78,10 +78,10 @@ CALLS = {
 KERNELS = {
     (False, False): {"forward_kernel", "backward_kernel"},
     (True, False): {"forward_kernel", "backward_kernel", "softmax_backward_kernel"},
-    (False, True): {"forward_kernel", "backward_kernel", "own_value_kernel"},
+    (False, True): {"forward_kernel", "backward_kernel", "deterministic_value_kernel"},
     (True, True): {
         *("forward_kernel", "backward_kernel"),
-        *("softmax_backward_kernel", "own_value_kernel"),
+        *("softmax_backward_kernel", "deterministic_value_kernel"),
     },
 }
 """(fused, deterministic) -> what a call launches."""
@@ -314,7 +314,7 @@ def test_gradients_are_added_without_an_answer(
 def test_divisions_are_rounded_to_nearest(call: Call, kernels: dict[str, Report]) -> None:
     for name, kernel in kernels.items():
         divisions = set(re.findall(r"\bdiv\.\w+\.f\d+|\bdiv\.full", kernel.code))
-        divides = call.fused and name != "own_value_kernel"
+        divides = call.fused and name != "deterministic_value_kernel"
         bits = 64 if call.dtype == torch.float64 else 32
         assert divisions == ({f"div.rn.f{bits}"} if divides else set()), name
 
