@@ -34,7 +34,7 @@ def command(
         ),
     ] = False,
     optimize: Annotated[
-        bool, typer.Option("--optimize", help="Fold normalisations and merge layers first.")
+        bool, typer.Option("--optimize", help="Fold normalizations and merge layers first.")
     ] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",

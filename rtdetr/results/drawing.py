@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 RGB = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
-# Told apart under the three common kinds of colour blindness: the eight of Okabe and Ito without black, then tones of
-# Paul Tol's "muted" and "bright" schemes that stay clear of them. Neighbouring class indices differ in brightness too.
+# Told apart under the three common kinds of color blindness: the eight of Okabe and Ito without black, then tones of
+# Paul Tol's "muted" and "bright" schemes that stay clear of them. Neighboring class indices differ in brightness too.
 PALETTE: tuple[RGB, ...] = (
     (230, 159, 0),
     (0, 114, 178),
@@ -41,7 +41,7 @@ class Style:
 
     Args:
         scale: multiplies line width and font size, which otherwise follow the size of the image.
-        palette: colours; class ``i`` gets entry ``i % len``.
+        palette: colors; class ``i`` gets entry ``i % len``.
         font: a TrueType file, for class names in scripts that the built-in font lacks.
         labels: whether to write names and scores.
     """
@@ -64,7 +64,7 @@ def draw(
     Args:
         image: the image.
         xyxy: [N,4] in pixels; clipped to the image, and left out where nothing remains.
-        labels: [N] class indices, which choose the colours.
+        labels: [N] class indices, which choose the colors.
         texts: [N], one label each.
         style: how it looks.
     """
@@ -180,7 +180,7 @@ def _font(size: float, path: str | Path | None) -> ImageFont.FreeTypeFont | Imag
 
 
 def _chip(text: str, color: RGB, size: int, font_path: str | Path | None) -> Image.Image:
-    """A label: text on a rounded patch of the colour of its box, RGBA."""
+    """A label: text on a rounded patch of the color of its box, RGBA."""
     n = OVERSAMPLING
     font = _font(size, font_path)
     # The height of a line, not of this text: labels with and without descenders are equally tall.

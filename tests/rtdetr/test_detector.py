@@ -198,7 +198,7 @@ def test_stream_is_lazy_and_can_be_limited(detector: RTDETR) -> None:
     assert len(list(detector.stream([photo()] * 5, limit=2))) == 2
 
 
-def test_exif_is_honoured(detector: RTDETR, tmp_path: Path) -> None:
+def test_exif_is_honored(detector: RTDETR, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     photo().save(tmp_path / "turned.png", exif=exif)

@@ -98,7 +98,7 @@ def test_gray_and_alpha(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_path", [True, False], ids=["path", "PIL"])
-def test_exif_is_honoured(tmp_path: Path, as_path: bool) -> None:
+def test_exif_is_honored(tmp_path: Path, as_path: bool) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8  # to be turned counterclockwise
     photo().save(tmp_path / "turned.png", exif=exif)

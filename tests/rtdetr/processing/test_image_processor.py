@@ -183,7 +183,7 @@ def test_ambiguous_layout_can_be_said() -> None:
     assert processor(pixels, return_tensors="np").pixel_values.shape == (1, 3, 5, 3)
 
 
-def test_exif_of_a_path_is_honoured_and_a_image_taken_as_it_is(tmp_path: Path) -> None:
+def test_exif_of_a_path_is_honored_and_a_pil_image_is_unchanged(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     path = tmp_path / "turned.png"
