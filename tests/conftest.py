@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
-import quick_interpreter
 import torch
-import triton_interpreter
+from interpreter import bfloat16, speed
 
 from rtdetr_ops.testing.tester import Target, targets
 
@@ -43,8 +42,8 @@ def _fresh_memory_is_nan() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _mend_interpreter() -> None:
     if os.environ.get("TRITON_INTERPRET") == "1":
-        triton_interpreter.mend()
-        quick_interpreter.quicken()
+        bfloat16.mend()
+        speed.quicken()
 
 
 @pytest.fixture(params=targets(), ids=lambda target: target.name)
