@@ -40,10 +40,10 @@ def _fresh_memory_is_nan() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _mend_interpreter() -> None:
+def _change_interpreter() -> None:
     if os.environ.get("TRITON_INTERPRET") == "1":
-        bfloat16.mend()
-        speed.quicken()
+        bfloat16.repair()
+        speed.speed_up()
 
 
 @pytest.fixture(params=targets(), ids=lambda target: target.name)

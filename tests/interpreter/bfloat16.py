@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from . import internals
 
-def mend() -> None:
+
+def repair() -> None:
     """It cuts float32 off to bfloat16, and misreads bfloat16 subnormals."""
+    internals.require(internals.BFLOAT16)
     from triton import language
     from triton.runtime import interpreter
 

@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from . import internals
+
 FUNCTIONS = ("binary_op", "create_addptr")
 """Of the interpreter's builder: what an operator ends in."""
 
-OPERATORS = [
-    *("__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__and__", "__or__"),
-    *("__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"),
-]
 
-
-def quicken() -> None:
+def speed_up() -> None:
     """Do this once, before the first kernel runs."""
+    internals.require(internals.SPEED)
     from triton.runtime import interpreter
 
     _remember_types(interpreter)
@@ -92,7 +90,13 @@ def _remember_promotions(interpreter: Any) -> None:
             return operand
         if operand.dtype is not type.scalar:
             operand = self.cast(operand, type.scalar)
-        return tensor(operand.handle, type)
+        return spread(operand, type) if type.scalar.is_int1() else tensor(operand.handle, type)
+
+    def spread(operand: Any, type: Any) -> Any:  # noqa: A002
+        """A block of a boolean holds int8, which adds otherwise than numpy's own booleans."""
+        if operand.type.is_block() or not type.is_block():
+            return tensor(operand.handle, type)
+        return tensor(interpreter.interpreter_builder.create_splat(type, operand.handle), type)
 
     def promote_again(self: Any, lhs: Any, rhs: Any, *rules: bool, **named: bool) -> Any:
         key = name(lhs), name(rhs), rules, *named.items()
@@ -104,6 +108,8 @@ def _remember_promotions(interpreter: Any) -> None:
     def broadcast_to(operand: Any, type: Any) -> Any:  # noqa: A002
         if operand.type.name == type.name:
             return operand
+        if type.scalar.is_int1() and not operand.type.is_block():
+            return spread(operand, type)
         data = np.broadcast_to(operand.handle.data, type.shape.values)
         return tensor(interpreter.TensorHandle(data, operand.handle.dtype), type)
 
@@ -193,7 +199,7 @@ def _repeat_arithmetic(interpreter: Any) -> None:
 
         return operate
 
-    for name in OPERATORS:
+    for name in internals.OPERATORS:
         setattr(tensor, name, repeated(getattr(tensor, name).__wrapped__))
 
 
