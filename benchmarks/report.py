@@ -7,9 +7,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from plot import plot
-from records import load
-from tables import full_report, readme_block
+from core.plot import plot
+from core.records import load
+from core.tables import full_report, readme_block
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

@@ -11,14 +11,15 @@ import tempfile
 from pathlib import Path
 
 import torch
-from detector import measure_detectors
-from end_to_end import measure_models
-from machine import describe, result_path
-from overhead import measure_calls, measure_import
-from peers import ROWS
-from records import Record, Run, from_pytest, save
+from core.machine import describe, result_path
+from core.peers import ROWS
+from core.records import Record, Run, from_pytest, save
+from suites.detector import measure_detectors
+from suites.end_to_end import measure_models
+from suites.overhead import measure_calls, measure_import
 
-HERE = Path(__file__).resolve().parent
+OPERATOR = Path(__file__).resolve().parent / "suites"
+"""Holds the files of pytest-benchmark."""
 
 MEASURES = {
     "import": lambda options: measure_import(options.quick),
@@ -63,12 +64,11 @@ def _measure_op(quick: bool, threads: int) -> list[Record]:
     """The pytest-benchmark files, in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "op.json"
-        command = [sys.executable, "-m", "pytest", str(HERE), "-q", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", str(OPERATOR), "-q", "-p", "no:cacheprovider"]
         command += ["--benchmark-disable-gc", "--benchmark-columns=min,median,rounds"]
         command += [f"--threads={threads}", f"--benchmark-json={path}"]
         command += ["--quick"] if quick else []
-        # In this folder, so that its modules import each other by name.
-        subprocess.run(command, cwd=HERE, check=True)
+        subprocess.run(command, check=True)
         return from_pytest(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -17,14 +17,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from machine import RESULTS, ROOT, describe, result_path
-from records import Run, load, save
-from tables import is_ours
+from core.devices import Device, find_device
+from core.machine import RESULTS, ROOT, describe, result_path
+from core.records import Run, load, save
+from core.tables import is_ours
 
 from compilers import find_nvcc
 from gpu import steps
 from gpu.commands import Command, Outcome, run_together
-from gpu.devices import Device, find_device
 from gpu.summary import summary
 from gpu.targets import judge
 

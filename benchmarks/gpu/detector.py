@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detections import Detector, as_detector, check_detections
+from core.detections import Detector, as_detector, check_detections
+from core.devices import Device, Limits, find_device
 from torch import Tensor
 
-from gpu.devices import Device, Limits, find_device
 from gpu.ledger import Key, Ledger, Measurement
 from rtdetr import RTDetrV2ForObjectDetection
 from rtdetr.devices import full_float32

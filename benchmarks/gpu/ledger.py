@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from records import Record, load, save
+from core.records import Record, load, save
 
 __all__ = ["Key", "Ledger", "Measurement"]
 

@@ -9,9 +9,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from timed_cases import bind
+from core.devices import Device, Limits, find_device
+from core.timed_cases import bind
 
-from gpu.devices import Device, Limits, find_device
 from gpu.ledger import Key, Ledger
 from gpu.plan import Job, compiled_reference, jobs, rows
 from gpu.suites import SUITES

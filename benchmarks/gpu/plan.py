@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from peers import OURS, PEERS, Kernel, Row, bind_ours, bind_ours_fused
-from timed_cases import Case
+from core.devices import Device
+from core.peers import OURS, PEERS, Kernel, Row, bind_ours, bind_ours_fused
+from core.timed_cases import Case
 
-from gpu.devices import Device
 from gpu.suites import SUITES
 from rtdetr_ops.testing.workloads import Offsets, Workload, find_workload
 

@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from timed_cases import Bound, Case
-from verify import check_forward, check_gradients
-
-from gpu.devices import Device, Limits
+from core.devices import Device, Limits
+from core.timed_cases import Bound, Case
+from core.verify import check_forward, check_gradients
 
 __all__ = ["SUITES", "Suite"]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from records import Record, Run
-from tables import is_ours, seconds_text
+from core.records import Record, Run
+from core.tables import is_ours, seconds_text
 
 __all__ = ["summary"]
 

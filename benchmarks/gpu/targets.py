@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from records import Record, Run
+from core.records import Record, Run
 
 __all__ = ["TARGETS", "Judgement", "judge"]
 

@@ -11,17 +11,17 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from core.devices import CpuStandIn, CudaDevice, Limits
+from core.records import SUITES as SUITE_NAMES
+from core.records import Record, Run, load, save
+from core.timed_cases import bind
 from gpu import check, steps
 from gpu.commands import Command, Outcome, run_together
-from gpu.devices import CpuStandIn, CudaDevice, Limits
 from gpu.ledger import DIED, Key, Ledger
 from gpu.plan import CLASSIC, DRY_PLAN, PLAN, jobs, rows
 from gpu.suites import SUITES
 from gpu.summary import summary
 from gpu.targets import TARGETS, judge
-from records import SUITES as SUITE_NAMES
-from records import Record, Run, load, save
-from timed_cases import bind
 
 ROOT = Path(__file__).resolve().parents[2]
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")

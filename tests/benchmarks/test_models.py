@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from end_to_end import AGREEMENT
+from suites.end_to_end import AGREEMENT
 
 from rtdetr_ops.testing.models import MODELS
 

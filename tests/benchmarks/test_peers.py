@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from peers import OURS, PEERS, ROWS, Row
-from timed_cases import CASES, QUICK_CASES, Bound, Case, bind, laps
-from verify import check_forward, check_gradients, truth
+from core.peers import OURS, PEERS, ROWS, Row
+from core.timed_cases import CASES, QUICK_CASES, Bound, Case, bind, laps
+from core.verify import check_forward, check_gradients, truth
 
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.workloads import TINY, Workload

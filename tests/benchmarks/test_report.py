@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from records import Record, Run, from_pytest, load, save, summarise
+from core.records import Record, Run, from_pytest, load, save, summarise
+from core.tables import full_report, readme_block, seconds_text, speedups
 from report import BEGIN, END, newest_results, rewrite_readme
-from tables import full_report, readme_block, seconds_text, speedups
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

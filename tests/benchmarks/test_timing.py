@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from contextlib import contextmanager
 
-from timing import take_turns
+from core.timing import take_turns
 
 
 def test_rows_take_turns_inside_their_contexts_and_the_warm_up_is_not_counted():

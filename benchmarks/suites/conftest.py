@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from peers import Row
-from timed_cases import CASES, QUICK_CASES, Case, laps
+from core.peers import Row
+from core.timed_cases import CASES, QUICK_CASES, Case, laps
 
 LAP_SECONDS = 0.2
 MAX_ROUNDS = 200

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy
 import torch
-from detections import Detector, Outputs, as_detector, check_detections
-from records import Record, summarise
-from timing import take_turns
+from core.detections import Detector, Outputs, as_detector, check_detections
+from core.records import Record, summarise
+from core.timing import take_turns
 from torch import Tensor, nn
 
 from rtdetr import RTDetrV2ForObjectDetection

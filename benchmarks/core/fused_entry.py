@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from peers import Kernel, Row
 from torch import Tensor
 
+from core.peers import Kernel, Row
 from rtdetr_ops.testing.workloads import BORDER_MARGIN, Inputs, Workload
 
 __all__ = ["FusedInputs", "bind_fused_entry", "fused_inputs"]

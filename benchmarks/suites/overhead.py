@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import torch
-from peers import ROWS
-from records import Record, summarise
-from timed_cases import Case, bind
-from timing import take_turns
+from core.peers import ROWS
+from core.records import Record, summarise
+from core.timed_cases import Case, bind
+from core.timing import take_turns
 
 from rtdetr_ops.testing.workloads import TINY
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from records import Record, summarise
-from timing import take_turns
+from core.records import Record, summarise
+from core.timing import take_turns
 from torch import Tensor, nn
 
 import rtdetr_ops

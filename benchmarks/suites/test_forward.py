@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator alone, without a graph."""
 
-from timed_cases import bind
-from verify import check_forward
+from core.timed_cases import bind
+from core.verify import check_forward
 
 
 def test_forward(case, lap, row, measure):

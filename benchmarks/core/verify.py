@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from peers import Kernel, bind_ours, bind_ours_fused
-from timed_cases import Bound, Case, inputs_of
 from torch import Tensor
+
+from core.peers import Kernel, bind_ours, bind_ours_fused
+from core.timed_cases import Bound, Case, inputs_of
 
 __all__ = ["Truth", "check_forward", "check_gradients", "truth"]
 

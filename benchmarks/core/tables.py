@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from machine import display_name
-from records import Record, Run
+from core.machine import display_name
+from core.records import Record, Run
 
 __all__ = ["full_report", "is_ours", "readme_block", "seconds_text", "speedups"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from fused_entry import FusedInputs, bind_fused_entry, fused_inputs
-from peers import ROWS, Kernel, Row
 from torch import Tensor
 
+from core.fused_entry import FusedInputs, bind_fused_entry, fused_inputs
+from core.peers import ROWS, Kernel, Row
 from rtdetr_ops.testing.workloads import Inputs, Offsets, Workload, find_workload, make_inputs
 
 __all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "drawn", "inputs_of", "laps"]

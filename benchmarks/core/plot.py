@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from machine import display_name
-from records import Run
-from tables import speedups
+from core.machine import display_name
+from core.records import Run
+from core.tables import speedups
 
 __all__ = ["plot"]
 

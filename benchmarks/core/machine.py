@@ -15,7 +15,7 @@ import torch
 
 __all__ = ["RESULTS", "ROOT", "describe", "display_name", "result_path"]
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator and the gradients of value, locations and weights."""
 
-from timed_cases import bind
-from verify import check_gradients
+from core.timed_cases import bind
+from core.verify import check_gradients
 
 
 def test_forward_backward(case, lap, row, measure):
