@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compile_plan import CXX_FLAGS, Unit, sanitizer_flags
+from compile_plan import CXX_FLAGS, Unit, exemptions, sanitizer_flags
 from options import Options
 
 STATUS = "emulated on the CPU"
@@ -34,7 +34,10 @@ def emulated_units(csrc: Path, emulator: Path, options: Options) -> list[Unit]:
     kernel = ("-x", "c++", "-Wno-unknown-pragmas", "-fno-strict-aliasing", *device)
     kernel += RACE_FLAGS if races else ()
     return [
-        *(Unit(source, "cxx", "baseline", binding) for source in _bindings(csrc)),
+        *(
+            Unit(source, "cxx", "baseline", binding + exemptions(source, options.sanitizers))
+            for source in _bindings(csrc)
+        ),
         *(Unit(source, "emulated", "emulated", kernel) for source in sorted(csrc.rglob("*.cu"))),
         *(
             Unit(source, "emulated", "emulated", device)
