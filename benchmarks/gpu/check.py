@@ -22,11 +22,11 @@ from core.machine import RESULTS, ROOT, describe, result_path
 from core.records import Run, load, save
 from core.tables import is_ours
 
-from compilers import find_nvcc
 from gpu import steps
 from gpu.commands import Command, Outcome, run_together
 from gpu.summary import summary
 from gpu.targets import judge
+from nvcc import nvcc_path
 
 __all__ = ["main"]
 
@@ -61,12 +61,12 @@ class Check:
     """
 
     def __init__(self, options: argparse.Namespace, device: Device, deadline: float) -> None:
-        found, nvcc = device.describe(), find_nvcc()
+        found, nvcc = device.describe(), nvcc_path()
         self._deadline = deadline
         self._setting = steps.Setting(
             capability=found["capability"],
             work=options.work.resolve(),
-            nvcc=nvcc.command[0] if nvcc else None,
+            nvcc=str(nvcc) if nvcc else None,
             dry_run=options.dry_run,
         )
         self._setting.work.mkdir(parents=True, exist_ok=True)

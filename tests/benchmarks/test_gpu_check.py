@@ -105,8 +105,7 @@ def check_with(tmp_path, monkeypatch):
         device = Mock(describe=lambda: {"gpu": "Some GPU", "capability": "9.0", "cuda": "13.0"})
         monkeypatch.setattr(check, "find_device", lambda dry_run: device)
         monkeypatch.setattr(check, "run_together", runner)
-        nvcc = Mock(command=("/cuda/bin/nvcc",))
-        monkeypatch.setattr(check, "find_nvcc", lambda: nvcc)
+        monkeypatch.setattr(check, "nvcc_path", lambda: Path("/cuda/bin/nvcc"))
         places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
         status = check.main([*places, "--commit", "abc1234"])
         (path,) = (tmp_path / "results").glob("some-gpu/*-abc1234.json")
