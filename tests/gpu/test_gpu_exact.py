@@ -8,8 +8,8 @@ import test_ms_deform_attn_fused as fused
 
 pytestmark = pytest.mark.usefixtures("deterministic")
 
-test_non_finite_location_spares_its_neighbours = (
-    plain.test_non_finite_location_spares_its_neighbours
+test_non_finite_location_spares_its_neighbors = (
+    plain.test_non_finite_location_spares_its_neighbors
 )
 test_untouched_pixel_does_not_leak = plain.test_untouched_pixel_does_not_leak
 test_classic_axes = plain.test_classic_axes
