@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path``, with its suffix, that takes its place when the block ends without an error.
 
     Missing folders are made. After an error nothing is left behind and an older file stays.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..coco import COCO_NAMES
-from ..files import written
+from ..files import atomic_write
 from ..images.names import stem_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Outputs:
         return self.folder / name
 
     def _write_json(self, name: str, value: Any) -> str:
-        with written(self.folder / name) as path:
+        with atomic_write(self.folder / name) as path:
             path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
         return name
 

@@ -19,7 +19,7 @@ from ..checking import (
 )
 from ..coco import COCO_NAMES
 from ..errors import ModelError
-from ..files import written
+from ..files import atomic_write
 from ..hub import CONFIG, HubOptions, ModelFiles, model_files, settings_file
 from .backbones import (
     ACTIVATIONS,
@@ -259,7 +259,7 @@ class RTDetrV2Config:
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` into ``directory``."""
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-        with written(Path(directory) / "config.json") as path:
+        with atomic_write(Path(directory) / "config.json") as path:
             path.write_text(text, encoding="utf-8")
 
     def _normalise(self) -> None:

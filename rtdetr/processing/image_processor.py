@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ..errors import DataError, ModelError, UsageError, did_you_mean
-from ..files import written
+from ..files import atomic_write
 from ..hub import PREPROCESSOR, HubOptions, model_files, settings_file
 from . import targets
 from .batch_feature import BatchFeature
@@ -310,7 +310,7 @@ class RTDetrImageProcessor:
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write ``preprocessor_config.json`` into ``directory``, created if needed; returns the file's path."""
         path = Path(directory) / PREPROCESSOR
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
             temporary.write_text(text + "\n", encoding="utf-8")
         return path

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import MissingExtraError, UsageError, did_you_mean
-from ..files import written
+from ..files import atomic_write
 
 if TYPE_CHECKING:
     from .drawing import Style
@@ -253,7 +253,7 @@ def save_image(image: Image.Image, path: Path) -> None:
         raise UsageError(
             f"path: {path.name} has no suffix of an image format, such as .jpg or .png"
         )
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary, format=format_name, quality=95)
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import written
+from ..files import atomic_write
 from .names import from_module_names
 from .read import CONFIG_KEY
 
@@ -34,9 +34,9 @@ def save_pretrained(model: Pretrained, directory: str | Path, processor: Any = N
     if not hasattr(model, "class_embed"):
         config["architectures"] = [type(model).__name__]
     metadata = {"format": "pt", CONFIG_KEY: json.dumps(config)}
-    with written(directory / "model.safetensors") as path:
+    with atomic_write(directory / "model.safetensors") as path:
         save_file(_hub_state(model), path, metadata)
-    with written(directory / "config.json") as path:
+    with atomic_write(directory / "config.json") as path:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if processor is not None:
         processor.save_pretrained(directory)
@@ -49,7 +49,7 @@ def to_original_state_dict(model: Pretrained) -> dict[str, Tensor]:
 
 def save_original(model: Pretrained, path: str | Path) -> None:
     """Write a .pth file that the original implementation reads (``{"model": state dict}``)."""
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save({"model": to_original_state_dict(model)}, temporary)
 
 
