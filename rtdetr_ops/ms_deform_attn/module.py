@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -42,15 +42,20 @@ def attend(
     points: int | Sequence[int],
     mode: str = "bilinear",
     offset_scale: float = 0.5,
+    project: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Tensor:  # [B, Q, C]
-    """Project, attend, project. The mask zeroes the projected value, so a padded pixel loses the bias too."""
+    """Project, attend, project. The mask zeroes the projected value, so a padded pixel loses the bias too.
+
+    ``project`` computes offsets and logits from the query; None takes the two projections of ``layer``.
+    """
     keep = None if padding_mask is None else ~padding_mask.bool()
+    offsets, logits = _project(layer, query) if project is None else project(query)
     attended = ms_deform_attn_fused(
         layer.value_proj(features).unflatten(-1, (heads, -1)),  # [B, S, M, D]
         levels,
         reference,
-        layer.sampling_offsets(query).unflatten(-1, (heads, -1, 2)),  # [B, Q, M, T, 2]
-        layer.attention_weights(query).unflatten(-1, (heads, -1)),  # [B, Q, M, T]
+        offsets.unflatten(-1, (heads, -1, 2)),  # [B, Q, M, T, 2]
+        logits.unflatten(-1, (heads, -1)),  # [B, Q, M, T]
         points=points,
         mode=mode,
         offset_scale=offset_scale,
@@ -58,6 +63,10 @@ def attend(
     )
     output: Tensor = layer.output_proj(attended)
     return output
+
+
+def _project(layer: Projections, query: Tensor) -> tuple[Tensor, Tensor]:
+    return layer.sampling_offsets(query), layer.attention_weights(query)
 
 
 class MSDeformAttn(nn.Module):
@@ -165,7 +174,19 @@ class MSDeformAttn(nn.Module):
             points=self.n_points,
             mode=self.mode,
             offset_scale=self.offset_scale,
+            project=self.project,
         )
+
+    def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets and attention logits of each query; a subclass may compute them in another way.
+
+        Args:
+            query: [B, Q, C].
+
+        Returns:
+            [B, Q, M*T*2] and [B, Q, M*T], where T is the number of points of all levels.
+        """
+        return _project(self, query)
 
     def extra_repr(self) -> str:
         return (

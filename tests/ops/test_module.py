@@ -105,6 +105,30 @@ def test_padding_hides_what_is_in_the_padded_pixels():
     assert not torch.allclose(layer(query, reference, features, levels), before)
 
 
+class OneProduct(MSDeformAttn):
+    """Offsets and logits from one matrix product."""
+
+    def project(self, query):
+        pair = (self.sampling_offsets, self.attention_weights)
+        weight = torch.cat([linear.weight for linear in pair])
+        bias = torch.cat([linear.bias for linear in pair])
+        return torch.nn.functional.linear(query, weight, bias).split(
+            [linear.out_features for linear in pair], -1
+        )
+
+
+def test_subclass_may_project_in_its_own_way():
+    torch.manual_seed(0)
+    layer, merged = MSDeformAttn(32, 3, 4, [3, 6, 1]), OneProduct(32, 3, 4, [3, 6, 1])
+    query, reference, features, levels, mask = inputs(layer, 4, True)
+    merged.load_state_dict(layer.state_dict())
+    given = merged(query, reference, features, levels, None, mask)
+    torch.testing.assert_close(given, layer(query, reference, features, levels, None, mask))
+    merged.project = lambda query: tuple(x.new_zeros(x.shape) for x in layer.project(query))
+    changed = merged(query, reference, features, levels, None, mask)
+    assert not torch.allclose(changed, given)
+
+
 def test_state_dict_is_that_of_deformable_detr():
     state = MSDeformAttn(256, 4, 8, 4).state_dict()
     assert {key: list(value.shape) for key, value in state.items()} == {
