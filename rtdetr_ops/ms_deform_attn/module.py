@@ -54,8 +54,10 @@ def attend(
         layer.value_proj(features).unflatten(-1, (heads, -1)),  # [B, S, M, D]
         levels,
         reference,
-        offsets.unflatten(-1, (heads, -1, 2)),  # [B, Q, M, T, 2]
-        logits.unflatten(-1, (heads, -1)),  # [B, Q, M, T]
+        offsets.reshape(
+            *query.shape[:2], heads, offsets.shape[-1] // (2 * heads), 2
+        ),  # [B, Q, M, T, 2]
+        logits.reshape(*query.shape[:2], heads, logits.shape[-1] // heads),  # [B, Q, M, T]
         points=points,
         mode=mode,
         offset_scale=offset_scale,
