@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rtdetr_ops import ms_deform_attn_fused
+from rtdetr_ops import MSDeformAttn
 
 from ..config import RTDetrV2Config
 
@@ -80,71 +80,34 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor
     return scores.softmax(-1)
 
 
-class DeformableAttention(nn.Module):
+class DeformableAttention(MSDeformAttn):
     """Each query looks at a few points of each level, around its box; the points' places and weights come from it.
 
+    The layer of :mod:`rtdetr_ops`, called as ``layer(query, boxes.unsqueeze(2), memory, levels)``.
+
     Source: Deformable DETR (Zhu et al., 2021), sec. 4.1; RT-DETRv2 (Lv et al., 2024), sec. 3, for one count of points
-    per level and for discrete sampling, which has no gradient to the offsets: they are frozen.
+    per level and for discrete sampling.
     """
 
     n_points_scale: Tensor
 
     def __init__(self, config: RTDetrV2Config) -> None:
-        super().__init__()
-        width, taps = config.d_model, sum(config.points_per_level)
-        self.heads = config.decoder_attention_heads
-        self.points = config.points_per_level
-        self.mode = MODES[config.decoder_method]
-        self.offset_scale = config.decoder_offset_scale
-        # The operator does not need it; it is part of every checkpoint.
-        scale = [1 / count for count in self.points for _ in range(count)]
-        self.register_buffer("n_points_scale", torch.tensor(scale))
-        self.sampling_offsets = nn.Linear(width, self.heads * taps * 2)
-        self.attention_weights = nn.Linear(width, self.heads * taps)
-        self.value_proj = nn.Linear(width, width)
-        self.output_proj = nn.Linear(width, width)
-        self.reset_parameters()
-        self.sampling_offsets.requires_grad_(self.mode != "discrete")
-
-    def reset_parameters(self) -> None:
-        """Uniform attention over a star of points: head m looks along angle 2*pi*m/M, point p lies p + 1 steps out."""
-        angle = torch.arange(self.heads, dtype=torch.float32) * (2.0 * math.pi / self.heads)
-        direction = torch.stack([angle.cos(), angle.sin()], -1)  # [M, 2]
-        direction = direction / direction.abs().amax(-1, keepdim=True)
-        steps = torch.cat([torch.arange(1.0, count + 1) for count in self.points])  # [T]
-        with torch.no_grad():
-            self.sampling_offsets.bias.copy_((direction[:, None] * steps[:, None]).flatten())
-        for zero in (self.sampling_offsets.weight, *self.attention_weights.parameters()):
-            nn.init.zeros_(zero)
-        for projection in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
-
-    def forward(
-        self,
-        query: Tensor,  # [B, Q, C]
-        boxes: Tensor,  # [B, Q, 4], (cx, cy, w, h) in 0..1
-        memory: Tensor,  # [B, S, C]
-        levels: Levels,
-        *,
-        with_weights: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:  # [B, Q, C], [B, Q, M, T]
-        offsets, logits = self.project(query)
-        taps = (*query.shape[:2], self.heads, sum(self.points))
-        logits = logits.reshape(taps)
-        attended = ms_deform_attn_fused(
-            self.value_proj(memory).unflatten(-1, (self.heads, -1)),  # [B, S, M, D]
-            levels,
-            boxes.unsqueeze(2),
-            offsets.reshape(*taps, 2),  # [B, Q, M, T, 2]
-            logits,  # [B, Q, M, T]
-            points=self.points,
-            mode=self.mode,
-            offset_scale=self.offset_scale,
+        points = config.points_per_level
+        super().__init__(
+            config.d_model,
+            len(points),
+            config.decoder_attention_heads,
+            points,
+            mode=MODES[config.decoder_method],
+            offset_scale=config.decoder_offset_scale,
         )
-        output: Tensor = self.output_proj(attended)
-        return output, logits.softmax(-1) if with_weights else None
+        # The operator does not need it; it is part of every checkpoint.
+        scale = [1 / count for count in points for _ in range(count)]
+        self.register_buffer("n_points_scale", torch.tensor(scale))
 
-    def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets [B, Q, M*T*2] in units of the box, and logits [B, Q, M*T]."""
-        return self.sampling_offsets(query), self.attention_weights(query)
+    def weights(self, query: Tensor) -> Tensor:
+        """The weight of each point, [B, Q, M, T], for a query [B, Q, C]."""
+        _, logits = self.project(query)
+        return logits.reshape(
+            *query.shape[:2], self.n_heads, logits.shape[-1] // self.n_heads
+        ).softmax(-1)

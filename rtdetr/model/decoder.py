@@ -59,14 +59,13 @@ class DecoderLayer(nn.Module):
         mask: Tensor | None,
         record: Recorder,
     ) -> Tensor:
-        noted = record.attentions
-        attended, weights = self.self_attn(queries, positions, mask, with_weights=noted)
+        attended, weights = self.self_attn(queries, positions, mask, with_weights=record.attentions)
         record.attention(weights)
         queries = self.self_attn_layer_norm(queries + self._drop(attended))
-        attended, weights = self.encoder_attn(
-            queries + positions, boxes, memory, levels, with_weights=noted
-        )
-        record.cross_attention(weights)
+        placed = queries + positions
+        attended = self.encoder_attn(placed, boxes.unsqueeze(2), memory, levels)
+        if record.attentions:
+            record.cross_attention(self.encoder_attn.weights(placed))
         queries = self.encoder_attn_layer_norm(queries + self._drop(attended))
         output: Tensor = self.final_layer_norm(queries + self.mlp(queries))
         return output

@@ -14,7 +14,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..devices import full_float32
 from .attention import DeformableAttention
-from .decoder import DecoderLayer
 from .hybrid_encoder import FusionBlock
 from .layers import ACTIVATIONS, ConvNorm, FrozenBatchNorm2d
 from .model import RTDetrV2ForObjectDetection
@@ -113,24 +112,25 @@ def _merge_blocks(model: nn.Module) -> None:
 class _MergedAttention(DeformableAttention):
     """The same attention, whose offsets and logits are two parts of one product."""
 
-    def __init__(self, source: DeformableAttention) -> None:
-        nn.Module.__init__(self)
-        for name in ("heads", "points", "mode", "offset_scale", "value_proj", "output_proj"):
-            setattr(self, name, getattr(source, name))
-        pair = (source.sampling_offsets, source.attention_weights)
-        self.parts = [linear.out_features for linear in pair]
-        self.projections = nn.Linear(pair[0].in_features, sum(self.parts))
-        self.projections.weight = _constant(torch.cat([linear.weight for linear in pair]))
-        self.projections.bias = _constant(torch.cat([linear.bias for linear in pair]))
+    projections: nn.Linear
 
     def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        offsets, logits = self.projections(query).split(self.parts, -1)
+        # Two of three numbers are offsets: x and y of a point, then its logit.
+        parts = self.projections.out_features // 3
+        offsets, logits = self.projections(query).split([2 * parts, parts], -1)
         return offsets, logits
 
 
 def _merge_projections(model: nn.Module) -> None:
-    for layer in _of_type(model, DecoderLayer):
-        layer.encoder_attn = _MergedAttention(layer.encoder_attn)
+    """A layer changes its class, so whatever else it holds stays."""
+    for layer in _of_type(model, DeformableAttention):
+        pair = (layer.sampling_offsets, layer.attention_weights)
+        merged = nn.Linear(pair[0].in_features, sum(linear.out_features for linear in pair))
+        merged.weight = _constant(torch.cat([linear.weight for linear in pair]))
+        merged.bias = _constant(torch.cat([linear.bias for linear in pair]))
+        del layer.sampling_offsets, layer.attention_weights
+        layer.projections = merged
+        layer.__class__ = _MergedAttention
 
 
 def _activate_in_place(model: nn.Module) -> None:

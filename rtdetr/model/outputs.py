@@ -165,9 +165,8 @@ class Recorder:
         if weights is not None:
             self.weights.append(weights)
 
-    def cross_attention(self, weights: Tensor | None) -> None:
-        if weights is not None:
-            self.cross_weights.append(weights)
+    def cross_attention(self, weights: Tensor) -> None:
+        self.cross_weights.append(weights)
 
     def state(self, state: Tensor) -> None:
         if self.states:
