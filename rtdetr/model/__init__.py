@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RT-DETRv2's network. Modules and parameters are named as in transformers 5, so state dicts interchange."""
 
-from .model import RTDetrV2ForObjectDetection, RTDetrV2Model
+from .detection import RTDetrV2ForObjectDetection
+from .model import RTDetrV2Model
 from .outputs import RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
 
 __all__ = [

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RT-DETRv2 as its figure shows it: backbone, hybrid encoder, query selection, decoder, heads."""
+"""RT-DETRv2 as its figure shows it: backbone, hybrid encoder, query selection, decoder."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,25 @@ from torch import Tensor, nn
 from ..config import RTDetrV2Config
 from .attention import Levels
 from .backbone import Backbone
-from .decoder import Decoder
+from .decoder import Decoded, Decoder
 from .hybrid_encoder import HybridEncoder
 from .inputs import check_pixels, encoder_maps, refuse_labels
 from .layers import MLPHead
-from .outputs import Recorder, RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
+from .outputs import Recorder, RTDetrV2ModelOutput
 from .pretrained import Pretrained
 from .query_selection import Proposals, Selection, make_anchors, select
 from .size_cache import PerSize
 
-__all__ = ["RTDetrV2ForObjectDetection", "RTDetrV2Model"]
+__all__ = ["RTDetrV2Model", "Stages", "box_head", "score_head"]
+
+
+class Stages(NamedTuple):
+    """What the network computed on its way from the encoder's maps to the decoder's outputs."""
+
+    proposals: Proposals
+    selection: Selection
+    start: Tensor  # [B, Q, 4], logits of the boxes that the decoder starts from
+    decoded: Decoded
 
 
 class RTDetrV2Model(Pretrained):
@@ -60,7 +69,6 @@ class RTDetrV2Model(Pretrained):
         self.decoder_input_proj = decoder_projections(config, norm_eps)
         self.decoder = Decoder(config)
         self.anchors = PerSize(make_anchors)
-        self.every_box = True  # False leaves out the boxes of pixels that do not become queries
 
     def forward(
         self,
@@ -95,35 +103,43 @@ class RTDetrV2Model(Pretrained):
         """
         refuse_labels(labels)
         watch = {"attentions": bool(output_attentions), "states": bool(output_hidden_states)}
-        seen, decoded_seen = Recorder(**watch), Recorder(**watch)
+        encoder_record, decoder_record = Recorder(**watch), Recorder(**watch)
         if encoder_outputs is None:
             maps = self.embed(pixel_values) if inputs_embeds is None else inputs_embeds
-            maps = self.encoder(maps, seen)
+            maps = self.encoder(maps, encoder_record)
         else:
             maps = encoder_maps(encoder_outputs)
-        memory, levels = self.flatten(maps)
-        proposals = self.propose(memory, levels)
-        chosen = self.choose(proposals)
-        content, start = self.first_content(chosen.content), chosen.boxes.detach()
-        decoded = self.decoder(content, start, memory, levels, None, decoded_seen)
+        stages = self.decode(maps, decoder_record)
+        decoded, selection = stages.decoded, stages.selection
         output = RTDetrV2ModelOutput(
             last_hidden_state=decoded.states[:, -1],
             intermediate_hidden_states=decoded.states,
             intermediate_logits=decoded.logits,
             intermediate_reference_points=decoded.boxes,
-            decoder_hidden_states=decoded_seen.noted("hidden"),
-            decoder_attentions=decoded_seen.noted("weights"),
-            cross_attentions=decoded_seen.noted("cross_weights"),
+            decoder_hidden_states=decoder_record.noted("hidden"),
+            decoder_attentions=decoder_record.noted("weights"),
+            cross_attentions=decoder_record.noted("cross_weights"),
             encoder_last_hidden_state=maps,
-            encoder_hidden_states=seen.noted("hidden"),
-            encoder_attentions=seen.noted("weights"),
-            init_reference_points=start,
-            enc_topk_logits=chosen.scores,
-            enc_topk_bboxes=chosen.boxes.sigmoid(),
-            enc_outputs_class=proposals.scores,
-            enc_outputs_coord_logits=proposals.boxes if self.every_box else None,
+            encoder_hidden_states=encoder_record.noted("hidden"),
+            encoder_attentions=encoder_record.noted("weights"),
+            init_reference_points=stages.start,
+            enc_topk_logits=selection.scores,
+            enc_topk_bboxes=selection.boxes.sigmoid(),
+            enc_outputs_class=stages.proposals.scores,
+            enc_outputs_coord_logits=self.boxes_of_all_pixels(stages.proposals),
         )
         return output if return_dict is not False else output.to_tuple()
+
+    def decode(
+        self, maps: list[Tensor], record: Recorder, selection: Selection | None = None
+    ) -> Stages:
+        """From the encoder's maps to the decoder's outputs; ``selection`` starts from those pixels instead."""
+        memory, levels = self.flatten(maps)
+        proposals = self.propose(memory, levels)
+        selection = selection or self.choose(proposals)
+        content, start = self.first_content(selection.content), selection.boxes.detach()
+        decoded = self.decoder(content, start, memory, levels, None, record)
+        return Stages(proposals, selection, start, decoded)
 
     def embed(self, pixel_values: Tensor | None) -> list[Tensor]:
         """The maps of the backbone, each brought to the encoder's width."""
@@ -144,17 +160,16 @@ class RTDetrV2Model(Pretrained):
         """What each pixel would be as a query. Pixels whose anchor is not used are seen as 0."""
         anchors, used = self.anchors(levels, device=memory.device)
         content = self.enc_output(memory * used.to(memory.dtype))
-        moved = self.enc_bbox_head(content) if self.every_box else 0.0
-        boxes = (anchors + moved).expand(content.shape[0], -1, -1)
+        boxes = (anchors + self.enc_bbox_head(content)).expand(content.shape[0], -1, -1)
         return Proposals(content, self.enc_score_head(content), boxes)
 
     def choose(self, proposals: Proposals) -> Selection:
         """The pixels that become queries."""
-        config = self.config
-        chosen = select(proposals, config.num_queries, config.query_select_method)
-        if self.every_box:
-            return chosen
-        return chosen._replace(boxes=self.enc_bbox_head(chosen.content) + chosen.boxes)
+        return select(proposals, self.config.num_queries, self.config.query_select_method)
+
+    def boxes_of_all_pixels(self, proposals: Proposals) -> Tensor | None:
+        """Logits [B, S, 4]; None where only the pixels that become queries get boxes."""
+        return proposals.boxes
 
     def first_content(self, content: Tensor) -> Tensor:
         """The queries as the decoder gets them: the encoder's, which are not trained by it, or learned ones."""
@@ -170,75 +185,6 @@ class RTDetrV2Model(Pretrained):
     def unfreeze_backbone(self) -> None:
         """Train the backbone, but for what ``freeze_at`` keeps."""
         self.backbone.unfreeze()
-
-
-class RTDetrV2ForObjectDetection(Pretrained):
-    """The detector: RT-DETRv2 with a class head and a box head for each decoder layer.
-
-    Args:
-        config: its shape; see :class:`~rtdetr.config.RTDetrV2Config`.
-
-    ``from_pretrained`` and ``save_pretrained`` read and write weights; see :mod:`rtdetr.weights`.
-    """
-
-    def __init__(self, config: RTDetrV2Config) -> None:
-        super().__init__(config)
-        layers = range(config.decoder_layers)
-        self.model = RTDetrV2Model(config)
-        self.class_embed = nn.ModuleList(score_head(config, config.num_labels) for _ in layers)
-        self.bbox_embed = nn.ModuleList(box_head(config.d_model) for _ in layers)
-        self.model.decoder.class_embed = self.class_embed
-        self.model.decoder.bbox_embed = self.bbox_embed
-
-    def forward(
-        self,
-        pixel_values: Tensor | None,
-        pixel_mask: Tensor | None = None,
-        encoder_outputs: Any = None,
-        inputs_embeds: list[Tensor] | None = None,
-        labels: list[dict[str, Tensor]] | None = None,
-        *,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-    ) -> Any:
-        """Detect. Arguments and errors are those of :meth:`RTDetrV2Model.forward`.
-
-        Returns:
-            :class:`~rtdetr.model.RTDetrV2ObjectDetectionOutput`: ``logits`` [B, Q, K] and ``pred_boxes`` [B, Q, 4], and
-            what the model returned.
-        """
-        outputs = self.model(
-            pixel_values,
-            pixel_mask,
-            encoder_outputs,
-            inputs_embeds,
-            labels,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-        )
-        detected = RTDetrV2ObjectDetectionOutput(
-            logits=outputs.intermediate_logits[:, -1],
-            pred_boxes=outputs.intermediate_reference_points[:, -1],
-            **dict(outputs.items()),
-        )
-        return detected if return_dict is not False else detected.to_tuple()
-
-    def optimize(
-        self, *, dtype: torch.dtype | None = None, channels_last: bool = True, check: bool = True
-    ) -> RTDetrV2ForObjectDetection:
-        """A copy for inference alone, several times as fast; see :func:`rtdetr.optimize`."""
-        from .optimize import optimize
-
-        return optimize(self, dtype=dtype, channels_last=channels_last, check=check)
-
-    def freeze_backbone(self) -> None:
-        """Train nothing of the backbone."""
-        self.model.freeze_backbone()
-
-    def unfreeze_backbone(self) -> None:
-        """Train the backbone, but for what ``freeze_at`` keeps."""
-        self.model.unfreeze_backbone()
 
 
 def projection(

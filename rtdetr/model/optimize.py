@@ -6,21 +6,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..devices import full_float32
-from .attention import DeformableAttention
+from .attention import DeformableAttention, Levels
 from .hybrid_encoder import FusionBlock
 from .layers import ACTIVATIONS, ConvNorm, FrozenBatchNorm2d
-from .model import RTDetrV2ForObjectDetection
+from .model import RTDetrV2Model
 from .outputs import Recorder
-from .query_selection import Selection
+from .pretrained import Pretrained
+from .query_selection import Proposals, Selection
 
 __all__ = ["optimize"]
+
+M = TypeVar("M", bound=Pretrained)
 
 Norm = nn.BatchNorm2d | FrozenBatchNorm2d
 
@@ -30,12 +33,8 @@ layers; a weight folded wrongly changes the numbers by their own size."""
 
 
 def optimize(
-    model: RTDetrV2ForObjectDetection,
-    *,
-    dtype: torch.dtype | None = None,
-    channels_last: bool = True,
-    check: bool = True,
-) -> RTDetrV2ForObjectDetection:
+    model: M, *, dtype: torch.dtype | None = None, channels_last: bool = True, check: bool = True
+) -> M:
     """A copy of ``model`` for inference alone; ``model`` itself stays as it is.
 
     Normalisations are folded into the convolutions before them, the two convolutions of each RepVGG block become one,
@@ -55,9 +54,14 @@ def optimize(
     Source: RepVGG (Ding et al., 2021), sec. 3.3, for merging blocks.
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
-    for rewrite in (_fold_norms, _merge_blocks, _merge_projections, _activate_in_place):
+    for rewrite in (
+        _fold_norms,
+        _merge_blocks,
+        _merge_projections,
+        _activate_in_place,
+        _leave_out_boxes,
+    ):
         rewrite(fast)
-    fast.model.every_box = False
     fast = fast.to(dtype=dtype or model.dtype)
     if channels_last:
         fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,6 +145,29 @@ def _activate_in_place(model: nn.Module) -> None:
             module.activation = f"{name}_"  # type: ignore[assignment]
 
 
+class _SparseBoxesModel(RTDetrV2Model):
+    """The same network, in which only the pixels that become queries get boxes."""
+
+    def propose(self, memory: Tensor, levels: Levels) -> Proposals:
+        """As the parent's, with anchors in place of boxes."""
+        anchors, used = self.anchors(levels, device=memory.device)
+        content = self.enc_output(memory * used.to(memory.dtype))
+        boxes = anchors.expand(content.shape[0], -1, -1)
+        return Proposals(content, self.enc_score_head(content), boxes)
+
+    def choose(self, proposals: Proposals) -> Selection:
+        selection = super().choose(proposals)
+        return selection._replace(boxes=self.enc_bbox_head(selection.content) + selection.boxes)
+
+    def boxes_of_all_pixels(self, proposals: Proposals) -> Tensor | None:
+        return None
+
+
+def _leave_out_boxes(model: nn.Module) -> None:
+    for network in _of_type(model, RTDetrV2Model):
+        network.__class__ = _SparseBoxesModel
+
+
 def _of_type(model: nn.Module, kind: type[Any]) -> Iterator[Any]:
     return (module for module in list(model.modules()) if isinstance(module, kind))
 
@@ -149,7 +176,7 @@ def _constant(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
-def _compare(model: RTDetrV2ForObjectDetection, fast: RTDetrV2ForObjectDetection) -> None:
+def _compare(model: Pretrained, fast: Pretrained) -> None:
     """Compare from stage to stage; both decoders start from the same pixels, for a rounding may choose others.
 
     Raises:
@@ -159,13 +186,13 @@ def _compare(model: RTDetrV2ForObjectDetection, fast: RTDetrV2ForObjectDetection
     image = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
     training = model.training
     with torch.inference_mode(), full_float32():
-        expected, chosen = _stages(model.eval(), image.to(model.device))
-        got, _ = _stages(fast, image.to(fast.device), chosen)
+        expected, selection = _stages(model.eval(), image.to(model.device))
+        results, _ = _stages(fast, image.to(fast.device), selection)
     model.train(training)
     limit = TOLERANCE[fast.dtype]
     for name, tensor in expected.items():
         largest = max(tensor.abs().max().item(), 1e-6)
-        error = (got[name].to(tensor.dtype) - tensor).abs().max().item() / largest
+        error = (results[name].to(tensor.dtype) - tensor).abs().max().item() / largest
         if not error <= limit:  # NaN fails
             raise RuntimeError(
                 f"optimize: {name} of the rewritten detector differs by {error:.1e} of their largest number; "
@@ -174,17 +201,17 @@ def _compare(model: RTDetrV2ForObjectDetection, fast: RTDetrV2ForObjectDetection
 
 
 def _stages(
-    model: RTDetrV2ForObjectDetection, image: Tensor, chosen: Selection | None = None
+    model: Pretrained, image: Tensor, selection: Selection | None = None
 ) -> tuple[dict[str, Tensor], Selection]:
     """What each stage makes of ``image``, and the pixels that the decoder started from."""
-    base, record = model.model, Recorder(attentions=False, states=False)
-    maps = base.encoder(base.embed(image), record)
-    memory, levels = base.flatten(maps)
-    proposals = base.propose(memory, levels)
-    chosen = chosen or base.choose(proposals)
-    content, boxes = chosen.content.to(memory.dtype), chosen.boxes
-    decoded = base.decoder(base.first_content(content), boxes, memory, levels, None, record)
-    found = {f"map {level} of the encoder": x for level, x in enumerate(maps)}
-    found["scores of the pixels"] = proposals.scores
-    found["logits"], found["boxes"] = decoded.logits, decoded.boxes
-    return found, chosen
+    network: RTDetrV2Model = next(_of_type(model, RTDetrV2Model))
+    if selection is not None:
+        selection = selection._replace(content=selection.content.to(model.dtype))
+    record = Recorder(attentions=False, states=False)
+    maps = network.encoder(network.embed(image), record)
+    stages = network.decode(maps, record, selection)
+    tensors = {f"map {level} of the encoder": x for level, x in enumerate(maps)}
+    tensors["scores of the pixels"] = stages.proposals.scores
+    if isinstance(stages.decoded.logits, Tensor):
+        tensors["logits"] = stages.decoded.logits
+    return tensors | {"boxes": stages.decoded.boxes}, stages.selection

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..config import RTDetrV2Config
-
-if TYPE_CHECKING:
-    from ..weights import LoadReport
+from ..hub import HubOptions
+from ..weights import LoadReport
+from ..weights.load import load_pretrained
+from ..weights.save import save_pretrained
 
 __all__ = ["Pretrained"]
 
@@ -60,7 +61,7 @@ class Pretrained(nn.Module):
                 of ours or of transformers (.safetensors), or an original checkpoint (.pth). Nothing in a file is
                 executed.
             config: the configuration, or the name of a preset, instead of the one that comes with the weights. A .pth
-                file carries none; it is recognised from names and shapes. Whether sampling is discrete cannot be seen
+                file carries none; it is recognized from names and shapes. Whether sampling is discrete cannot be seen
                 there: it is taken from ``dsp`` in the name of the file.
             id2label: names of the classes instead of those in the configuration.
             label2id: the inverse of ``id2label``.
@@ -76,20 +77,19 @@ class Pretrained(nn.Module):
             ModelError: nothing is found, the file is of another kind of model, or weights are missing or of another
                 shape. It is a ``ValueError``.
         """
-        from ..weights.load import load_pretrained
-
-        model: M = load_pretrained(
+        options = HubOptions(
+            revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+        )
+        model, report = load_pretrained(
             cls,
             source,
             config=config,
             labels={"id2label": id2label, "label2id": label2id, "num_labels": num_labels},
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             dtype=dtype,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
+            options=options,
         )
+        model.load_report = report
         return model
 
     def save_pretrained(self, directory: str | Path, *, processor: Any = None) -> None:
@@ -99,6 +99,4 @@ class Pretrained(nn.Module):
             directory: is made if needed; files of the same names are replaced, each whole.
             processor: its ``preprocessor_config.json`` is written too.
         """
-        from ..weights.save import save_pretrained
-
-        save_pretrained(self, directory, processor)
+        save_pretrained(self, self.config, directory, processor)

@@ -5,159 +5,167 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import RTDetrV2Config
 from ..errors import ModelError
 from ..hub import HubOptions
 from .locate import WeightFiles, locate, weight_files
-from .names import to_module_names
-from .read import Contents, read_files
-from .recognize import check_family, recognise
+from .names import SECOND_NAMES, has_heads, to_module_names
+from .read import CheckpointContents, read_files
+from .recognize import check_family, recognize
 from .report import LoadReport, Mismatch, shortened
 
-if TYPE_CHECKING:
-    from ..model.pretrained import Pretrained
-
 __all__ = ["load_pretrained"]
+
+M = TypeVar("M", bound=nn.Module)
 
 logger = logging.getLogger(__name__)
 
 HEADS = ("model.decoder.class_embed.", "model.decoder.bbox_embed.")
-SECOND_NAMES = ("class_embed.", "bbox_embed.")
 COMPUTED = ("num_batches_tracked", "n_points_scale")
 """What the model has by itself; older files lack it."""
 
 
 def load_pretrained(
-    cls: type[Pretrained],
-    source: Any,
+    build: Callable[[RTDetrV2Config], M],
+    source: str | Path,
     *,
     config: RTDetrV2Config | str | None,
     labels: dict[str, Any],
     ignore_mismatched_sizes: bool,
     dtype: torch.dtype | None,
-    **hub: Any,
-) -> Any:
-    """See :meth:`rtdetr.model.pretrained.Pretrained.from_pretrained`."""
-    options = HubOptions(**hub)
-    located = weight_files(locate(source, options), str(source), options)
-    contents = read_files(located.files)
+    options: HubOptions,
+) -> tuple[M, LoadReport]:
+    """A module with the weights of ``source``, in evaluation mode, and what became of each weight.
+
+    Args:
+        build: makes the module from its configuration; its parameters have the names of our models.
+        source: see :func:`rtdetr.weights.locate.locate`.
+        config: the configuration, or the name of a preset, instead of the one that comes with the weights.
+        labels: ``num_labels``, ``id2label`` and ``label2id``; None takes those of the configuration.
+        ignore_mismatched_sizes: leave weights of another shape freshly drawn.
+        dtype: of the module; None for float32.
+        options: of downloads.
+
+    Raises:
+        ModelError: see :meth:`rtdetr.RTDetrV2ForObjectDetection.from_pretrained`.
+    """
+    files = weight_files(locate(source, options), str(source), options)
+    contents = read_files(files.files)
     state, unknown = to_module_names(contents.state)
-    check_family(located.title, state, unknown, contents.holds)
-    chosen = _choose_config(config, located, contents, state)
+    check_family(files.title, state, unknown, contents.holds)
     changes = {name: value for name, value in labels.items() if value is not None}
-    model = cls(chosen.replace(**changes))
-    report = _fill(model, located.title, state, unknown, ignore_mismatched_sizes)
+    module = build(_choose_config(config, files, contents, state).replace(**changes))
+    report = _fill(module, files.title, state, unknown, ignore_mismatched_sizes)
     if not report.is_complete:
         logger.warning("%s", report)
-    model.load_report = report
-    return model.to(dtype=dtype).eval()
+    return module.to(dtype=dtype).eval(), report
 
 
 def _choose_config(
-    given: RTDetrV2Config | str | None,
-    located: WeightFiles,
-    contents: Contents,
+    config: RTDetrV2Config | str | None,
+    files: WeightFiles,
+    contents: CheckpointContents,
     state: Mapping[str, Tensor],
 ) -> RTDetrV2Config:
-    """What the caller gives, else what came with the weights, else what they look like."""
-    if isinstance(given, str):
-        return RTDetrV2Config.from_preset(given)
-    if given is not None:
-        return given
-    if located.preset is not None:
-        return RTDetrV2Config.from_preset(located.preset)
-    if located.config is not None:
-        return RTDetrV2Config.from_dict(json.loads(located.config.read_text(encoding="utf-8")))
+    """What the caller passes, else what came with the weights, else what they look like."""
+    if isinstance(config, str):
+        return RTDetrV2Config.from_preset(config)
+    if config is not None:
+        return config
+    if files.preset is not None:
+        return RTDetrV2Config.from_preset(files.preset)
+    if files.config is not None:
+        return RTDetrV2Config.from_dict(json.loads(files.config.read_text(encoding="utf-8")))
     if contents.config is not None:
         return RTDetrV2Config.from_dict(contents.config)
-    found = recognise(state)
-    if "dsp" in located.title.lower():
+    recognized = recognize(state)
+    if "dsp" in files.title.lower():
         logger.warning(
             "%s: taken to sample whole pixels (discrete), by its name; config= decides otherwise",
-            located.title,
+            files.title,
         )
-        return found.replace(decoder_method="discrete")
-    return found
+        return recognized.replace(decoder_method="discrete")
+    return recognized
 
 
 def _fill(
-    model: Pretrained,
+    model: nn.Module,
     title: str,
     state: dict[str, Tensor],
     unknown: list[str],
-    allow_anew: bool,
+    ignore_mismatched_sizes: bool,
 ) -> LoadReport:
     """Copy ``state`` into the model, in place."""
     loaded, missing, mismatched = [], [], []
     for name, own in _targets(model).items():
-        given = state.pop(name, None)
-        if given is None:
+        tensor = state.pop(name, None)
+        if tensor is None:
             if not name.endswith(COMPUTED):
                 missing.append(name)
-        elif given.shape != own.shape:
-            mismatched.append(Mismatch(name, tuple(given.shape), tuple(own.shape)))
+        elif tensor.shape != own.shape:
+            mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(own.shape)))
         else:
             if name.endswith("n_points_scale"):
-                _check_points(title, given, own)
-            own.copy_(given)
+                _check_points(title, tensor, own)
+            own.copy_(tensor)
             loaded.append(name)
     report = LoadReport(
         source=title,
         loaded=tuple(loaded),
-        reinitialised=(*missing, *(mismatch.name for mismatch in mismatched)),
+        reinitialized=(*missing, *(mismatch.name for mismatch in mismatched)),
         missing=tuple(missing),
         unexpected=(*unknown, *_unexpected(model, state)),
         mismatched=tuple(mismatched),
     )
-    if not allow_anew:
+    if not ignore_mismatched_sizes:
         _refuse_gaps(report)
     return report
 
 
-def _targets(model: Pretrained) -> dict[str, Tensor]:
+def _targets(model: nn.Module) -> dict[str, Tensor]:
     """The model's tensors, once each, under the names they have in a detector."""
-    names = model.state_dict()
-    if not any(name.startswith("model.") for name in names):
-        return {f"model.{name}": tensor for name, tensor in names.items()}
-    return {name: tensor for name, tensor in names.items() if not name.startswith(SECOND_NAMES)}
+    state = model.state_dict()
+    if not has_heads(model):
+        return {f"model.{name}": tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(SECOND_NAMES)}
 
 
-def _unexpected(model: Pretrained, left: Mapping[str, Tensor]) -> list[str]:
+def _unexpected(model: nn.Module, rest: Mapping[str, Tensor]) -> list[str]:
     """What the model has no place for, but for counters, and for heads where it ends before them."""
-    has_heads = hasattr(model, "class_embed")
     return [
         name
-        for name in left
-        if not name.endswith(COMPUTED) and (has_heads or not name.startswith(HEADS))
+        for name in rest
+        if not name.endswith(COMPUTED) and (has_heads(model) or not name.startswith(HEADS))
     ]
 
 
-def _check_points(title: str, given: Tensor, own: Tensor) -> None:
+def _check_points(title: str, tensor: Tensor, own: Tensor) -> None:
     """Lists of points that differ can have one sum, so shapes do not tell them apart."""
-    if not torch.allclose(given.float(), own.float(), atol=1e-2):
-        counts = [[round(1 / value) for value in scale.tolist()] for scale in (own, given)]
+    if not torch.allclose(tensor.float(), own.float(), atol=1e-2):
+        counts = [[round(1 / value) for value in scale.tolist()] for scale in (own, tensor)]
         raise ModelError(
             f"{title}: decoder_n_points: expected the counts behind {counts[0]}, got {counts[1]} in the file"
         )
 
 
 def _refuse_gaps(report: LoadReport) -> None:
-    """A model must not be part random without a word."""
-    anew = (
+    """No model is random in part unless the caller allows it."""
+    hint = (
         "Pass ignore_mismatched_sizes=True to draw these anew, or the config= they were made with."
     )
     if report.mismatched:
         shapes = shortened(report.mismatched, 2)
         raise ModelError(
-            f"{report.source}: {len(report.mismatched)} weights have another shape: {shapes}. {anew}"
+            f"{report.source}: {len(report.mismatched)} weights have another shape: {shapes}. {hint}"
         )
     if report.missing:
         raise ModelError(
-            f"{report.source}: {len(report.missing)} weights are missing: {shortened(report.missing)}. {anew}"
+            f"{report.source}: {len(report.missing)} weights are missing: {shortened(report.missing)}. {hint}"
         )

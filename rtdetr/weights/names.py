@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["from_module_names", "to_module_names"]
+__all__ = ["SECOND_NAMES", "from_module_names", "has_heads", "to_module_names"]
+
+SECOND_NAMES = ("class_embed.", "bbox_embed.")
+"""Under which a detector holds the heads of its decoder once more."""
 
 COLUMNS = ("original", "hub", "module")
 
@@ -182,6 +185,11 @@ def _is_dropped(name: str) -> bool:
     return _DROPPED.fullmatch(name) is not None
 
 
+def has_heads(model: nn.Module) -> bool:
+    """Whether ``model`` is a detector, or ends with the states of the decoder."""
+    return hasattr(model, "class_embed")
+
+
 def to_module_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """``state`` under the names of our modules, whichever column its names are from, and the names of no column."""
     translated: dict[str, Tensor] = {}
@@ -205,7 +213,7 @@ def from_module_names(state: Mapping[str, Tensor], column: str) -> dict[str, Ten
     target = COLUMNS.index(column)
     translated: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if name.startswith(("class_embed.", "bbox_embed.")):
+        if name.startswith(SECOND_NAMES):
             continue
         packed = _pack(name)
         if column == "original" and packed != name:

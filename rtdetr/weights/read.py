@@ -18,14 +18,14 @@ from torch import Tensor
 from ..errors import ModelError
 from .inert import Inert, inert_pickle
 
-__all__ = ["CONFIG_KEY", "Contents", "read_files"]
+__all__ = ["CONFIG_KEY", "CheckpointContents", "read_files"]
 
 CONFIG_KEY = "rtdetr_config"
 """Our configuration in the metadata of a .safetensors file, so that the file is enough."""
 
 
 @dataclass(frozen=True)
-class Contents:
+class CheckpointContents:
     """What a file holds.
 
     Args:
@@ -39,7 +39,7 @@ class Contents:
     holds: str = ""
 
 
-def read_files(paths: Sequence[Path]) -> Contents:
+def read_files(paths: Sequence[Path]) -> CheckpointContents:
     """The tensors of one file, or of all parts of a divided one.
 
     Raises:
@@ -48,27 +48,27 @@ def read_files(paths: Sequence[Path]) -> Contents:
     parts = [_read(path) for path in paths]
     state = {name: tensor for part in parts for name, tensor in part.state.items()}
     config = next((part.config for part in parts if part.config is not None), None)
-    return Contents(state, config, next((part.holds for part in parts), ""))
+    return CheckpointContents(state, config, next((part.holds for part in parts), ""))
 
 
-def _read(path: Path) -> Contents:
+def _read(path: Path) -> CheckpointContents:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
 
 
-def _read_safetensors(path: Path) -> Contents:
+def _read_safetensors(path: Path) -> CheckpointContents:
     try:
         with safe_open(path, framework="pt") as file:
             stored = (file.metadata() or {}).get(CONFIG_KEY)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise ModelError(f"{path}: not a complete .safetensors file ({error})") from error
-    return Contents(state, None if stored is None else json.loads(stored))
+    return CheckpointContents(state, None if stored is None else json.loads(stored))
 
 
-def _read_pickled(path: Path) -> Contents:
+def _read_pickled(path: Path) -> CheckpointContents:
     loaded = _unpickle(path)
     state = _tensors(_weights_of(loaded))
-    return Contents(state, holds=_describe(loaded))
+    return CheckpointContents(state, holds=_describe(loaded))
 
 
 def _unpickle(path: Path) -> Any:

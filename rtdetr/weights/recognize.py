@@ -16,7 +16,7 @@ from ..config.presets import PRESETS
 from ..errors import ModelError
 from .report import shortened
 
-__all__ = ["check_family", "recognise"]
+__all__ = ["check_family", "recognize"]
 
 SUPPORTED = "Supported: RT-DETR v1/v2 (lyuwenyu, HF, ours)."
 
@@ -42,7 +42,7 @@ def check_family(
 
     Args:
         title: the file, for the message.
-        state: what was recognised, under the names of our modules.
+        state: what was recognized, under the names of our modules.
         unknown: names that were not.
         holds: what the file holds beside tensors.
 
@@ -66,7 +66,7 @@ def check_family(
     raise ModelError(f"{title} holds no weights ({holds or 'it is empty'}). {SUPPORTED}")
 
 
-def recognise(state: Mapping[str, Tensor]) -> RTDetrV2Config:
+def recognize(state: Mapping[str, Tensor]) -> RTDetrV2Config:
     """The configuration of weights under the names of our modules.
 
     Where all of it agrees with a published model, what shapes do not show (the layer that evaluation returns, what is

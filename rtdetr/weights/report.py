@@ -28,7 +28,7 @@ class LoadReport:
     Args:
         source: where they came from.
         loaded: taken from the file.
-        reinitialised: freshly drawn, because they were missing or of another shape and that was allowed.
+        reinitialized: freshly drawn, because they were missing or of another shape and that was allowed.
         missing: not in the file.
         unexpected: in the file, by its names, and not in the model.
         mismatched: of another shape.
@@ -36,7 +36,7 @@ class LoadReport:
 
     source: str
     loaded: tuple[str, ...] = ()
-    reinitialised: tuple[str, ...] = ()
+    reinitialized: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[Mismatch, ...] = ()
@@ -48,7 +48,7 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.loaded)} weights loaded"]
-        for kind in ("reinitialised", "unexpected"):
+        for kind in ("reinitialized", "unexpected"):
             names = getattr(self, kind)
             if names:
                 lines.append(f"{len(names)} {kind}: {shortened(names)}")

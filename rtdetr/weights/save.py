@@ -5,61 +5,64 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..config import RTDetrV2Config
 from ..files import atomic_write
-from .names import from_module_names
+from ..hub import CONFIG
+from .names import from_module_names, has_heads
 from .read import CONFIG_KEY
-
-if TYPE_CHECKING:
-    from ..model.pretrained import Pretrained
 
 __all__ = ["save_original", "save_pretrained", "to_original_state_dict"]
 
 
-def save_pretrained(model: Pretrained, directory: str | Path, processor: Any = None) -> None:
+def save_pretrained(
+    model: nn.Module, config: RTDetrV2Config, directory: str | Path, processor: Any = None
+) -> None:
     """Write config.json and model.safetensors under the names of the hub, each file whole.
 
     Args:
         model: either model.
-        directory: is made if needed.
+        config: of the model.
+        directory: is created if needed.
         processor: its ``save_pretrained`` is called with the directory too.
     """
     directory = Path(directory)
-    config = model.config.to_dict() | {"dtype": str(model.dtype).removeprefix("torch.")}
-    if not hasattr(model, "class_embed"):
-        config["architectures"] = [type(model).__name__]
-    metadata = {"format": "pt", CONFIG_KEY: json.dumps(config)}
+    dtype = next(model.parameters()).dtype
+    settings = config.to_dict() | {"dtype": str(dtype).removeprefix("torch.")}
+    if not has_heads(model):
+        settings["architectures"] = [type(model).__name__]
+    metadata = {"format": "pt", CONFIG_KEY: json.dumps(settings)}
     with atomic_write(directory / "model.safetensors") as path:
         save_file(_hub_state(model), path, metadata)
-    with atomic_write(directory / "config.json") as path:
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with atomic_write(directory / CONFIG) as path:
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if processor is not None:
         processor.save_pretrained(directory)
 
 
-def to_original_state_dict(model: Pretrained) -> dict[str, Tensor]:
+def to_original_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The weights of a detector under the names of the original implementation, whose query, key and value are one."""
     return from_module_names(_detached(model), "original")
 
 
-def save_original(model: Pretrained, path: str | Path) -> None:
+def save_original(model: nn.Module, path: str | Path) -> None:
     """Write a .pth file that the original implementation reads (``{"model": state dict}``)."""
     with atomic_write(path) as temporary:
         torch.save({"model": to_original_state_dict(model)}, temporary)
 
 
-def _hub_state(model: Pretrained) -> dict[str, Tensor]:
+def _hub_state(model: nn.Module) -> dict[str, Tensor]:
     state = from_module_names(_detached(model), "hub")
-    if not hasattr(model, "class_embed"):
+    if not has_heads(model):
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
-def _detached(model: Pretrained) -> dict[str, Tensor]:
-    prefix = "" if hasattr(model, "class_embed") else "model."
+def _detached(model: nn.Module) -> dict[str, Tensor]:
+    prefix = "" if has_heads(model) else "model."
     return {f"{prefix}{name}": tensor.detach() for name, tensor in model.state_dict().items()}

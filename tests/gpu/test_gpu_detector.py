@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-DETECTOR_TESTS = Path(__file__).resolve().parents[1] / "rtdetr"
-sys.path += [str(DETECTOR_TESTS), str(DETECTOR_TESTS / "model")]
+sys.path.append(str(Path(__file__).resolve().parents[1] / "rtdetr"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "rtdetr" / "model"))
 
-from on_gpu import DEVICE  # these two are on the path since the line above
+from on_gpu import DEVICE  # these two are on the path since the lines above
 from test_optimize import CONFIGS, awake, farthest, picture, rows
 
 from rtdetr.devices import full_float32

@@ -8,9 +8,7 @@ import test_ms_deform_attn_fused as fused
 
 pytestmark = pytest.mark.usefixtures("deterministic")
 
-test_non_finite_location_spares_its_neighbors = (
-    plain.test_non_finite_location_spares_its_neighbors
-)
+test_non_finite_location_spares_its_neighbors = plain.test_non_finite_location_spares_its_neighbors
 test_untouched_pixel_does_not_leak = plain.test_untouched_pixel_does_not_leak
 test_classic_axes = plain.test_classic_axes
 test_levels_as_a_tensor_and_points_as_one_count = (

@@ -24,7 +24,7 @@ from rtdetr.errors import ModelError
 from rtdetr.model import RTDetrV2ForObjectDetection, RTDetrV2Model
 from rtdetr.weights import save_original, to_original_state_dict
 from rtdetr.weights.names import from_module_names, to_module_names
-from rtdetr.weights.recognize import recognise
+from rtdetr.weights.recognize import recognize
 
 load = RTDetrV2ForObjectDetection.from_pretrained
 NAMES = dict(enumerate("abcde"))
@@ -156,7 +156,7 @@ def test_tables_for_one_size_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if not name.endswith("_dsp")])
-def test_presets_are_recognised(name: str) -> None:
+def test_presets_are_recognized(name: str) -> None:
     config = RTDetrV2Config.from_preset(name)
     state = shapes_of(config)
     scales = {
@@ -164,7 +164,7 @@ def test_presets_are_recognised(name: str) -> None:
         for key, tensor in state.items()
         if key.endswith("n_points_scale")
     }
-    assert recognise(state | scales) == config
+    assert recognize(state | scales) == config
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_presets_are_recognised(name: str) -> None:
     ],
     ids=str,
 )
-def test_other_shapes_are_recognised(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_other_shapes_are_recognized(changes: dict[str, Any], tmp_path: Path) -> None:
     eight = {"encoder_attention_heads": 8, "num_queries": 300}  # not to be seen in a file
     model = tiny_model(**eight, **changes)
     save_original(model, tmp_path / "x.pth")
@@ -419,9 +419,9 @@ def test_heads_for_other_classes_start_anew(
     assert found.class_embed[0].out_features == 2
     report = found.load_report
     assert report is not None
-    assert len(report.reinitialised) == len(report.mismatched) == 9
+    assert len(report.reinitialized) == len(report.mismatched) == 9
     assert not report.missing
-    assert "9 reinitialised: model.denoising_class_embed.weight" in caplog.text
+    assert "9 reinitialized: model.denoising_class_embed.weight" in caplog.text
     assert torch.equal(found.bbox_embed[1].layers[0].weight, model.bbox_embed[1].layers[0].weight)
     assert found.class_embed[0].weight is found.model.decoder.class_embed[0].weight
 
