@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import resolve_name
 from pathlib import Path
 
-__all__ = ["Graph", "climbing_imports", "find_circles", "read_imports", "unplaced_modules"]
+__all__ = [
+    "Graph",
+    "climbing_imports",
+    "find_circles",
+    "read_imports",
+    "rooms_of",
+    "unplaced_modules",
+]
 
 Graph = Mapping[str, frozenset[str]]
 """Module -> modules that it imports."""
@@ -30,6 +37,14 @@ def read_imports(package: Path) -> Graph:
         name: frozenset(_imports_of(name, path, package.name, set(sources))) - {name}
         for name, path in sources.items()
     }
+
+
+def rooms_of(graph: Graph) -> Graph:
+    """The same imports between rooms: the files and folders directly below the package."""
+    rooms: dict[str, set[str]] = {_room(name): set() for name in graph}
+    for name, imports in graph.items():
+        rooms[_room(name)] |= {_room(imported) for imported in imports} - {_room(name)}
+    return {room: frozenset(imports) for room, imports in rooms.items()}
 
 
 def unplaced_modules(graph: Graph, floors: Sequence[frozenset[str]]) -> list[str]:
@@ -61,6 +76,10 @@ def find_circles(graph: Graph) -> list[frozenset[str]]:
         for name in graph
     }
     return sorted((circle for circle in circles if len(circle) > 1), key=sorted)
+
+
+def _room(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _reachable(graph: Graph, start: str) -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from import_graph import climbing_imports, find_circles, read_imports, unplaced_modules
+from import_graph import climbing_imports, find_circles, read_imports, rooms_of, unplaced_modules
 
 import rtdetr_ops
 from rtdetr_ops import _extension
@@ -40,7 +40,7 @@ DETECTOR_AT_IMPORT = {
     "torch",
     "typer",
 } | set(sys.stdlib_module_names)
-DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm"}
+DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm", "typing_extensions"}
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (
@@ -66,6 +66,20 @@ OPERATOR_FLOORS = (
     frozenset({"patching.patch"}),
     frozenset({"patching"}),
     frozenset({""}),
+)
+
+# Of rtdetr, the rooms. What is on one floor knows nothing of each other.
+DETECTOR_FLOORS = (
+    frozenset({"coco", "errors", "files", "memory"}),
+    frozenset({"boxes", "checking", "devices", "hub"}),
+    frozenset({"images"}),
+    frozenset({"config", "processing", "results"}),
+    frozenset({"weights"}),
+    frozenset({"model"}),
+    frozenset({"inference"}),
+    frozenset({"detector"}),
+    frozenset({"cli"}),
+    frozenset({"", "__main__"}),
 )
 
 TORCH_HEADERS = ("torch/csrc/stable/", "torch/headeronly/")
@@ -122,6 +136,16 @@ def test_operator_library_imports_go_down() -> None:
 
 def test_operator_library_has_no_circle() -> None:
     assert find_circles(read_imports(PACKAGE)) == []
+
+
+def test_detector_imports_go_down() -> None:
+    rooms = rooms_of(read_imports(DETECTOR))
+    assert unplaced_modules(rooms, DETECTOR_FLOORS) == []
+    assert climbing_imports(rooms, DETECTOR_FLOORS) == []
+
+
+def test_detector_has_no_circle() -> None:
+    assert find_circles(read_imports(DETECTOR)) == []
 
 
 def test_every_kind_of_import_is_seen(tmp_path: Path) -> None:

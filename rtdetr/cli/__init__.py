@@ -31,9 +31,9 @@ for module in (predict, models, info, convert, benchmark, checks):
 
 def _show_version(requested: bool) -> None:
     if requested:
-        from .. import __version__
+        from importlib.metadata import version
 
-        typer.echo(f"rtdetr {__version__}")
+        typer.echo(f"rtdetr {version('rtdetr-ops')}")
         raise typer.Exit
 
 

@@ -48,8 +48,6 @@ def _report() -> dict[str, Any]:
 
     import rtdetr_ops
 
-    from .. import __version__
-
     devices = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     names = [f"cpu ({torch.get_num_threads()} threads)"]
     names += [f"{name} ({torch.cuda.get_device_name(name)})" for name in devices[1:]]
@@ -68,7 +66,7 @@ def _report() -> dict[str, Any]:
     }
     return {
         "versions": {
-            "rtdetr": __version__,
+            "rtdetr": version("rtdetr-ops"),
             "rtdetr_ops": rtdetr_ops.__version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
