@@ -55,7 +55,7 @@ class Preset:
 
 
 BASIC = {"layer_type": "basic", "hidden_sizes": (64, 128, 256, 512)}
-# Small backbones are trained whole; of large ones the stem and all normalisation stay fixed.
+# Small backbones are trained whole; of large ones the stem and all normalization stay fixed.
 TRAINED = {"freeze_backbone_batch_norms": False, "freeze_at": -1}
 FIXED = {"freeze_backbone_batch_norms": True, "freeze_at": 0}
 SMALL = {**TRAINED, "encoder_in_channels": (128, 256, 512), "hidden_expansion": 0.5}

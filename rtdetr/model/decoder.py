@@ -26,7 +26,7 @@ class Decoded(NamedTuple):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, deformable attention to the features, feed-forward; each with a residual, then normalised."""
+    """Self-attention, deformable attention to the features, feed-forward; each with a residual, then normalized."""
 
     def __init__(self, config: RTDetrV2Config) -> None:
         super().__init__()

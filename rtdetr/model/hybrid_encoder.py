@@ -12,7 +12,7 @@ from .attention import SelfAttention
 from .layers import ACTIVATIONS, ConvNorm, FeedForward
 from .outputs import Recorder
 from .positions import position_embedding
-from .size_cache import PerSize
+from .size_cache import SizeCache
 
 __all__ = ["HybridEncoder"]
 
@@ -52,7 +52,7 @@ class AIFI(nn.Module):
         self.temperature = config.positional_encoding_temperature
         self.legacy = config.legacy_position_embedding
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        self.positions = PerSize(position_embedding)
+        self.positions = SizeCache(position_embedding)
 
     def forward(self, x: Tensor, record: Recorder) -> Tensor:
         channels, height, width = x.shape[1:]

@@ -38,8 +38,8 @@ def check_pixels(pixel_values: Tensor | None, config: RTDetrV2Config) -> Tensor:
 
 def encoder_maps(encoder_outputs: Any) -> list[Tensor]:
     """The maps of an encoder's output: a record with last_hidden_state, a tuple starting with the maps, or the maps."""
-    found = getattr(encoder_outputs, "last_hidden_state", encoder_outputs)
-    return list(found if isinstance(found[0], torch.Tensor) else found[0])
+    maps = getattr(encoder_outputs, "last_hidden_state", encoder_outputs)
+    return list(maps if isinstance(maps[0], torch.Tensor) else maps[0])
 
 
 def refuse_labels(labels: object) -> None:

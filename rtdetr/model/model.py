@@ -19,7 +19,7 @@ from .layers import MLPHead
 from .outputs import Recorder, RTDetrV2ModelOutput
 from .pretrained import Pretrained
 from .query_selection import Proposals, Selection, make_anchors, select
-from .size_cache import PerSize
+from .size_cache import SizeCache
 
 __all__ = ["RTDetrV2Model", "Stages", "box_head", "score_head"]
 
@@ -68,7 +68,7 @@ class RTDetrV2Model(Pretrained):
         self.enc_bbox_head = box_head(width)
         self.decoder_input_proj = decoder_projections(config, norm_eps)
         self.decoder = Decoder(config)
-        self.anchors = PerSize(make_anchors)
+        self.anchors = SizeCache(make_anchors)
 
     def forward(
         self,
@@ -190,7 +190,7 @@ class RTDetrV2Model(Pretrained):
 def projection(
     in_channels: int, out_channels: int, *, eps: float, extra: bool = False
 ) -> nn.Module:
-    """Convolution and normalisation: 1x1, or 3x3 of stride 2 for a level that the encoder does not have."""
+    """Convolution and normalization: 1x1, or 3x3 of stride 2 for a level that the encoder does not have."""
     kernel, stride, padding = (3, 2, 1) if extra else (1, 1, 0)
     convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, eps))
@@ -199,10 +199,12 @@ def projection(
 def decoder_projections(config: RTDetrV2Config, eps: float) -> nn.ModuleList:
     width = config.d_model
     extra = config.num_feature_levels - len(config.decoder_in_channels)
-    given = [projection(channels, width, eps=eps) for channels in config.decoder_in_channels]
+    inner = [projection(channels, width, eps=eps) for channels in config.decoder_in_channels]
     first = config.decoder_in_channels[-1]
-    made = [projection(width if n else first, width, eps=eps, extra=True) for n in range(extra)]
-    projections = nn.ModuleList([*given, *made])
+    extra_projections = [
+        projection(width if n else first, width, eps=eps, extra=True) for n in range(extra)
+    ]
+    projections = nn.ModuleList([*inner, *extra_projections])
     for layer in projections:
         nn.init.xavier_uniform_(layer.get_parameter("0.weight"))
     return projections

@@ -37,7 +37,7 @@ def optimize(
 ) -> M:
     """A copy of ``model`` for inference alone; ``model`` itself stays as it is.
 
-    Normalisations are folded into the convolutions before them, the two convolutions of each RepVGG block become one,
+    Normalizations are folded into the convolutions before them, the two convolutions of each RepVGG block become one,
     offsets and attention weights of each deformable attention come from one matrix product, and only the pixels that
     become queries get boxes (``enc_outputs_coord_logits`` is None). The copy is in
     evaluation mode, trains nothing, compiles and moves between devices; it is not meant to be saved.
@@ -79,7 +79,7 @@ def _fold_norms(model: nn.Module) -> None:
 
 
 def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of a convolution and of the normalisation that stands behind it in the same module."""
+    """Names of a convolution and of the normalization that stands behind it in the same module."""
     children = list(parent.named_children())
     for (conv_name, conv), (norm_name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, Norm):
@@ -87,7 +87,7 @@ def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _folded(conv: nn.Conv2d, norm: Norm) -> nn.Conv2d:
-    made = copy.deepcopy(conv)
+    folded = copy.deepcopy(conv)
     # In double, so that a weight is rounded once.
     numbers = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     mean, variance, scale, shift = (tensor.double() for tensor in numbers)  # type: ignore[union-attr]
@@ -95,9 +95,9 @@ def _folded(conv: nn.Conv2d, norm: Norm) -> nn.Conv2d:
     weight, bias = fuse_conv_bn_weights(
         conv.weight.double(), bias, mean, variance, norm.eps, scale, shift
     )
-    made.weight = _constant(weight.to(conv.weight.dtype))
-    made.bias = _constant(bias.to(conv.weight.dtype))
-    return made
+    folded.weight = _constant(weight.to(conv.weight.dtype))
+    folded.bias = _constant(bias.to(conv.weight.dtype))
+    return folded
 
 
 def _merge_blocks(model: nn.Module) -> None:

@@ -96,7 +96,7 @@ class Pretrained(nn.Module):
         """Write ``config.json`` and ``model.safetensors``, which transformers loads too.
 
         Args:
-            directory: is made if needed; files of the same names are replaced, each whole.
+            directory: is created if needed; files of the same names are replaced, each whole.
             processor: its ``preprocessor_config.json`` is written too.
         """
         save_pretrained(self, self.config, directory, processor)

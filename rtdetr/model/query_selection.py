@@ -16,7 +16,7 @@ BASE_SIZE = 0.05
 """Side of an anchor on the finest level; it doubles from level to level."""
 
 MARGIN = 0.01
-"""An anchor is used if its centre and size lie in (MARGIN, 1 - MARGIN)."""
+"""An anchor is used if its center and size lie in (MARGIN, 1 - MARGIN)."""
 
 
 class Proposals(NamedTuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables that depend on the size of the input alone: made once for each size."""
+"""Tables that depend on the size of the input alone: built once for each size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PerSize"]
+__all__ = ["SizeCache"]
 
 T = TypeVar("T", bound="tuple[Tensor, ...]")
 
@@ -17,10 +17,10 @@ T = TypeVar("T", bound="tuple[Tensor, ...]")
 LIMIT = 32
 
 
-class PerSize(Generic[T]):
+class SizeCache(Generic[T]):
     """Remembers what ``make(*size, device)`` returned. Nothing waits for the device.
 
-    While a graph is traced, the table is made anew: the compiler folds it to a constant. While a CUDA graph is
+    While a graph is traced, the table is built again: the compiler folds it to a constant. While a CUDA graph is
     captured, a table that is not there yet becomes part of the graph and is not kept: its numbers come with a replay.
     """
 
@@ -32,20 +32,20 @@ class PerSize(Generic[T]):
         if torch.compiler.is_compiling():
             return self.make(*size, device)
         key = (*size, device)
-        found = self.known.get(key)
-        return self._make(key) if found is None else found
+        table = self.known.get(key)
+        return self._make(key) if table is None else table
 
     def _make(self, key: Any) -> T:
         # A tensor made under inference_mode could not be used in training afterwards.
         with torch.inference_mode(False), torch.no_grad():
-            made = self.make(*key)
-        if _is_final(made):
+            table = self.make(*key)
+        if _is_final(table):
             while len(self.known) >= LIMIT:
                 self.known.pop(next(iter(self.known)))
-            self.known[key] = made
-        return made
+            self.known[key] = table
+        return table
 
-    def __deepcopy__(self, memo: Any) -> PerSize[T]:
+    def __deepcopy__(self, memo: Any) -> SizeCache[T]:
         return type(self)(self.make)
 
     def __reduce__(self) -> Any:

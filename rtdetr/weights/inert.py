@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a pickled checkpoint without running anything it names.
 
-Original checkpoints hold more than tensors: a date, the optimiser, sometimes a whole object of another library.
+Original checkpoints hold more than tensors: a date, the optimizer, sometimes a whole object of another library.
 Tensors and containers are rebuilt; every other class or function becomes a stand-in that takes all arguments and does
 nothing.
 """

@@ -147,10 +147,10 @@ class Rule:
 
     def translate(self, name: str, source: int, target: int) -> str | None:
         """``name`` in the other column; None where the row does not fit. Packed parameters keep their braces."""
-        found = self.patterns[source].fullmatch(name)
-        if found is None:
+        match = self.patterns[source].fullmatch(name)
+        if match is None:
             return None
-        *numbers, end = [part for part in found.groups() if part is not None]
+        *numbers, end = [part for part in match.groups() if part is not None]
         parts = re.split("[#@]", self.templates[target])
         numbers += [""] * (len(parts) - 1 - len(numbers))
         return "".join(map("".join, zip(parts, [*numbers, end], strict=True)))
@@ -197,14 +197,14 @@ def to_module_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], lis
     for name, tensor in state.items():
         if _is_dropped(name):
             continue
-        found = _module_name(name)
-        if found is None:
+        renamed = _module_name(name)
+        if renamed is None:
             unknown.append(name)
-        elif "{q,k,v}" in found:
+        elif "{q,k,v}" in renamed:
             for letter, part in zip(_QKV, tensor.chunk(3), strict=True):
-                translated[found.replace("{q,k,v}", letter)] = part
+                translated[renamed.replace("{q,k,v}", letter)] = part
         else:
-            translated[found] = tensor
+            translated[renamed] = tensor
     return translated, unknown
 
 
@@ -228,20 +228,20 @@ def from_module_names(state: Mapping[str, Tensor], column: str) -> dict[str, Ten
 def _module_name(name: str) -> str | None:
     packed = _pack(name)
     for source in (COLUMNS.index("module"), COLUMNS.index("hub")):
-        found = _translate(packed, source, COLUMNS.index("module"))
-        if found is not None:
-            return _unpack(found, name)
-    found = _translate(name, COLUMNS.index("original"), COLUMNS.index("module"))
-    if found is None and not name.startswith("model."):
+        renamed = _translate(packed, source, COLUMNS.index("module"))
+        if renamed is not None:
+            return _unpack(renamed, name)
+    renamed = _translate(name, COLUMNS.index("original"), COLUMNS.index("module"))
+    if renamed is None and not name.startswith("model."):
         return _module_name(f"model.{name}")  # transformers' model without heads has no prefix
-    return found
+    return renamed
 
 
 def _known(name: str, target: int) -> str:
-    found = _translate(name, COLUMNS.index("module"), target)
-    if found is None:
+    renamed = _translate(name, COLUMNS.index("module"), target)
+    if renamed is None:
         raise KeyError(f"{name} is in no row of the table of names")
-    return found
+    return renamed
 
 
 def _pack(name: str) -> str:
@@ -249,5 +249,5 @@ def _pack(name: str) -> str:
 
 
 def _unpack(template: str, name: str) -> str:
-    found = re.search(r"\.([qkv])_proj\.", name)
-    return template.replace("{q,k,v}", found[1]) if found else template
+    match = re.search(r"\.([qkv])_proj\.", name)
+    return template.replace("{q,k,v}", match[1]) if match else template

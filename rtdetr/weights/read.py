@@ -101,12 +101,12 @@ def _weights_of(loaded: Any) -> Any:
     )
 
 
-def _tensors(found: Any) -> dict[str, Tensor]:
-    if not isinstance(found, dict):
+def _tensors(state: Any) -> dict[str, Tensor]:
+    if not isinstance(state, dict):
         return {}
     return {
         str(name).removeprefix("module."): value.detach()  # DistributedDataParallel's prefix
-        for name, value in found.items()
+        for name, value in state.items()
         if isinstance(value, Tensor)
     }
 

@@ -109,8 +109,8 @@ class Shapes:
 
     def count(self, prefix: str) -> int:
         """How many numbers follow ``prefix``."""
-        found = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self.state)
-        return len({match[1] for match in found if match})
+        matches = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in self.state)
+        return len({match[1] for match in matches if match})
 
     def fields(self) -> dict[str, Any]:
         maps = self.count("model.encoder_input_proj.")

@@ -17,7 +17,7 @@ from rtdetr.weights.names import from_module_names
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "rtdetrv2_models.npz"
 
-# Files are recognised without help: the variant, uneven points, the layer that r50vd_m stops at, _dsp by its name.
+# Files are recognized without help: the variant, uneven points, the layer that r50vd_m stops at, _dsp by its name.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "r18vd": ("rtdetrv2_r18vd", {}),
     "r18vd_dsp": ("rtdetrv2_r18vd_dsp", {}),

@@ -20,7 +20,7 @@ from rtdetr.model.layers import FrozenBatchNorm2d, inverse_sigmoid
 from rtdetr.model.outputs import RTDetrV2ObjectDetectionOutput
 from rtdetr.model.positions import position_embedding
 from rtdetr.model.query_selection import Proposals, make_anchors, select
-from rtdetr.model.size_cache import LIMIT, PerSize
+from rtdetr.model.size_cache import LIMIT, SizeCache
 from rtdetr.weights.names import from_module_names
 
 CPU = torch.device("cpu")
@@ -282,7 +282,7 @@ def test_tables_are_made_once_per_size_and_few_are_kept() -> None:
         made.append(size)
         return (torch.full((size,), float(size), device=device),)
 
-    table = PerSize(make)
+    table = SizeCache(make)
     assert table(3, device=CPU)[0] is table(3, device=CPU)[0]
     for size in range(4, 4 + LIMIT):
         table(size, device=CPU)
@@ -461,7 +461,7 @@ def test_stem_and_first_stages_are_frozen(freeze_at: int) -> None:
     assert trains(model.model.encoder)
 
 
-def test_frozen_normalisation_stays_and_equals_the_trained_one() -> None:
+def test_frozen_normalization_stays_and_equals_the_trained_one() -> None:
     trained, frozen = nn.BatchNorm2d(4).eval(), FrozenBatchNorm2d(4)
     for name in ("weight", "bias", "running_mean"):
         nn.init.normal_(getattr(trained, name))

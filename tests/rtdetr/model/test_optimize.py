@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An optimised detector finds what the original finds, and nothing of the original is touched."""
+"""An optimized detector finds what the original finds, and nothing of the original is touched."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def awake(config: RTDetrV2Config, seed: int = 0) -> RTDetrV2ForObjectDetection:
     return model
 
 
-def picture(height: int = 96, width: int = 64) -> torch.Tensor:
+def example(height: int = 96, width: int = 64) -> torch.Tensor:
     return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
@@ -86,7 +86,7 @@ def farthest(expected: torch.Tensor, got: torch.Tensor) -> float:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_finds_the_same(name: str) -> None:
     model = awake(CONFIGS[name]())
-    assert farthest(rows(model, picture()), rows(model.optimize(), picture())) < 1e-4
+    assert farthest(rows(model, example()), rows(model.optimize(), example())) < 1e-4
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -115,7 +115,7 @@ def test_bfloat16_finds_nearly_the_same() -> None:
     model = awake(tiny_config())
     fast = model.optimize(dtype=torch.bfloat16)
     assert fast.dtype == torch.bfloat16
-    expected, got = rows(model, picture()), rows(fast, picture())
+    expected, got = rows(model, example()), rows(fast, example())
     nearest = torch.cdist(expected, got, p=float("inf")).amin(-1)
     assert nearest.median() < 0.03
 
@@ -150,4 +150,4 @@ def test_a_wrong_rewrite_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
 def test_compiles_without_a_break() -> None:
     fast = awake(tiny_config()).optimize()
     compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
-    assert farthest(rows(fast, picture()), rows(compiled, picture())) < 1e-5
+    assert farthest(rows(fast, example()), rows(compiled, example())) < 1e-5

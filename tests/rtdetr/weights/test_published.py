@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published weights find in a picture of COCO what their authors print; skipped where the hub is out of reach."""
+"""The published weights find in an image of COCO what their authors print; skipped where the hub is out of reach."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def test_published_weights_find_what_is_printed(name: str, cats: Image.Image) ->
     processor = RTDetrImageProcessor.from_pretrained(name)
     model = RTDetrV2ForObjectDetection.from_pretrained(name).eval()
     with torch.inference_mode():
-        found = model(**processor(images=cats, return_tensors="pt"))
-    torch.testing.assert_close(found.pred_boxes[0, :3, :3], boxes, atol=1e-3, rtol=0)
-    torch.testing.assert_close(found.logits[0, :3, :3], logits, atol=RESIZED_ELSEWHERE, rtol=0)
+        outputs = model(**processor(images=cats, return_tensors="pt"))
+    torch.testing.assert_close(outputs.pred_boxes[0, :3, :3], boxes, atol=1e-3, rtol=0)
+    torch.testing.assert_close(outputs.logits[0, :3, :3], logits, atol=RESIZED_ELSEWHERE, rtol=0)
 
 
 def test_usual_snippet_prints_the_cats(cats: Image.Image) -> None:
@@ -74,10 +74,10 @@ def test_usual_snippet_prints_the_cats(cats: Image.Image) -> None:
     model = RTDetrV2ForObjectDetection.from_pretrained(name)
     with torch.no_grad():
         outputs = model(**processor(images=cats, return_tensors="pt"))
-    (found,) = processor.post_process_object_detection(
+    (outputs,) = processor.post_process_object_detection(
         outputs, target_sizes=torch.tensor([(cats.height, cats.width)]), threshold=0.0
     )
-    best = found["scores"].topk(4).indices
+    best = outputs["scores"].topk(4).indices
     expected = torch.tensor(
         [
             [341.14, 25.11, 639.98, 372.89],
@@ -87,9 +87,9 @@ def test_usual_snippet_prints_the_cats(cats: Image.Image) -> None:
         ]
     )
     scores = torch.tensor([0.9652, 0.9599, 0.9462, 0.8613])
-    torch.testing.assert_close(found["scores"][best], scores, atol=1e-3, rtol=0)
-    torch.testing.assert_close(found["boxes"][best], expected, atol=0.5, rtol=0)
-    assert [model.config.id2label[int(label)] for label in found["labels"][best]] == [
+    torch.testing.assert_close(outputs["scores"][best], scores, atol=1e-3, rtol=0)
+    torch.testing.assert_close(outputs["boxes"][best], expected, atol=0.5, rtol=0)
+    assert [model.config.id2label[int(label)] for label in outputs["labels"][best]] == [
         "cat",
         "cat",
         "remote",

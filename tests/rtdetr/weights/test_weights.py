@@ -42,9 +42,9 @@ def folder(model: RTDetrV2ForObjectDetection, tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
-def assert_same(found: nn.Module, expected: nn.Module) -> None:
+def assert_same(loaded: nn.Module, expected: nn.Module) -> None:
     with torch.inference_mode():
-        results = [model(image(64, 96)) for model in (found, expected)]
+        results = [model(image(64, 96)) for model in (loaded, expected)]
     assert torch.equal(results[0].logits, results[1].logits)
     assert torch.equal(results[0].pred_boxes, results[1].pred_boxes)
 
@@ -140,8 +140,8 @@ def test_packed_attention_is_split_in_order() -> None:
     packed = {"decoder.decoder.layers.0.self_attn.in_proj_bias": torch.arange(6.0)}
     split, _ = to_module_names(packed)
     prefix = "model.decoder.layers.0.self_attn."
-    found = {name.removeprefix(prefix): tensor.tolist() for name, tensor in split.items()}
-    assert found == {"q_proj.bias": [0, 1], "k_proj.bias": [2, 3], "v_proj.bias": [4, 5]}
+    loaded = {name.removeprefix(prefix): tensor.tolist() for name, tensor in split.items()}
+    assert loaded == {"q_proj.bias": [0, 1], "k_proj.bias": [2, 3], "v_proj.bias": [4, 5]}
     back = from_module_names(split, "original")
     assert list(back) == list(packed)
     assert torch.equal(*back.values(), *packed.values())
@@ -184,9 +184,9 @@ def test_other_shapes_are_recognized(changes: dict[str, Any], tmp_path: Path) ->
     eight = {"encoder_attention_heads": 8, "num_queries": 300}  # not to be seen in a file
     model = tiny_model(**eight, **changes)
     save_original(model, tmp_path / "x.pth")
-    found = load(tmp_path / "x.pth")
-    assert found.config == model.config
-    assert_same(found, model)
+    loaded = load(tmp_path / "x.pth")
+    assert loaded.config == model.config
+    assert_same(loaded, model)
 
 
 def test_discrete_sampling_is_read_off_the_name_of_the_file(
@@ -194,8 +194,8 @@ def test_discrete_sampling_is_read_off_the_name_of_the_file(
 ) -> None:
     save_original(model, tmp_path / "r18vd_dsp_3x.pth")
     with caplog.at_level(logging.WARNING):
-        found = load(tmp_path / "r18vd_dsp_3x.pth")
-    assert found.config.decoder_method == "discrete"
+        loaded = load(tmp_path / "r18vd_dsp_3x.pth")
+    assert loaded.config.decoder_method == "discrete"
     assert "by its name" in caplog.text
     assert load(tmp_path / "r18vd_dsp_3x.pth", config=model.config).config == model.config
 
@@ -205,13 +205,13 @@ def test_discrete_sampling_is_read_off_the_name_of_the_file(
 
 def test_directory_survives(model: RTDetrV2ForObjectDetection, folder: Path, caplog: Any) -> None:
     with caplog.at_level(logging.INFO):
-        found = load(folder)
-    assert found.config == model.config
-    assert found.load_report is not None
-    assert found.load_report.is_complete
-    assert not found.training
+        loaded = load(folder)
+    assert loaded.config == model.config
+    assert loaded.load_report is not None
+    assert loaded.load_report.is_complete
+    assert not loaded.training
     assert not caplog.records  # nothing to say
-    assert_same(found, model)
+    assert_same(loaded, model)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
@@ -219,9 +219,9 @@ def test_file_carries_its_configuration(
     model: RTDetrV2ForObjectDetection, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "model.safetensors").rename(tmp_path / "alone.safetensors")
-    found = load(tmp_path / "alone.safetensors")
-    assert found.config == model.config
-    assert_same(found, model)
+    loaded = load(tmp_path / "alone.safetensors")
+    assert loaded.config == model.config
+    assert_same(loaded, model)
 
 
 def test_file_of_others_is_read_with_the_configuration_beside_it(
@@ -237,9 +237,9 @@ def test_divided_weights_are_put_together(model: RTDetrV2ForObjectDetection, fol
     state = safetensors.torch.load_file(whole)
     names = list(state)
     parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
-    for file, chosen in parts.items():
-        safetensors.torch.save_file({name: state[name] for name in chosen}, folder / file)
-    index = {"weight_map": {name: file for file, chosen in parts.items() for name in chosen}}
+    for file, names in parts.items():
+        safetensors.torch.save_file({name: state[name] for name in names}, folder / file)
+    index = {"weight_map": {name: file for file, names in parts.items() for name in names}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     whole.unlink()
     assert_same(load(folder), model)
@@ -265,10 +265,10 @@ def test_older_directories_hold_a_bin(model: RTDetrV2ForObjectDetection, folder:
     }
     torch.save(state | heads, folder / "pytorch_model.bin")  # transformers 4 wrote heads twice
     (folder / "model.safetensors").unlink()
-    found = load(folder)
-    assert found.load_report is not None
-    assert found.load_report.is_complete
-    assert_same(found, model)
+    loaded = load(folder)
+    assert loaded.load_report is not None
+    assert loaded.load_report.is_complete
+    assert_same(loaded, model)
 
 
 def test_dtype_is_chosen_by_the_caller(folder: Path) -> None:
@@ -359,9 +359,9 @@ def test_tables_of_a_checkpoint_are_no_surprise(
 ) -> None:
     tables = {"decoder.anchors": torch.zeros(1, 9, 4), "decoder.valid_mask": torch.ones(1, 9, 1)}
     torch.save({"model": to_original_state_dict(model) | tables}, tmp_path / "x.pth")
-    found = load(tmp_path / "x.pth", config=model.config)
-    assert found.load_report is not None
-    assert found.load_report.is_complete
+    loaded = load(tmp_path / "x.pth", config=model.config)
+    assert loaded.load_report is not None
+    assert loaded.load_report.is_complete
 
 
 def test_version_1_of_the_original_is_read(
@@ -414,16 +414,16 @@ def test_heads_for_other_classes_start_anew(
     model: RTDetrV2ForObjectDetection, folder: Path, caplog: Any
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        found = load(folder, id2label={0: "cat", 1: "dog"}, ignore_mismatched_sizes=True)
-    assert found.config.label2id == {"cat": 0, "dog": 1}
-    assert found.class_embed[0].out_features == 2
-    report = found.load_report
+        loaded = load(folder, id2label={0: "cat", 1: "dog"}, ignore_mismatched_sizes=True)
+    assert loaded.config.label2id == {"cat": 0, "dog": 1}
+    assert loaded.class_embed[0].out_features == 2
+    report = loaded.load_report
     assert report is not None
     assert len(report.reinitialized) == len(report.mismatched) == 9
     assert not report.missing
     assert "9 reinitialized: model.denoising_class_embed.weight" in caplog.text
-    assert torch.equal(found.bbox_embed[1].layers[0].weight, model.bbox_embed[1].layers[0].weight)
-    assert found.class_embed[0].weight is found.model.decoder.class_embed[0].weight
+    assert torch.equal(loaded.bbox_embed[1].layers[0].weight, model.bbox_embed[1].layers[0].weight)
+    assert loaded.class_embed[0].weight is loaded.model.decoder.class_embed[0].weight
 
 
 def test_weights_do_not_go_missing_in_silence(folder: Path) -> None:
@@ -522,8 +522,8 @@ def test_model_without_heads_reads_a_detector(
     assert bare.load_report is not None
     assert bare.load_report.is_complete
     with torch.inference_mode():
-        found, expected = bare(image(64, 96)), model(image(64, 96))
-    assert torch.equal(found.enc_outputs_class, expected.enc_outputs_class)
+        loaded, expected = bare(image(64, 96)), model(image(64, 96))
+    assert torch.equal(loaded.enc_outputs_class, expected.enc_outputs_class)
     bare.save_pretrained(tmp_path / "bare")
     again = RTDetrV2Model.from_pretrained(tmp_path / "bare")
     assert torch.equal(again.enc_score_head.weight, bare.enc_score_head.weight)
@@ -590,10 +590,10 @@ def test_preset_comes_from_the_hub_with_its_own_configuration(
     asked: list[Any] = []
     pretend_hub(monkeypatch, folder, asked)
     tiny_preset(monkeypatch, freeze_at=0)
-    found = load("rtdetrv2-s", cache_dir=tmp_path)
+    loaded = load("rtdetrv2-s", cache_dir=tmp_path)
     assert asked[0][0] == "PekingU/rtdetr_v2_r18vd"
-    assert found.config.freeze_at == 0
-    assert_same(found, model)
+    assert loaded.config.freeze_at == 0
+    assert_same(loaded, model)
 
 
 def test_preset_comes_from_the_original_file_where_it_lies(
