@@ -25,6 +25,10 @@ PYTEST_COPIED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir 
 # Threads and scratch memory are the compiled library's; the interpreter has one order. INTERPRET=... selects other tests.
 INTERPRET ?= triton and not (threads or wider_call or run_to_run)
 INTERPRETED_ONLY = --ignore=tests/ops/test_export.py --ignore=tests/ops/test_portable.py -k '$(INTERPRET)'
+# A library with settings of its own, and the package around it, in folder $(1); nothing is written beside setup.py.
+BUILD_INTO = mkdir -p $(1) && $(PY) setup.py -q egg_info --egg-base $(1) build --build-lib $(1) --build-temp $(1)/objects
+# Tests that run meanwhile write __pycache__.
+COPY_TESTS = rm -rf $(1)/tests && tar -cf - --exclude=__pycache__ tests | tar -xf - -C $(1)
 # Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
 EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
 
@@ -64,15 +68,18 @@ report: $(READY) ## tables and plots from benchmarks/results
 demo: build ## detect objects in a photo: detectors before and after patching, then the command
 	$(PY) examples/demo.py $(ARGS)
 
+sanitize: export CXX := $(CXX)
 sanitize: $(READY) ## tests/ops under AddressSanitizer and UndefinedBehaviorSanitizer
-	RTDETR_OPS_SANITIZE=address,undefined CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(SANITIZED) --build-temp $(SANITIZED)/objects
-	rm -rf $(SANITIZED)/tests && cp -r tests $(SANITIZED)
+	export RTDETR_OPS_SANITIZE=address,undefined && $(call BUILD_INTO,$(SANITIZED))
+	$(call COPY_TESTS,$(SANITIZED))
 	cd $(SANITIZED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 $(PYTEST_COPIED) tests/ops $(COMPILED_ONLY) $(ARGS)
 
+emulate: export CXX := $(CXX)
 emulate: $(READY) ## tests/ops on the CUDA kernels, run on the CPU: bounds, fresh memory, races
-	RTDETR_OPS_EMULATE_CUDA=1 RTDETR_OPS_SANITIZE=address,undefined CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(EMULATED) --build-temp $(EMULATED)/objects
-	RTDETR_OPS_EMULATE_CUDA=races CXX='$(CXX)' $(PY) setup.py -q build --build-lib $(EMULATED)-races --build-temp $(EMULATED)-races/objects
-	for made in $(EMULATED) $(EMULATED)-races; do rm -rf $$made/tests && cp -r tests $$made; done
+	export RTDETR_OPS_EMULATE_CUDA=1 RTDETR_OPS_SANITIZE=address,undefined && $(call BUILD_INTO,$(EMULATED))
+	export RTDETR_OPS_EMULATE_CUDA=races && $(call BUILD_INTO,$(EMULATED)-races)
+	$(call COPY_TESTS,$(EMULATED))
+	$(call COPY_TESTS,$(EMULATED)-races)
 	cd $(EMULATED) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=$(EMULATED_ASAN) $(PYTEST_COPIED) tests/ops $(EMULATED_ONLY) $(ARGS)
 	cd $(EMULATED)-races && $(PYTEST_COPIED) tests/ops $(RACES_ONLY) $(ARGS)
 
