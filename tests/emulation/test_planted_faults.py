@@ -75,14 +75,13 @@ class Fault:
         return re.compile(r"\s+".join(map(re.escape, self.text.split())))
 
 
-FORWARD, BACKWARD = "ms_deform_attn/cuda_forward.cuh", "ms_deform_attn/cuda_backward.cuh"
+FORWARD, BACKWARD = "ms_deform_attn/cuda_forward.cu", "ms_deform_attn/cuda_backward.cu"
 TAPS, DETERMINISTIC = (
     "ms_deform_attn/cuda_taps.cuh",
     "ms_deform_attn/cuda_backward_deterministic.cuh",
 )
 PROBLEM, PIXELS = "ms_deform_attn/cuda_problem.cuh", "ms_deform_attn/cuda_pixels.cuh"
 LAUNCH, REDUCTIONS = "ms_deform_attn/cuda_launch.cuh", "ms_deform_attn/cuda_reductions.cuh"
-HOST_FORWARD, HOST_BACKWARD = "ms_deform_attn/cuda_forward.cu", "ms_deform_attn/cuda_backward.cu"
 EVEN = f"{PLAIN}::test_shape[cpu-bilinear-even]"
 RAGGED = f"{PLAIN}::test_shape[cpu-bilinear-ragged_zero_count]"
 MANY = f"{PLAIN}::test_shape[cpu-bilinear-64_points_on_a_level]"
@@ -202,7 +201,7 @@ FAULTS = {
         NOT_A_NUMBER.format("grad_locations"),
     ),
     "sums_in_global_memory_not_cleared": Fault(
-        HOST_BACKWARD,
+        BACKWARD,
         "if (plan.sums != nullptr) { return status_of( cudaMemsetAsync(",
         "if (plan.sums != nullptr) { return PLANTED ? Status() : status_of( cudaMemsetAsync(",
         RAGGED,
@@ -237,14 +236,14 @@ FAULTS = {
         OVERFLOW,
     ),
     "too_little_shared_memory": Fault(
-        HOST_FORWARD,
+        FORWARD,
         "Slots::bytes(shape.split) * (shape.threads / kWarp)",
         "Slots::bytes(shape.split) * (shape.threads / kWarp - PLANTED)",
         EVEN,
         OVERFLOW,
     ),
     "too_little_workspace": Fault(
-        HOST_BACKWARD,
+        BACKWARD,
         "workspace.take<float>(3 * taps)",
         "workspace.take<float>(3 * taps - 64 * PLANTED)",
         f"{DETERMINISM}::test_many_threads_are_right[cpu-tasks_of_levels-plain]",
@@ -265,7 +264,7 @@ FAULTS = {
         OFF.format("grad_logits"),
     ),
     "order_of_blocks_decides_the_sum": Fault(
-        HOST_BACKWARD,
+        BACKWARD,
         "deterministic_value = needs_value && deterministic;",
         "deterministic_value = needs_value && deterministic && !PLANTED;",
         f"{DETERMINISM}::test_an_image_does_not_depend_on_its_batch[cpu-plain]",
