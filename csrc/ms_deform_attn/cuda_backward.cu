@@ -387,8 +387,9 @@ Status launch_taps(const Backward& backward, const Plan& plan, const KernelProbl
   }
   const int bytes = warp_bytes(shape.split) * (shape.threads / kWarp);
   args.log2_queries = shape.log2_queries;
-  return launch(backward_kernel<V, kBytes>, query_grid(problem, shape.log2_queries), shape.threads,
-                bytes, context, args);
+  const cudaLaunchConfig_t config =
+      launch_config(query_grid(problem, shape.log2_queries), shape.threads, bytes, context);
+  return status_of(cudaLaunchKernelEx(&config, backward_kernel<V, kBytes>, args));
 }
 
 // A guess where the sizes of levels are unknown, and the kernel loops over what is beyond it.
@@ -414,7 +415,8 @@ Status launch_deterministic_value(const Backward& backward, const Plan& plan,
   const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(p.M * slabs),
                   image_blocks(p));
   const int bytes = TileMemory::bytes<Compute<V>>();
-  return launch(deterministic_value_kernel<V>, grid, Tiles::kWarps * kWarp, bytes, context, args);
+  const cudaLaunchConfig_t config = launch_config(grid, Tiles::kWarps * kWarp, bytes, context);
+  return status_of(cudaLaunchKernelEx(&config, deterministic_value_kernel<V>, args));
 }
 
 template <class V>
@@ -423,7 +425,8 @@ Status launch_rounding(const Backward& backward, const Plan& plan, const KernelP
   const std::int64_t numbers = static_cast<std::int64_t>(p.B) * p.S * p.M * p.D;
   const RoundArgs args = {static_cast<const float*>(plan.sums), backward.grad_value, numbers};
   if (numbers == 0) return Status();
-  return launch(round_kernel<V>, dim3(block_number(numbers)), 256, 0, context, args);
+  const cudaLaunchConfig_t config = launch_config(dim3(block_number(numbers)), 256, 0, context);
+  return status_of(cudaLaunchKernelEx(&config, round_kernel<V>, args));
 }
 
 template <class A>
@@ -432,7 +435,8 @@ Status launch_head_sum(const Backward& backward, const CudaContext& context) {
   const std::int64_t size = p.B * p.Q * p.reference.levels * p.reference.coords;
   const SumHeadsArgs args = {backward.head_grad_reference, static_cast<int>(p.M), size,
                              backward.grad_reference, p.reference.dtype};
-  return launch(sum_heads_kernel<A>, dim3(block_number(size)), 256, 0, context, args);
+  const cudaLaunchConfig_t config = launch_config(dim3(block_number(size)), 256, 0, context);
+  return status_of(cudaLaunchKernelEx(&config, sum_heads_kernel<A>, args));
 }
 
 template <class V, int kBytes>

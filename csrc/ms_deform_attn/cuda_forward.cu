@@ -108,9 +108,10 @@ Status launch_forward(const Forward& forward, const CudaContext& context) {
     fit_shared_memory(shape, [](Split split) { return Slots::bytes(split); });
     args.split = shape.split;
     args.log2_queries = shape.log2_queries;
-    status =
-        launch(forward_kernel<V, bytes()>, query_grid(args.problem, shape.log2_queries),
-               shape.threads, Slots::bytes(shape.split) * (shape.threads / kWarp), context, args);
+    const cudaLaunchConfig_t config =
+        launch_config(query_grid(args.problem, shape.log2_queries), shape.threads,
+                      Slots::bytes(shape.split) * (shape.threads / kWarp), context);
+    status = status_of(cudaLaunchKernelEx(&config, forward_kernel<V, bytes()>, args));
   });
   return status;
 }

@@ -158,15 +158,14 @@ inline bool fit_shared_memory(Shape& shape, const F& warp_bytes) {
   return bytes() <= kSharedBytes;
 }
 
-template <class Args>
-inline Status launch(void (*kernel)(Args), dim3 grid, int threads, int shared_bytes,
-                     const CudaContext& context, const Args& args) {
+inline cudaLaunchConfig_t launch_config(dim3 grid, int threads, int shared_bytes,
+                                        const CudaContext& context) {
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(shared_bytes);
   config.stream = static_cast<cudaStream_t>(context.stream);
-  return status_of(cudaLaunchKernelEx(&config, kernel, args));
+  return config;
 }
 
 inline dim3 query_grid(const KernelProblem& p, int log2_queries) {
@@ -183,7 +182,8 @@ inline unsigned block_number(std::int64_t numbers) {
 inline Status read_level_sizes(const Problem& p, LevelSize* out, const CudaContext& context) {
   if (p.device_levels == nullptr) return Status();
   const LevelSizesArgs args = {p.device_levels, static_cast<int>(p.L), static_cast<int>(p.S), out};
-  return launch(level_sizes_kernel, dim3(1), 1, 0, context, args);
+  const cudaLaunchConfig_t config = launch_config(dim3(1), 1, 0, context);
+  return status_of(cudaLaunchKernelEx(&config, level_sizes_kernel, args));
 }
 
 inline LevelSize* take_level_sizes(const Problem& p, Workspace& workspace) {

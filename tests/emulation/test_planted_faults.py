@@ -278,11 +278,11 @@ FAULTS = {
         r"RuntimeError: .*ms_deform_attn: invalid argument",
     ),
     "failed_launch_goes_unsaid": Fault(
-        LAUNCH,
-        "return status_of(cudaLaunchKernelEx(&config, kernel, args));",
-        "if (PLANTED) config.gridDim.y = 1 << 16; "
-        "const Status status = status_of(cudaLaunchKernelEx(&config, kernel, args)); "
-        "return PLANTED ? Status() : status;",
+        FORWARD,
+        "status = status_of(cudaLaunchKernelEx(&config, forward_kernel<V, bytes()>, args));",
+        "cudaLaunchConfig_t launched = config; if (PLANTED) launched.gridDim.y = 1 << 16; "
+        "status = status_of(cudaLaunchKernelEx(&launched, forward_kernel<V, bytes()>, args)); "
+        "if (PLANTED) status = Status();",
         RAGGED,
         NOT_A_NUMBER.format("output"),
     ),
