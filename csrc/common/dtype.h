@@ -7,6 +7,7 @@
 namespace rtdetr_ops {
 
 enum class DType : int { kFloat64, kFloat32, kBFloat16, kFloat16 };
+constexpr int kDTypes = 4;
 
 struct BFloat16 {
   std::uint16_t bits;

@@ -11,11 +11,9 @@
 
 namespace rtdetr_ops {
 
-struct CpuKernels {
-  const char* isa;
-
+// For one dtype of value.
+struct CpuPasses {
   // Tasks: (b, m, block of queries).
-  std::int64_t (*query_tasks)(const Problem&);
   void (*forward)(const Forward&, std::int64_t begin, std::int64_t end);
   void (*backward_taps)(const Backward&, std::int64_t begin, std::int64_t end);
 
@@ -24,9 +22,15 @@ struct CpuKernels {
   void (*backward_reference)(const Backward&, std::int64_t begin, std::int64_t end);
 
   // Tasks: (b, m, strip of one level), each the only writer of its part of grad_value.
-  std::int64_t (*value_tasks)(const Problem&, std::int64_t threads);
   void (*backward_value)(const Backward&, std::int64_t threads, std::int64_t begin,
                          std::int64_t end);
+};
+
+struct CpuKernels {
+  const char* isa;
+  std::int64_t (*query_tasks)(const Problem&);
+  std::int64_t (*value_tasks)(const Problem&, std::int64_t threads);
+  CpuPasses passes[kDTypes];  // index: the DType of value
 };
 
 extern const CpuKernels kBaselineKernels;

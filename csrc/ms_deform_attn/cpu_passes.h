@@ -150,7 +150,7 @@ struct PixelAddresses {
 };
 
 template <class V>
-void forward_typed(const Forward& args, std::int64_t begin, std::int64_t end) {
+void forward(const Forward& args, std::int64_t begin, std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
   const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, stride = p.M * p.D;
@@ -218,7 +218,7 @@ void fused_tap_gradients(const Problem& p, const Block& k, const Taps<A>& t, con
 }
 
 template <class V>
-void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
+void backward_taps(const Backward& args, std::int64_t begin, std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
   const std::int64_t queries = block_queries(p, p.T), size = queries * p.T, stride = p.M * p.D;
@@ -257,7 +257,7 @@ void backward_taps_typed(const Backward& args, std::int64_t begin, std::int64_t 
 }
 
 template <class V>
-void backward_reference_typed(const Backward& args, std::int64_t begin, std::int64_t end) {
+void backward_reference(const Backward& args, std::int64_t begin, std::int64_t end) {
   const std::int64_t stride = args.problem.reference.levels * args.problem.reference.coords;
   sum_head_reference(args.problem, static_cast<const Compute<V>*>(args.head_grad_reference),
                      begin * stride, end * stride, args.grad_reference);
@@ -317,8 +317,8 @@ void accumulate_strip(const Backward& args, const ValueTask& task, Compute<V>* a
 }
 
 template <class V>
-void backward_value_typed(const Backward& args, std::int64_t threads, std::int64_t begin,
-                          std::int64_t end) {
+void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin,
+                    std::int64_t end) {
   using A = Compute<V>;
   const Problem& p = args.problem;
   const std::int64_t pitch = p.D > kLanes<A> ? p.D : kLanes<A>;
@@ -342,30 +342,16 @@ void backward_value_typed(const Backward& args, std::int64_t threads, std::int64
   }
 }
 
-void forward(const Forward& args, std::int64_t begin, std::int64_t end) {
-  with_dtype(args.problem.value.dtype,
-             [&](auto v) { forward_typed<decltype(v)>(args, begin, end); });
-}
-
-void backward_taps(const Backward& args, std::int64_t begin, std::int64_t end) {
-  with_dtype(args.problem.value.dtype,
-             [&](auto v) { backward_taps_typed<decltype(v)>(args, begin, end); });
-}
-
-void backward_reference(const Backward& args, std::int64_t begin, std::int64_t end) {
-  with_dtype(args.problem.value.dtype,
-             [&](auto v) { backward_reference_typed<decltype(v)>(args, begin, end); });
-}
-
-void backward_value(const Backward& args, std::int64_t threads, std::int64_t begin,
-                    std::int64_t end) {
-  with_dtype(args.problem.value.dtype,
-             [&](auto v) { backward_value_typed<decltype(v)>(args, threads, begin, end); });
+template <class V>
+constexpr CpuPasses passes() {
+  return {forward<V>, backward_taps<V>, backward_reference<V>, backward_value<V>};
 }
 
 constexpr CpuKernels make_kernels(const char* isa) {
-  return {isa,         query_tasks,   forward, backward_taps, backward_reference,
-          value_tasks, backward_value};
+  return {isa,
+          query_tasks,
+          value_tasks,
+          {passes<double>(), passes<float>(), passes<BFloat16>(), passes<Float16>()}};
 }
 
 }  // namespace

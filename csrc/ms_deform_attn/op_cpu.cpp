@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operators on the CPU: the loops over tasks.
-#include <algorithm>
+// The operators on the CPU: the tasks of each pass, shared out to threads.
 #include <memory>
 
 #include "ms_deform_attn/cpu_kernels.h"
@@ -9,25 +8,17 @@
 namespace rtdetr_ops {
 namespace {
 
-// Shares tasks out one by one; `pass(begin, end)` must not care how. Small work stays on the
-// calling thread.
-template <class Pass>
-void run_tasks(std::int64_t tasks, std::int64_t operations, const Pass& pass) {
-  constexpr std::int64_t kOperationsPerThread = 1 << 18;
-  const std::int64_t threads =
-      std::min({static_cast<std::int64_t>(torch::stable::get_num_threads()), tasks,
-                1 + operations / kOperationsPerThread});
-  if (threads <= 1) {
-    if (tasks > 0) pass(0, tasks);
-    return;
-  }
-  torch::stable::parallel_for(0, threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    pass(tasks * begin / threads, tasks * end / threads);
-  });
-}
+using torch::stable::parallel_for;
 
 std::int64_t operations(const Problem& p) {
   return p.B * p.Q * p.M * p.T * p.D * (p.discrete ? 1 : kCorners);
+}
+
+// Tasks of a thread, at least: small work stays on the calling thread.
+std::int64_t grain_size(std::int64_t tasks, std::int64_t operations) {
+  constexpr std::int64_t kOperationsPerThread = 1 << 18;
+  const std::int64_t threads = 1 + operations / kOperationsPerThread;
+  return (tasks + threads - 1) / threads;
 }
 
 struct Cpu {
@@ -38,8 +29,10 @@ struct Cpu {
     Tensor out = allocate(call.value, {p.B, p.Q, p.M * p.D});
     const Forward args = {p, out.mutable_data_ptr()};
     const CpuKernels& kernels = cpu_kernels();
-    run_tasks(kernels.query_tasks(p), operations(p),
-              [&](std::int64_t begin, std::int64_t end) { kernels.forward(args, begin, end); });
+    const CpuPasses& passes = kernels.passes[static_cast<int>(p.value.dtype)];
+    const std::int64_t tasks = kernels.query_tasks(p);
+    parallel_for(0, tasks, grain_size(tasks, operations(p)),
+                 [&](std::int64_t begin, std::int64_t end) { passes.forward(args, begin, end); });
     return out;
   }
 
@@ -53,22 +46,27 @@ struct Cpu {
         needs.reference ? p.B * p.Q * reference_stride : 0);
     const Backward args = backward_arguments(p, grad_out, grads, needs, head_grad_reference.get());
     const CpuKernels& kernels = cpu_kernels();
+    const CpuPasses& passes = kernels.passes[static_cast<int>(p.value.dtype)];
     if (needs.points_xy || needs.point_scores || needs.reference) {
-      run_tasks(kernels.query_tasks(p), operations(p), [&](std::int64_t begin, std::int64_t end) {
-        kernels.backward_taps(args, begin, end);
-      });
+      const std::int64_t tasks = kernels.query_tasks(p);
+      parallel_for(
+          0, tasks, grain_size(tasks, operations(p)),
+          [&](std::int64_t begin, std::int64_t end) { passes.backward_taps(args, begin, end); });
     }
     if (needs.reference) {
-      run_tasks(p.B * p.Q, p.B * p.Q * reference_stride, [&](std::int64_t begin, std::int64_t end) {
-        kernels.backward_reference(args, begin, end);
-      });
+      const std::int64_t tasks = p.B * p.Q;
+      parallel_for(0, tasks, grain_size(tasks, tasks * reference_stride),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     passes.backward_reference(args, begin, end);
+                   });
     }
     if (needs.value) {
       const std::int64_t threads = torch::stable::get_num_threads();
-      run_tasks(kernels.value_tasks(p, threads), operations(p) + p.B * p.S * p.M * p.D,
-                [&](std::int64_t begin, std::int64_t end) {
-                  kernels.backward_value(args, threads, begin, end);
-                });
+      const std::int64_t tasks = kernels.value_tasks(p, threads);
+      parallel_for(0, tasks, grain_size(tasks, operations(p) + p.B * p.S * p.M * p.D),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     passes.backward_value(args, threads, begin, end);
+                   });
     }
     return grads;
   }

@@ -5,13 +5,8 @@
 namespace rtdetr_ops {
 
 const CpuKernels& cpu_kernels() {
-  static const CpuKernels kNone = {.isa = "emulated CUDA",
-                                   .query_tasks = nullptr,
-                                   .forward = nullptr,
-                                   .backward_taps = nullptr,
-                                   .backward_reference = nullptr,
-                                   .value_tasks = nullptr,
-                                   .backward_value = nullptr};
+  static const CpuKernels kNone = {
+      .isa = "emulated CUDA", .query_tasks = nullptr, .value_tasks = nullptr, .passes = {}};
   return kNone;
 }
 
