@@ -41,7 +41,7 @@ def ms_deform_attn(
     B batch, Q queries, M heads, L levels, D channels per head, S = sum of H*W, T = sum of the point counts.
 
     Args:
-        value: [B, S, M, D], the flattened pyramid, levels in order, rows of a level in raster order.
+        value: [B, S, M, D], the flattened pyramid, levels in order, the pixels of a level in raster order.
         levels: L pairs (H, W), or an int64 tensor [L, 2].
         locations: [B, Q, M, T, 2], (x, y) in units of the level: (0, 0) its top-left, (1, 1) its bottom-right corner;
             points of level 0 first. The classic [B, Q, M, L, P, 2] is accepted.

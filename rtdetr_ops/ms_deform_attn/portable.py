@@ -113,13 +113,13 @@ def _gather_bilinear(
 ) -> Tensor:  # [B, Q, M*D]
     heads = value.shape[2]
     height, width, start = _tap_geometry(levels, points, value.device)
-    table, origin = _pixel_table(value), _origin_rows(value, start)
-    columns = _axis_corners(locations[..., 0], width)
-    lines = _axis_corners(locations[..., 1], height)
+    vectors, origin = _pixel_vectors(value), _origins(value, start)
+    xs = _axis_corners(locations[..., 0], width)
+    ys = _axis_corners(locations[..., 1], height)
     corners = [
-        _weighted_sum(table, origin + (y * width + x) * heads, x_in & y_in, wx * wy * weights)
-        for y, wy, y_in in lines
-        for x, wx, x_in in columns
+        _weighted_sum(vectors, origin + (y * width + x) * heads, x_in & y_in, wx * wy * weights)
+        for y, wy, y_in in ys
+        for x, wx, x_in in xs
     ]
     return corners[0] + corners[1] + corners[2] + corners[3]
 
@@ -137,8 +137,8 @@ def _gather_discrete(
     finite = torch.isfinite(x) & torch.isfinite(y)
     x = _discrete_pixel(torch.where(finite, x, 0.0), width)
     y = _discrete_pixel(torch.where(finite, y, 0.0), height)
-    row = _origin_rows(value, start) + (y * width + x) * heads
-    return _weighted_sum(_pixel_table(value), row, finite, weights)
+    index = _origins(value, start) + (y * width + x) * heads
+    return _weighted_sum(_pixel_vectors(value), index, finite, weights)
 
 
 def _axis_corners(
@@ -178,22 +178,22 @@ def _confine(coordinate: Tensor) -> Tensor:
     return torch.where(coordinate.abs() < 2, coordinate, -1.0)
 
 
-def _pixel_table(
+def _pixel_vectors(
     value: Tensor,  # [B, S, M, D]
 ) -> Tensor:  # [B*S*M + 1, D]
-    """One row per pixel and head, then a row of zeros that stands for all that lies outside.
+    """The channels of each pixel and head, then a vector of zeros for all that lies outside.
 
     Reading zeros is cheaper than masking what was read, and lets no NaN through.
     """
-    rows = value.flatten(0, 2)
-    return torch.cat([rows, rows.new_zeros((1, value.shape[3]))])
+    vectors = value.flatten(0, 2)
+    return torch.cat([vectors, vectors.new_zeros((1, value.shape[3]))])
 
 
-def _origin_rows(
+def _origins(
     value: Tensor,  # [B, S, M, D]
     start: Tensor,  # [T], first pixel of the level
 ) -> Tensor:  # [B, 1, M, T]
-    """The table row of the top-left pixel of each tap's level."""
+    """The index among the vectors of the top-left pixel of each point's level."""
     batch, pixels, heads, _ = value.shape
     image = torch.arange(batch, device=value.device)[:, None, None, None]
     head = torch.arange(heads, device=value.device)[:, None]
@@ -201,21 +201,21 @@ def _origin_rows(
 
 
 def _weighted_sum(
-    table: Tensor,  # [N + 1, D]
-    row: Tensor,  # [B, Q, M, T]
-    inside: Tensor,  # [B, Q, M, T]; False reads the row of zeros
+    vectors: Tensor,  # [N + 1, D]
+    index: Tensor,  # [B, Q, M, T]
+    inside: Tensor,  # [B, Q, M, T]; False reads the vector of zeros
     weights: Tensor,  # [B, Q, M, T]
 ) -> Tensor:  # [B, Q, M*D]
-    """Sum of weighted rows over T.
+    """Sum of weighted vectors over T.
 
     Not a matrix product, which runtimes and autocast may compute in TF32 or half precision.
     """
-    batch, queries, heads, taps = row.shape
-    row = torch.where(inside, row, table.shape[0] - 1)
-    pixels = table.index_select(0, row.flatten()).to(weights.dtype)
-    pixels = pixels.view(batch * queries * heads, taps, table.shape[1])
+    batch, queries, heads, taps = index.shape
+    index = torch.where(inside, index, vectors.shape[0] - 1)
+    pixels = vectors.index_select(0, index.flatten()).to(weights.dtype)
+    pixels = pixels.view(batch * queries * heads, taps, vectors.shape[1])
     weighted = pixels * weights.flatten(0, 2).unsqueeze(2)
-    return weighted.sum(1).view(batch, queries, heads * table.shape[1])
+    return weighted.sum(1).view(batch, queries, heads * vectors.shape[1])
 
 
 def _locations(

@@ -177,7 +177,7 @@ def _finite_product(a: Tensor, b: Tensor) -> Tensor:
 def _level_slices(
     sizes: Sequence[tuple[int, int]], points: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int], slice, slice]]:
-    """Per level: (H, W), its rows of the S axis, its entries of the T axis."""
+    """Per level: (H, W), its part of the S axis, its part of the T axis."""
     pixel, tap = 0, 0
     for (height, width), count in zip(sizes, points, strict=True):
         yield (height, width), slice(pixel, pixel + height * width), slice(tap, tap + count)
@@ -247,8 +247,8 @@ def _gather_pixels(
 ) -> Tensor:  # [B, Q, M, P, D]
     batch, queries, heads, count = index.shape
     channels = level.shape[-1]
-    rows = index.transpose(1, 2).reshape(batch, heads, queries * count, 1)
-    pixels = level.transpose(1, 2).gather(2, rows.expand(-1, -1, -1, channels))
+    pixel = index.transpose(1, 2).reshape(batch, heads, queries * count, 1)
+    pixels = level.transpose(1, 2).gather(2, pixel.expand(-1, -1, -1, channels))
     return pixels.view(batch, heads, queries, count, channels).transpose(1, 2)
 
 

@@ -85,7 +85,7 @@ def _chain(slope, factor):
 
 
 @triton.jit
-def _softmax_of_rows(
+def _softmax_terms(
     point_scores, score_offsets, in_range, FUSED: tl.constexpr, T: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """Peak and sum of exponentials of the logits of each query."""
@@ -145,7 +145,7 @@ def _locate(
 
 @triton.jit
 def _find_cell(x, y, in_range, height, width, DISCRETE: tl.constexpr, A: tl.constexpr):
-    """Column and row of corner 0, the fraction inside the cell, and whether the tap touches any pixel."""
+    """Corner 0 as x and y, the fraction inside the cell, and whether the tap touches any pixel."""
     w = width.to(A)
     h = height.to(A)
     if DISCRETE:
@@ -183,11 +183,11 @@ def _corner(
 
 
 @triton.jit
-def _load_rows(
-    rows, pixel, inside, stride, d, D: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr
+def _load_pixels(
+    head_value, pixel, inside, stride, d, D: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr
 ):
     """Channels of a pixel of each query; what no_pixel may touch is not read and counts as 0."""
-    at = rows + pixel.to(tl.int64)[:, None] * stride + d[None, :]
+    at = head_value + pixel.to(tl.int64)[:, None] * stride + d[None, :]
     present = inside[:, None]
     if D != BLOCK_D:
         present = present & (d < D)[None, :]
@@ -203,15 +203,15 @@ def forward_kernel(
     HAS_MASK: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
-    """out[b, q, m] = sum over taps and corners of attention * weight * value row, for [b, m, q | t, d]."""
+    """out[b, q, m] = sum over taps and corners of attention * weight * pixel, for [b, m, q | t, d]."""
     b, m, q, in_range = _place(queries, heads, BLOCK_Q)  # q, in_range [q]
     d = tl.arange(0, BLOCK_D)  # [d]
     xy_offsets = b * points_xy_b + q.to(tl.int64) * points_xy_q + m * points_xy_m  # [q]
     score_offsets = b * point_scores_b + q.to(tl.int64) * point_scores_q + m * point_scores_m  # [q]
     reference_offsets = (b * queries + q) * REFERENCE_LEVELS * COORDS  # [q]
-    rows = value + b * value_b + m * value_m
+    head_value = value + b * value_b + m * value_m
     image_mask = mask + b * pixels
-    peak, total = _softmax_of_rows(point_scores, score_offsets, in_range, FUSED, T, BLOCK_T, A)
+    peak, total = _softmax_terms(point_scores, score_offsets, in_range, FUSED, T, BLOCK_T, A)
     sums = tl.zeros([BLOCK_Q, BLOCK_D], A)  # [q, d]
     reachable = _reachable(sizes, pixels, in_range, len(POINTS), SIZES_ON_DEVICE)
     first_pixel = 0
@@ -232,7 +232,7 @@ def forward_kernel(
                     x0, y0, fx, fy, touches, c, height, width, first_pixel, image_mask,
                     HAS_MASK, DISCRETE,
                 )  # fmt: skip
-                loaded = _load_rows(rows, pixel, inside, value_s, d, D, BLOCK_D, A)
+                loaded = _load_pixels(head_value, pixel, inside, value_s, d, D, BLOCK_D, A)
                 sums = tl.fma((attention * weight)[:, None] + tl.zeros_like(sums), loaded, sums)
         first_pixel += height * width
     if SIZES_ON_DEVICE:  # sizes that do not add up cannot be refused without waiting for the device
@@ -256,22 +256,24 @@ def backward_kernel(
     """Gradients of the taps, and of value into sums or records, for [b, m, q | t, d].
 
     Several queries touch a pixel: SCATTERS adds to ``sums`` [B, S, M, D] atomically. RECORDS writes instead, for each
-    corner [B, M, Q, T, 4], its pixel (its row among the B*M*(S+1), the last of each (b, m) for none) and its weight.
+    corner [B, M, Q, T, 4], its pixel (its number among the B*M*(S+1), the last of each (b, m) for none) and its weight.
     """
     b, m, q, in_range = _place(queries, heads, BLOCK_Q)  # q, in_range [q]
     d = tl.arange(0, BLOCK_D)  # [d]
     xy_offsets = b * points_xy_b + q.to(tl.int64) * points_xy_q + m * points_xy_m  # [q]
     score_offsets = b * point_scores_b + q.to(tl.int64) * point_scores_q + m * point_scores_m  # [q]
     reference_offsets = (b * queries + q) * REFERENCE_LEVELS * COORDS  # [q]
-    rows = value + b * value_b + m * value_m
-    sum_rows = sums + (b * pixels * heads + m) * D
+    head_value = value + b * value_b + m * value_m
+    head_sums = sums + (b * pixels * heads + m) * D
     image_mask = mask + b * pixels
-    out_rows = ((b * queries + q) * heads + m) * T  # [q]
-    record_rows = ((b * heads + m) * queries + q) * T * 4  # [q]
+    tap_offsets = ((b * queries + q) * heads + m) * T  # [q]
+    record_offsets = ((b * heads + m) * queries + q) * T * 4  # [q]
     no_pixel = (b * heads + m) * (pixels + 1) + pixels
-    peak, total = _softmax_of_rows(point_scores, score_offsets, in_range, FUSED, T, BLOCK_T, A)
-    grad_rows = grad_out + ((b * queries + q) * heads + m)[:, None] * D + d[None, :]
-    grad = tl.load(grad_rows, mask=in_range[:, None] & (d < D)[None, :], other=0.0).to(A)  # [q, d]
+    peak, total = _softmax_terms(point_scores, score_offsets, in_range, FUSED, T, BLOCK_T, A)
+    grad_vectors = grad_out + ((b * queries + q) * heads + m)[:, None] * D + d[None, :]
+    grad = tl.load(grad_vectors, mask=in_range[:, None] & (d < D)[None, :], other=0.0).to(
+        A
+    )  # [q, d]
     reachable = _reachable(sizes, pixels, in_range, len(POINTS), SIZES_ON_DEVICE)
     first_pixel = 0
     for level in tl.static_range(len(POINTS)):
@@ -295,26 +297,26 @@ def backward_kernel(
                     HAS_MASK, DISCRETE,
                 )  # fmt: skip
                 if POINTS_XY or LOCATIONS or ATTENTION:
-                    loaded = _load_rows(rows, pixel, inside, value_s, d, D, BLOCK_D, A)
+                    loaded = _load_pixels(head_value, pixel, inside, value_s, d, D, BLOCK_D, A)
                     dot = tl.sum(grad * loaded, 1)  # [q, d] -> [q]
                     by_attention += weight * dot
                     by_x += (fy if c // 2 else 1.0 - fy) * (dot if c % 2 else -dot)
                     by_y += (fx if c % 2 else 1.0 - fx) * (dot if c // 2 else -dot)
                 share = attention * weight  # [q]
                 if SCATTERS:
-                    at = sum_rows + pixel.to(tl.int64)[:, None] * (heads * D) + d[None, :]
+                    at = head_sums + pixel.to(tl.int64)[:, None] * (heads * D) + d[None, :]
                     present = inside[:, None]
                     if D != BLOCK_D:
                         present = present & (d < D)[None, :]
                     tl.atomic_add(at, share[:, None] * grad, mask=present, sem="relaxed")
                 if RECORDS:
                     pixel_index = tl.where(inside, no_pixel - pixels + pixel, no_pixel)
-                    tl.store(record_pixels + record_rows + 4 * t + c, pixel_index, mask=in_range)
-                    tl.store(shares + record_rows + 4 * t + c, share, mask=in_range)
+                    tl.store(record_pixels + record_offsets + 4 * t + c, pixel_index, mask=in_range)
+                    tl.store(shares + record_offsets + 4 * t + c, share, mask=in_range)
             moves = touches & (not DISCRETE)
             by_x = tl.where(moves, attention * width.to(A) * by_x, 0.0)
             by_y = tl.where(moves, attention * height.to(A) * by_y, 0.0)
-            at = 2 * (out_rows + t)
+            at = 2 * (tap_offsets + t)
             if LOCATIONS:
                 tl.store(grad_locations + at, by_x, mask=in_range)
                 tl.store(grad_locations + at + 1, by_y, mask=in_range)
@@ -330,22 +332,22 @@ def backward_kernel(
                 )
             if ATTENTION:
                 by_attention = by_attention.to(grad_attention.dtype.element_ty)
-                tl.store(grad_attention + out_rows + t, by_attention, mask=in_range)
+                tl.store(grad_attention + tap_offsets + t, by_attention, mask=in_range)
         first_pixel += height * width
 
 
-@triton.jit(do_not_specialize=["queries", "rows"])
+@triton.jit(do_not_specialize=["queries", "vectors"])
 def softmax_backward_kernel(
-    grad_logits, grad_attention, logits, queries, rows, heads, logits_b, logits_q, logits_m,
+    grad_logits, grad_attention, logits, queries, vectors, heads, logits_b, logits_q, logits_m,
     T: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the logits: attention * (its gradient - mean), the mean over t, for [r | t], r of B*Q*M rows."""
+    """Gradient of the logits: attention * (its gradient - mean), the mean over t, for [r | t], r of B*Q*M vectors."""
     r = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)  # [r]
     t = tl.arange(0, BLOCK_T)  # [t]
-    present = (r < rows)[:, None] & (t < T)[None, :]  # [r, t]
+    present = (r < vectors)[:, None] & (t < T)[None, :]  # [r, t]
     at = r // heads // queries * logits_b + r // heads % queries * logits_q + r % heads * logits_m
     x = tl.load(logits + at[:, None] + t[None, :], mask=present, other=float("-inf")).to(A)
-    peak = tl.where(r < rows, tl.max(x, 1), 0.0)  # [r]
+    peak = tl.where(r < vectors, tl.max(x, 1), 0.0)  # [r]
     x = tl.exp(x - peak[:, None])
     attention = _divide(x, tl.sum(x, 1)[:, None] + tl.zeros_like(x))  # [r, t]
     grad = tl.load(grad_attention + r[:, None] * T + t[None, :], mask=present, other=0.0)

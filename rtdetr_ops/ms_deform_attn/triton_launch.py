@@ -20,15 +20,15 @@ from .reference import compute_dtype
 
 __all__ = ["backward", "backward_fused", "forward", "forward_fused"]
 
-FEW_ROWS = 20_000
-"""B*Q*M that does not fill a device: less work for each warp then, and more of them."""
+FEW_QUERIES = 20_000
+"""B*Q*M, the queries of all heads, that does not fill a device: less work for each warp then, and more of them."""
 
 
 class _Block(NamedTuple):
     """What a program takes: numbers are queries times channels."""
 
     warps: int
-    numbers_of_a_lane: dict[bool, int]  # by whether there are few rows
+    numbers_of_a_lane: dict[bool, int]  # by whether there are few queries
 
 
 FORWARD = _Block(1, {False: 8, True: 2})
@@ -65,7 +65,7 @@ class _Call:
         self.queries, self.taps = points_xy.shape[1], points_xy.shape[3]
         self.points = tuple(points)
         self.compute = compute_dtype(value)
-        self.few_rows = self.batch * self.queries * self.heads <= FEW_ROWS
+        self.few_queries = self.batch * self.queries * self.heads <= FEW_QUERIES
         self.constants = _constants(
             self.points,
             self.channels,
@@ -108,11 +108,11 @@ class _Call:
         if environment.autotunes_triton():
             from .triton_tuning import tuned
 
-            kernel = tuned(kernel, block_d, self.few_rows, lanes)
+            kernel = tuned(kernel, block_d, self.few_queries, lanes)
         else:
-            numbers = block.warps * lanes * block.numbers_of_a_lane[self.few_rows]
+            numbers = block.warps * lanes * block.numbers_of_a_lane[self.few_queries]
             constants["num_warps"] = min(8, block.warps * max(1, block_d // numbers))
-            constants["BLOCK_Q"] = _rows_of_block(numbers, block_d)
+            constants["BLOCK_Q"] = _block_size(numbers, block_d)
             grid = self.grid(constants)
         with _current(self.value.device):
             kernel[grid](*arguments, **constants)
@@ -262,16 +262,16 @@ def _backward(
 
 
 def _softmax_backward(call: _Call, grad_attention: Tensor, grad_logits: Tensor) -> None:
-    rows = call.batch * call.queries * call.heads
+    vectors = call.batch * call.queries * call.heads
     block_t = call.constants["BLOCK_T"]
-    block_r = _rows_of_block(1024, block_t)
+    block_r = _block_size(1024, block_t)
     with _current(call.value.device):
-        _kernels().softmax_backward_kernel[(_blocks(rows, block_r),)](
+        _kernels().softmax_backward_kernel[(_blocks(vectors, block_r),)](
             grad_logits,
             grad_attention,
             call.point_scores,
             call.queries,
-            rows,
+            vectors,
             call.heads,
             *call.point_scores.stride()[:3],
             T=call.taps,
@@ -293,7 +293,7 @@ def _sum_records(call: _Call, grad_out: Tensor, record_pixels: Tensor, shares: T
     )
     begins = torch.searchsorted(ordered, pixels)
     block_d = call.constants["BLOCK_D"]
-    block_s = _rows_of_block(512, block_d)
+    block_s = _block_size(512, block_d)
     grid = (call.batch * call.heads * _blocks(call.pixels, block_s),)
     with _current(call.value.device):
         _kernels().deterministic_value_kernel[grid](
@@ -377,7 +377,7 @@ def _constants(
     }
 
 
-def _rows_of_block(numbers: int, width: int) -> int:
+def _block_size(numbers: int, width: int) -> int:
     if environment.TRITON_INTERPRETED:  # its time goes by operations, not by numbers
         numbers = 4096
     return max(1, numbers // width)

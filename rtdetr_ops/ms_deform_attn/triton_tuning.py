@@ -15,7 +15,7 @@ import triton
 __all__ = ["tuned"]
 
 NUMBERS = {False: (128, 256, 512, 1024, 2048), True: (64, 128, 256, 512)}
-"""Whether there are few rows -> numbers of a block, queries times channels. No list is the other's: Triton keeps
+"""Whether there are few queries -> numbers of a block, queries times channels. No list is the other's: Triton keeps
 what it finds under the list it chose from."""
 
 WARPS = (1, 2, 4, 8)
@@ -29,13 +29,13 @@ GRADIENTS = ("SCATTERS", "RECORDS", "POINTS_XY", "LOCATIONS", "ATTENTION")
 
 
 @cache
-def tuned(kernel: Any, block_d: int, few_rows: bool, lanes: int) -> Any:
+def tuned(kernel: Any, block_d: int, few_queries: bool, lanes: int) -> Any:
     """``kernel``, choosing BLOCK_Q and its warps by itself."""
     adds = "sums" in kernel.arg_names  # each trial adds to them
     return triton.autotune(
         configs=[
             triton.Config({"BLOCK_Q": max(1, numbers // block_d)}, num_warps=warps)
-            for numbers in NUMBERS[few_rows]
+            for numbers in NUMBERS[few_queries]
             for warps in WARPS
             if max(numbers, block_d) // (warps * lanes) in NUMBERS_OF_A_LANE
         ],

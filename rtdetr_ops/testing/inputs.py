@@ -62,7 +62,7 @@ class Fused:
 
     Args:
         coordinates: 2 or 4, the last axis of ``reference``.
-        per_level: whether ``reference`` has L rows per query instead of 1.
+        per_level: whether ``reference`` has L points per query instead of 1.
         masked: whether some pixels are masked out.
         offset_scale: factor of a 4-d reference.
     """

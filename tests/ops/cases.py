@@ -33,7 +33,7 @@ SHAPES = (
     Workload("one_of_each", 1, 1, 1, ((3, 3),), (1,), 1),
     # What is kept for a head must not outlive its image.
     Workload("images_of_one_head", 3, 5, 1, ((4, 5), (3, 3)), (2, 2), 8),
-    # Too few heads and levels for the threads: levels are cut into strips, more than there are rows.
+    # Too few heads and levels for the threads: levels are cut into strips, more than the level is high.
     Workload("strips_of_a_level", 1, 40, 1, ((3, 40),), (4,), 8),
     # 301 queries over two images: a block must not straddle the images; pixels are read often enough to be copied.
     Workload("odd_queries_many_blocks", 2, 301, 2, ((12, 11), (6, 5)), (3, 5), 16),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of backends: which row runs, why the others do not, and how to choose."""
+"""The table of backends: which backend runs, why the others do not, and how to choose."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Never:
     run_fused = gradients = gradients_fused = run
 
 
-def row(name: str, **support: object) -> Backend:
+def make_backend(name: str, **support: object) -> Backend:
     return Backend(name, Never(), Support(**support))
 
 
-HALF_ONLY = row("half_only", dtypes=(torch.float16, torch.bfloat16))
-GPU = row("gpu", devices=("cuda", "xpu"))
-ABSENT = row("absent", missing="its library is not in this installation")
-ANY = row("any")
+HALF_ONLY = make_backend("half_only", dtypes=(torch.float16, torch.bfloat16))
+GPU = make_backend("gpu", devices=("cuda", "xpu"))
+ABSENT = make_backend("absent", missing="its library is not in this installation")
+ANY = make_backend("any")
 TABLE = (GPU, ABSENT, HALF_ONLY, ANY)
 
 FLOAT, HALF, META = torch.zeros(1), torch.zeros(1).half(), torch.zeros(1, device="meta")
@@ -111,7 +111,7 @@ def test_explanation_of_a_choice() -> None:
 def test_explanation_for_programs() -> None:
     explanation = explain_table(TABLE, None, HALF)
     assert explanation.chosen == "half_only"
-    assert explanation.reasons == {row.name: why_not(row.support, HALF) for row in TABLE}
+    assert explanation.reasons == {it.name: why_not(it.support, HALF) for it in TABLE}
     assert list(explanation.reasons) == ["gpu", "absent", "half_only", "any"]
     assert explain_table((GPU, ABSENT), None, FLOAT).chosen is None
     assert explain_table(TABLE, "gpu", FLOAT).chosen is None
@@ -154,7 +154,7 @@ def test_use_backend_reaches_the_operator() -> None:
 
 def test_slow_path_warns_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_warned", set())
-    slow = (GPU, row("slow", fallback_devices=("cpu",)))
+    slow = (GPU, make_backend("slow", fallback_devices=("cpu",)))
     with pytest.warns(
         UserWarning, match="no fused kernel for cpu tensors .* the slower 'slow' backend"
     ):
@@ -169,15 +169,15 @@ def test_a_slow_path_asked_for_does_not_warn(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(backends, "_warned", set())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        select((row("slow", fallback_devices=("cpu",)),), "slow", FLOAT)
+        select((make_backend("slow", fallback_devices=("cpu",)),), "slow", FLOAT)
 
 
 def explained(value: Tensor) -> dict[str, str]:
-    """What ``explain`` says of each row."""
+    """What ``explain`` says of each backend."""
     return dict(line.strip().split(": ", 1) for line in str(explain(value)).splitlines())
 
 
-def test_rows_of_the_operator() -> None:
+def test_backends_of_the_operator() -> None:
     assert [backend.name for backend in BACKENDS] == ["cuda", "cpu", "triton", "reference"]
     on_cpu, on_meta = explained(FLOAT), explained(META)
     assert list(on_cpu) == list(on_meta) == ["cuda", "cpu", "triton", "reference"]
@@ -220,13 +220,13 @@ def test_an_old_gpu_is_told_so(
 
 def test_without_the_library_the_reference_runs() -> None:
     *compiled, reference = BACKENDS
-    absent = [replace(row, support=replace(row.support, missing="not built")) for row in compiled]
+    absent = [replace(it, support=replace(it.support, missing="not built")) for it in compiled]
     table = (*absent, reference)
     assert select(table, None, FLOAT) is reference
-    for row in compiled:
-        reason = f"^backend: '{row.name}' cannot run this call: not built$"
+    for backend in compiled:
+        reason = f"^backend: '{backend.name}' cannot run this call: not built$"
         with pytest.raises(RuntimeError, match=reason):
-            select(table, row.name, FLOAT)
+            select(table, backend.name, FLOAT)
 
 
 def test_missing_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +278,6 @@ def test_a_missing_library_leaves_a_working_package() -> None:
         "print(out.flatten().tolist())\n"
     )
     missing = "no, the compiled library is not in this installation (pip install . builds it)"
-    *rows, result = run_python(code).splitlines()
-    assert rows[:2] == [f"  cuda: {missing}", f"  cpu: {missing}"]
-    assert (rows[-1], result) == ("  reference: yes, taken", "[1.0, 1.0]")
+    *lines, result = run_python(code).splitlines()
+    assert lines[:2] == [f"  cuda: {missing}", f"  cpu: {missing}"]
+    assert (lines[-1], result) == ("  reference: yes, taken", "[1.0, 1.0]")

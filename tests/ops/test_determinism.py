@@ -19,7 +19,7 @@ from rtdetr_ops.testing.workloads import Workload
 SHAPES = (
     # Enough heads, levels and images: each thread owns whole levels.
     Workload("tasks_of_levels", 2, 301, 4, ((9, 11), (5, 4)), (4, 4), 32),
-    # Threads outnumber (image, head, level): levels are cut into strips, some of no row.
+    # Threads outnumber (image, head, level): levels are cut into strips, some without a pixel.
     Workload("tasks_of_strips", 1, 700, 1, ((3, 50), (13, 9)), (6, 6), 32),
 )
 FORMS = {"plain": None, "fused_box": Fused(4, masked=True), "fused_point": Fused(2, per_level=True)}

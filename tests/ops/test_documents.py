@@ -40,8 +40,8 @@ def test_environment_is_read_in_one_file() -> None:
 
 
 def test_table_of_environment_variables_is_complete() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(rows) == sorted(variables_read(PACKAGE / "environment.py"))
+    names = re.findall(r"^\| `([A-Z_]+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(names) == sorted(variables_read(PACKAGE / "environment.py"))
 
 
 def test_files_named_in_the_readme_exist() -> None:

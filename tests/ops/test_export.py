@@ -189,7 +189,7 @@ def test_levels_may_be_an_input() -> None:
 
 
 @pytest.mark.skipif(
-    all(row.name == "reference" or row.support.missing for row in BACKENDS),
+    all(it.name == "reference" or it.support.missing for it in BACKENDS),
     reason="no compiled backend in this installation, so there is no operator to keep",
 )
 @each_entry

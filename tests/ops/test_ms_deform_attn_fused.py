@@ -30,7 +30,7 @@ from rtdetr_ops.testing.workloads import Workload
 
 NAN, INF = math.nan, math.inf
 
-# Each number of coordinates with one and with L rows, with and without mask; a factor that is not the default.
+# Each number of coordinates one and L reference points, with and without mask; a factor that is not the default.
 FORMS = (
     Fused(2),
     Fused(2, per_level=True, masked=True),

@@ -38,7 +38,7 @@ SCHEMAS = {
     " bool needs_value, bool needs_reference, bool needs_offsets, bool needs_logits)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
 }
-# By the rows that run them on CPU tensors; Triton's do in its interpreter alone.
+# By the backends that run them on CPU tensors; Triton's do in its interpreter alone.
 IMPLEMENTATIONS = {"cpu": "ms_deform_attn", "triton": "ms_deform_attn_triton"}
 each_implementation = pytest.mark.parametrize(
     "implementation", sorted({target.backend for target in targets()} & IMPLEMENTATIONS.keys())

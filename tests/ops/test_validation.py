@@ -258,9 +258,9 @@ FUSED_ONLY = [
 ]
 
 
-def parametrize(rows: list[Any]) -> pytest.MarkDecorator:
+def parametrize(cases: list[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
-        ("change", "error", "message"), rows, ids=lambda x: x if isinstance(x, str) else ""
+        ("change", "error", "message"), cases, ids=lambda x: x if isinstance(x, str) else ""
     )
 
 
