@@ -228,15 +228,15 @@ def _locations(
     """As :func:`.reference.locations_from_offsets`, for all levels at once."""
     device = offsets.device
     if reference.shape[2] != 1:
-        owner = _per_tap(range(len(points)), points, device)
-        reference = reference.index_select(2, owner)
-    anchor = reference.unsqueeze(2)  # [B, Q, 1, 1|T, 2|4]
-    if reference.shape[3] == 2:
+        level_of = _per_tap(range(len(points)), points, device)
+        reference = reference.index_select(2, level_of)
+    reference = reference.unsqueeze(2)  # [B, Q, 1, 1|T, 2|4]
+    if reference.shape[-1] == 2:
         height, width, _ = _tap_geometry(levels, points, device)
-        return anchor + offsets / torch.stack([width, height], 1)
+        return reference + offsets / torch.stack([width, height], 1)
     scales = [offset_scale / max(count, 1) for count in points]
     scale = _per_tap(scales, points, device, offsets.dtype).unsqueeze(1)
-    return anchor[..., :2] + offsets * (anchor[..., 2:] * scale)
+    return reference[..., :2] + offsets * (reference[..., 2:] * scale)
 
 
 def _tap_geometry(
@@ -244,11 +244,11 @@ def _tap_geometry(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Height, width and first pixel of the level each of the T points lies on, int64 [T] each."""
     if isinstance(levels, Tensor):
-        owner = _per_tap(range(len(points)), points, levels.device)
+        level_of = _per_tap(range(len(points)), points, levels.device)
         area = levels[:, 0] * levels[:, 1]
         start = area.cumsum(0) - area
         columns = (levels[:, 0], levels[:, 1], start)
-        height, width, start = (column.index_select(0, owner).to(device) for column in columns)
+        height, width, start = (column.index_select(0, level_of).to(device) for column in columns)
         return height, width, start
     heights, widths = zip(*levels, strict=True)
     starts = accumulate((h * w for h, w in levels[:-1]), initial=0)

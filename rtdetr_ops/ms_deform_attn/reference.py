@@ -154,16 +154,15 @@ def locations_from_offsets(
     sizes = host_levels(levels)
     located = []
     for level, (shape, _, taps) in enumerate(_level_slices(sizes, points)):
-        anchor = reference[
-            :, :, min(level, reference.shape[2] - 1), None, None
-        ]  # [B, Q, 1, 1, 2|4]
+        index = min(level, reference.shape[2] - 1)
+        level_reference = reference[:, :, index, None, None]  # [B, Q, 1, 1, 2|4]
         offset = offsets[:, :, :, taps]  # [B, Q, M, P, 2]
-        if anchor.shape[-1] == 2:
+        if level_reference.shape[-1] == 2:
             height, width = shape
-            located.append(anchor + offset / offset.new_tensor([width, height]))
+            located.append(level_reference + offset / offset.new_tensor([width, height]))
         else:
-            step = anchor[..., 2:] * (offset_scale / max(points[level], 1))
-            located.append(anchor[..., :2] + _finite_product(offset, step))
+            step = level_reference[..., 2:] * (offset_scale / max(points[level], 1))
+            located.append(level_reference[..., :2] + _finite_product(offset, step))
     return torch.cat(located, 3)
 
 

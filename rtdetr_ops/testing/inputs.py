@@ -157,8 +157,8 @@ def _plain_call(case: Case, random: torch.Generator) -> Call:
 def _fused_call(case: Case, fused: Fused, random: torch.Generator) -> Call:
     shape, storage = case.workload, case.storage
     taps = (shape.batch, shape.queries, shape.heads, shape.taps)
-    anchors = (shape.batch, shape.queries, len(shape.levels) if fused.per_level else 1)
-    reference = 0.2 + 0.6 * _uniform((*anchors, fused.coordinates), random)
+    reference_shape = (shape.batch, shape.queries, len(shape.levels) if fused.per_level else 1)
+    reference = 0.2 + 0.6 * _uniform((*reference_shape, fused.coordinates), random)
     reference = reference.to(storage.of("reference"))
     locate = partial(_locate, shape, reference.double(), fused.offset_scale)
     origin = locate(torch.zeros(*taps, 2, dtype=torch.float64))

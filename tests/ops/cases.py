@@ -39,7 +39,7 @@ SHAPES = (
     Workload("odd_queries_many_blocks", 2, 301, 2, ((12, 11), (6, 5)), (3, 5), 16),
 )
 
-# So many points fall on each pixel of the last levels that all additions to it contend, and the queue of its owner in
+# So many points fall on each pixel of the last levels that all additions to it contend, and the queue of its tile in
 # the CUDA backward runs over many times.
 HOT = Workload("hot_levels", 2, 301, 2, ((9, 7), (1, 2), (1, 1)), (3, 4, 2), 24)
 

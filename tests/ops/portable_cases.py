@@ -52,14 +52,15 @@ def fused_inputs(
     random = torch.Generator().manual_seed(seed)
     shape = (case.batch, case.queries, levels, coordinates)
     reference = 0.2 + 0.6 * torch.rand(shape, generator=random, dtype=torch.float64)
-    owner = [level for level, count in enumerate(case.points) for _ in range(count)]
-    anchor = reference.expand(-1, -1, len(case.levels), -1)[:, :, None, owner]  # [B, Q, 1, T, 2|4]
+    level_of = [level for level, count in enumerate(case.points) for _ in range(count)]
+    # [B, Q, 1, T, 2|4]
+    references = reference.expand(-1, -1, len(case.levels), -1)[:, :, None, level_of]
     if coordinates == 2:
-        step = torch.tensor([case.levels[level][::-1] for level in owner]).double().reciprocal()
+        step = torch.tensor([case.levels[level][::-1] for level in level_of]).double().reciprocal()
     else:
-        counts = torch.tensor([case.points[level] for level in owner])
-        step = anchor[..., 2:] * 0.5 / counts[:, None]
-    offsets = (locations - anchor[..., :2]) / step
+        counts = torch.tensor([case.points[level] for level in level_of])
+        step = references[..., 2:] * 0.5 / counts[:, None]
+    offsets = (locations - references[..., :2]) / step
     mask = torch.rand(value.shape[:2], generator=random) > 0.3
     tensors = (tensor.to(dtype) for tensor in (value, reference, offsets, weights.log()))
     return FusedInputs(*tensors, mask)

@@ -61,14 +61,14 @@ class Plain(nn.Module):
 class Fused(Plain):
     """The fused entry, with a mask."""
 
-    dynamic_axes = (("value", 1), ("anchor", 2), ("offsets", 2), ("logits", 2), ("mask", 1))
+    dynamic_axes = (("value", 1), ("reference", 2), ("offsets", 2), ("logits", 2), ("mask", 1))
 
     def forward(
-        self, value: Tensor, anchor: Tensor, offsets: Tensor, logits: Tensor, mask: Tensor
+        self, value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor, mask: Tensor
     ) -> Tensor:
         case = self.case
         options = {"points": case.points, "mode": case.mode, "value_mask": mask}
-        return ms_deform_attn_fused(value, case.levels, anchor, offsets, logits, **options)
+        return ms_deform_attn_fused(value, case.levels, reference, offsets, logits, **options)
 
     def reference(self, value: Tensor, *rest: Tensor) -> Tensor:
         case, (*taps, mask) = self.case, rest

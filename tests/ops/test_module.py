@@ -22,15 +22,14 @@ def expected(layer, query, reference, features, levels, padding_mask, counts):
     offsets = layer.sampling_offsets(query).view(*query.shape[:2], heads, taps, 2)
     weights = layer.attention_weights(query).view(*query.shape[:2], heads, taps).softmax(-1)
     level_of = [level for level, count in enumerate(counts) for _ in range(count)]
-    anchor = reference.expand(-1, -1, len(levels), -1)[:, :, level_of][
-        :, :, None
-    ]  # [B, Q, 1, T, 2|4]
+    # [B, Q, 1, T, 2|4]
+    references = reference.expand(-1, -1, len(levels), -1)[:, :, None, level_of]
     if reference.shape[-1] == 2:
         size = torch.tensor([[levels[level][1], levels[level][0]] for level in level_of])
-        locations = anchor + offsets / size
+        locations = references + offsets / size
     else:
         share = torch.tensor([[1.0 / counts[level]] for level in level_of])
-        locations = anchor[..., :2] + offsets * share * anchor[..., 2:] * layer.offset_scale
+        locations = references[..., :2] + offsets * share * references[..., 2:] * layer.offset_scale
     attended = ms_deform_attn(
         value.unflatten(-1, (heads, -1)),
         levels,

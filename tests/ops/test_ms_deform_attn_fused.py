@@ -111,15 +111,17 @@ def test_is_the_plain_entry_after_softmax(target: Target, form: Fused, mode: str
     value, reference, offsets, logits = call.tensors.values()
     if form.masked:
         value = value * call.options["value_mask"][..., None, None]
-    owner = [0, 0, 0, 2]  # the level of each point: counts are 3, 0, 1
-    anchor = (reference if form.per_level else reference.expand(-1, -1, 3, -1))[:, :, None, owner]
+    level_of = [0, 0, 0, 2]  # the level of each point: counts are 3, 0, 1
+    references = (reference if form.per_level else reference.expand(-1, -1, 3, -1))[
+        :, :, None, level_of
+    ]
     if form.coordinates == 2:
         scale = 1 / torch.tensor([[4.0, 7.0], [4.0, 7.0], [4.0, 7.0], [2.0, 2.0]], dtype=F64)
     else:
         count = torch.tensor([3.0, 3.0, 3.0, 1.0], dtype=F64)[:, None]
-        scale = anchor[..., 2:] * form.offset_scale / count
+        scale = references[..., 2:] * form.offset_scale / count
     shape = {name: call.options[name] for name in ("levels", "points", "mode")}
-    locations = anchor[..., :2] + offsets * scale
+    locations = references[..., :2] + offsets * scale
     expected = ms_deform_attn(value, locations=locations, weights=logits.softmax(-1), **shape)
     torch.testing.assert_close(target.run(call)["output"], expected, rtol=1e-12, atol=1e-12)
 
