@@ -8,12 +8,14 @@ for the one that the environment chooses.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -307,34 +309,45 @@ slow = pytest.mark.slow  # compiles the kernels twice
 emulated = pytest.mark.skipif(sys.platform != "linux", reason="the emulator reads ELF files")
 
 
-@dataclass(frozen=True)
 class Library:
-    """The package beside the tests, with faulty kernels inside."""
+    """The package with faulty kernels: loaded by a process that forks for each run of tests.
 
-    folder: Path
-    env: dict[str, str]
+    Args:
+        folder: holds the package and the tests.
+        env: what the process needs in its environment.
+    """
 
-    def test(self, *tests: str, fault: str | None = None) -> subprocess.CompletedProcess[str]:
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self._output = folder / "output"
+        self._process = subprocess.Popen(
+            [sys.executable, folder / "tests" / "emulation" / "forking_pytest.py"],
+            cwd=folder,
+            env={**environment(), "PYTHONPATH": str(folder), **env},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def test(self, *tests: str, fault: str | None = None) -> tuple[int, str]:
+        """Return the exit status of pytest, and what it and the sanitizers printed."""
+        assert self._process.stdin
+        assert self._process.stdout
         chosen = {} if fault is None else {"RTDETR_OPS_PLANTED_FAULT": str(ROW[fault])}
-        words = ("-c", ROOT / "pyproject.toml", "--rootdir", ".", "-p", "no:cacheprovider")
+        words = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "-p", "no:cacheprovider")
         options = ("--capture=sys", "-q", "-x", "-k", "not [reference")
-        command = (sys.executable, "-m", "pytest", *words, *options, *tests)
-        return run(*command, cwd=self.folder, env={**self.env, **chosen})
+        job = ([*words, *options, *tests], chosen, str(self._output))
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        return status, self._output.read_text(errors="replace")
+
+    def close(self) -> None:
+        self._process.communicate()
 
 
-def run(*command: object, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run it in this environment, less what the user has set for the library, plus `env`."""
-    kept = {key: text for key, text in os.environ.items() if not key.startswith("RTDETR_OPS_")}
-    words = [str(word) for word in command]
-    return subprocess.run(
-        words,
-        cwd=cwd,
-        env={**kept, **env},
-        text=True,
-        check=False,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def environment() -> dict[str, str]:
+    """Return the environment less what the user has set for the library."""
+    return {key: text for key, text in os.environ.items() if not key.startswith("RTDETR_OPS_")}
 
 
 def plant_all(source: Path) -> None:
@@ -351,11 +364,17 @@ def plant_all(source: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Library]:
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Library]]:
     """The planted sources compiled in the flavour asked for, once."""
     source = copy_sources(tmp_path_factory.mktemp("planted"))
     plant_all(source)
-    return functools.cache(functools.partial(compile_flavour, source))
+    with ExitStack() as stack:
+
+        @functools.cache
+        def start(flavour: str) -> Library:
+            return stack.enter_context(closing(compile_flavour(source, flavour)))
+
+        yield start
 
 
 def copy_sources(source: Path) -> Path:
@@ -370,7 +389,15 @@ def compile_flavour(source: Path, flavour: str) -> Library:
     folder = source / "made" / flavour
     places = ("--build-lib", folder, "--build-temp", folder / "objects")
     command = (sys.executable, "setup.py", "-q", "build", *places)
-    done = run(*command, cwd=source, env=BUILD[flavour])
+    done = subprocess.run(
+        command,
+        cwd=source,
+        env={**environment(), **BUILD[flavour]},
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=LEFT_OUT)
     if flavour == "races":
@@ -397,8 +424,8 @@ def test_a_fault_still_has_its_place(name: str) -> None:
 @pytest.mark.parametrize("flavour", BUILD)
 def test_without_a_fault_all_passes(library: Callable[[str], Library], flavour: str) -> None:
     tests = {fault.tests for fault in FAULTS.values() if fault.flavour == flavour}
-    done = library(flavour).test(*sorted(tests))
-    assert done.returncode == 0, done.stdout
+    status, output = library(flavour).test(*sorted(tests))
+    assert status == 0, output
 
 
 @slow
@@ -406,6 +433,6 @@ def test_without_a_fault_all_passes(library: Callable[[str], Library], flavour: 
 @each_fault
 def test_a_fault_is_found(library: Callable[[str], Library], name: str) -> None:
     fault = FAULTS[name]
-    done = library(fault.flavour).test(fault.tests, fault=name)
-    assert done.returncode != 0, f"unfound: {fault}"
-    assert re.search(fault.finding, done.stdout), done.stdout
+    status, output = library(fault.flavour).test(fault.tests, fault=name)
+    assert status != 0, f"unfound: {fault}"
+    assert re.search(fault.finding, output), output
