@@ -28,8 +28,8 @@ class _Stages:
         raise NotImplementedError
 
     @property
-    def stem_inputs(self) -> int:
-        """Channels of a picture."""
+    def in_channels(self) -> int:
+        """Channels of the images."""
         raise NotImplementedError
 
     @property
@@ -110,7 +110,7 @@ class ResNetConfig(_Stages):
         return self.hidden_sizes
 
     @property
-    def stem_inputs(self) -> int:
+    def in_channels(self) -> int:
         return self.num_channels
 
 
@@ -160,7 +160,7 @@ class HGNetV2Config(_Stages):
         return self.stage_out_channels
 
     @property
-    def stem_inputs(self) -> int:
+    def in_channels(self) -> int:
         return self.stem_channels[0]
 
     def to_dict(self) -> dict[str, Any]:

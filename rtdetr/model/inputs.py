@@ -21,7 +21,7 @@ def check_pixels(pixel_values: Tensor | None, config: RTDetrV2Config) -> Tensor:
     """
     if pixel_values is None:
         raise ValueError("pixel_values: expected a tensor [B, 3, H, W], got None")
-    shape, channels = list(pixel_values.shape), config.backbone_config.stem_inputs
+    shape, channels = list(pixel_values.shape), config.backbone_config.in_channels
     if len(shape) != 4 or shape[1] != channels:
         raise ValueError(f"pixel_values: expected shape [B, {channels}, H, W], got {shape}")
     if not pixel_values.is_floating_point():

@@ -182,7 +182,7 @@ def _compare(model: Pretrained, fast: Pretrained) -> None:
     Raises:
         RuntimeError: they differ.
     """
-    channels = model.config.backbone_config.stem_inputs
+    channels = model.config.backbone_config.in_channels
     image = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
     training = model.training
     with torch.inference_mode(), full_float32():
