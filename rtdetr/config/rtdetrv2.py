@@ -42,7 +42,7 @@ QUERY_SELECTIONS = ("default", "one2many", "agnostic")
 @hints_at_fields
 @dataclass(frozen=True, kw_only=True)
 class RTDetrV2Config:
-    """All that decides the shape and behaviour of a model. Immutable; :meth:`replace` makes a changed one.
+    """All that decides the shape and behavior of a model. Immutable; :meth:`replace` makes a changed one.
 
     Fields and defaults are those of transformers 5. What transformers does not have:
 
@@ -140,7 +140,7 @@ class RTDetrV2Config:
     label2id: dict[str, int] = None  # type: ignore[assignment] # the inverse of id2label
 
     def __post_init__(self) -> None:
-        self._normalise()
+        self._normalize()
         self._name_labels()
         self._check_numbers()
         self._check_choices()
@@ -262,7 +262,7 @@ class RTDetrV2Config:
         with atomic_write(Path(directory) / "config.json") as path:
             path.write_text(text, encoding="utf-8")
 
-    def _normalise(self) -> None:
+    def _normalize(self) -> None:
         for name in ("eval_size", "anchor_image_size"):
             side = getattr(self, name)
             if isinstance(side, (int, list, tuple)):

@@ -26,7 +26,7 @@ class LearnableAffine(nn.Module):
 
 
 class ConvLayer(nn.Module):
-    """Convolution, normalisation, activation (None: none), and after an activation the affine step where it is used.
+    """Convolution, normalization, activation (None: none), and after an activation the affine step where it is used.
 
     An even kernel gets no padding: the stem pads at the right and bottom itself.
     """

@@ -18,7 +18,7 @@ __all__ = ["HybridEncoder"]
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer that normalises after each of its two steps."""
+    """A transformer layer that normalizes after each of its two steps."""
 
     def __init__(self, config: RTDetrV2Config) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose four tensors are buffers: nothing is trained, nothing follows the batch."""
+    """Batch normalization whose four tensors are buffers: nothing is trained, nothing follows the batch."""
 
     weight: Tensor
     bias: Tensor
@@ -59,7 +59,7 @@ class FrozenBatchNorm2d(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
-        # What a trained normalisation counts has no place here.
+        # What a trained normalization counts has no place here.
         state_dict.pop(f"{prefix}num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
@@ -72,7 +72,7 @@ def norm_type(frozen: bool) -> type[nn.BatchNorm2d] | type[FrozenBatchNorm2d]:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalisation, activation (None: none)."""
+    """Convolution without bias, batch normalization, activation (None: none)."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ __all__ = ["ResNet"]
 
 
 class ConvLayer(nn.Module):
-    """Convolution, normalisation, activation (None: none)."""
+    """Convolution, normalization, activation (None: none)."""
 
     def __init__(
         self,

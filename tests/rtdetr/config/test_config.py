@@ -152,7 +152,7 @@ def test_lists_of_a_file_equal_tuples_of_python() -> None:
 
 
 def test_presets_are_those_of_the_paper() -> None:
-    # Name, decoder layers, layer of evaluation, encoder width, expansion, trained normalisation, AP.
+    # Name, decoder layers, layer of evaluation, encoder width, expansion, trained normalization, AP.
     facts = {
         "rtdetrv2_r18vd": (3, 2, 256, 0.5, True, 48.1),
         "rtdetrv2_r34vd": (4, 3, 256, 0.5, True, 49.9),
