@@ -58,14 +58,14 @@ class _Stages:
     @classmethod
     def from_dict(cls: type[C], values: dict[str, Any]) -> C:
         """The configuration of a mapping; keys that are no fields, of which transformers writes many, are left out."""
-        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        chosen = {name: value for name, value in values.items() if name in names}
-        if chosen.get("out_indices") is None:
-            chosen.pop("out_indices", None)
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        fields = {name: value for name, value in values.items() if name in known}
+        if fields.get("out_indices") is None:
+            fields.pop("out_indices", None)
             if values.get("out_features"):
                 order = ["stem", *(f"stage{n}" for n in range(1, len(values["out_features"]) + 9))]
-                chosen["out_indices"] = [order.index(name) for name in values["out_features"]]
-        return cls(**chosen)
+                fields["out_indices"] = [order.index(name) for name in values["out_features"]]
+        return cls(**fields)
 
 
 @hints_at_fields
@@ -164,10 +164,10 @@ class HGNetV2Config(_Stages):
         return self.stem_channels[0]
 
     def to_dict(self) -> dict[str, Any]:
-        written = super().to_dict()
-        return written | {
-            "depths": written["stage_num_blocks"],
-            "hidden_sizes": written["stage_out_channels"],
+        fields = super().to_dict()
+        return fields | {
+            "depths": fields["stage_num_blocks"],
+            "hidden_sizes": fields["stage_out_channels"],
             "embedding_size": self.stem_channels[2],
         }
 

@@ -193,25 +193,25 @@ class RTDetrV2Config:
         check_choice("model_type", values.get("model_type", cls.model_type), MODEL_TYPES)
         external = bool(values.get("use_timm_backbone")) and not values.get("backbone_config")
         check(not external, "use_timm_backbone", "a backbone_config", values.get("backbone"))
-        names = {field.name for field in dataclasses.fields(cls)}
-        chosen = {name: value for name, value in values.items() if name in names}
-        if isinstance(chosen.get("backbone_config"), dict):
-            chosen["backbone_config"] = backbone_from_dict(chosen["backbone_config"])
-        if chosen.get("backbone_config") is None:
-            chosen.pop("backbone_config", None)
-        if chosen.get("id2label"):
-            chosen["id2label"] = {int(key): name for key, name in chosen["id2label"].items()}
-            chosen.pop("num_labels", None)
-        return cls(**chosen)
+        known = {field.name for field in dataclasses.fields(cls)}
+        fields = {name: value for name, value in values.items() if name in known}
+        if isinstance(fields.get("backbone_config"), dict):
+            fields["backbone_config"] = backbone_from_dict(fields["backbone_config"])
+        if fields.get("backbone_config") is None:
+            fields.pop("backbone_config", None)
+        if fields.get("id2label"):
+            fields["id2label"] = {int(key): name for key, name in fields["id2label"].items()}
+            fields.pop("num_labels", None)
+        return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, readable by transformers' RTDetrV2Config where it knows them."""
-        written_fields = {
+        fields = {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in vars(self).items()
             if name != "num_labels"  # transformers takes it from id2label
         }
-        return written_fields | {
+        return fields | {
             "model_type": self.model_type,
             "architectures": ["RTDetrV2ForObjectDetection"],
             "backbone_config": self.backbone_config.to_dict(),
