@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
-from ..checking import check, check_choice, check_int, hints_at_fields, int_tuple
+from ..checking import check, check_choice, hints_at_fields
+from .fields import at_least, bools, checked, ints, one_of, run_checks
 
 __all__ = ["BACKBONES", "BackboneConfig", "HGNetV2Config", "ResNetConfig", "backbone_from_dict"]
 
 ACTIVATIONS = ("relu", "silu", "gelu")
+LAYER_TYPES = ("basic", "bottleneck")
 
 C = TypeVar("C", bound="_Stages")
 
@@ -38,9 +40,7 @@ class _Stages:
         return tuple(self.stage_channels[index - 1] for index in self.out_indices)
 
     def _check_out_indices(self) -> None:
-        indices = int_tuple("out_indices", self.out_indices)
-        object.__setattr__(self, "out_indices", indices)
-        stages = len(self.stage_channels)
+        indices, stages = self.out_indices, len(self.stage_channels)
         increasing = all(a < b for a, b in pairwise(indices))
         fits = bool(indices) and increasing and indices[-1] <= stages
         check(fits, "out_indices", f"increasing stage numbers in 1..{stages}", indices)
@@ -84,25 +84,20 @@ class ResNetConfig(_Stages):
 
     model_type: ClassVar[str] = "rt_detr_resnet"
 
-    num_channels: int = 3
-    embedding_size: int = 64
-    hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048)
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    layer_type: str = "bottleneck"
-    hidden_act: str = "relu"
+    num_channels: int = checked(3, at_least(1))
+    embedding_size: int = checked(64, at_least(2))
+    hidden_sizes: tuple[int, ...] = checked((256, 512, 1024, 2048), ints())
+    depths: tuple[int, ...] = checked((3, 4, 6, 3), ints())
+    layer_type: str = checked("bottleneck", one_of(LAYER_TYPES))
+    hidden_act: str = checked("relu", one_of(ACTIVATIONS))
     downsample_in_first_stage: bool = False
     downsample_in_bottleneck: bool = False
-    out_indices: tuple[int, ...] = (2, 3, 4)
+    out_indices: tuple[int, ...] = checked((2, 3, 4), ints())
 
     def __post_init__(self) -> None:
-        for field in ("hidden_sizes", "depths"):
-            object.__setattr__(self, field, int_tuple(field, getattr(self, field)))
-        check_int("num_channels", self.num_channels, 1)
-        check_int("embedding_size", self.embedding_size, 2)
+        run_checks(self)
         expected = f"{len(self.hidden_sizes)} counts, as many as hidden_sizes"
         check(len(self.depths) == len(self.hidden_sizes), "depths", expected, self.depths)
-        check_choice("layer_type", self.layer_type, ("basic", "bottleneck"))
-        check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
         self._check_out_indices()
 
     @property
@@ -126,34 +121,32 @@ class HGNetV2Config(_Stages):
 
     model_type: ClassVar[str] = "hgnet_v2"
 
-    num_channels: int = 3
-    hidden_act: str = "relu"
-    stem_channels: tuple[int, ...] = (3, 32, 48)
-    stem_strides: tuple[int, ...] = (2, 1, 1, 2, 1)
-    stage_in_channels: tuple[int, ...] = (48, 128, 512, 1024)
-    stage_mid_channels: tuple[int, ...] = (48, 96, 192, 384)
-    stage_out_channels: tuple[int, ...] = (128, 512, 1024, 2048)
-    stage_num_blocks: tuple[int, ...] = (1, 1, 3, 1)
-    stage_downsample: tuple[bool, ...] = (False, True, True, True)
-    stage_downsample_strides: tuple[int, ...] = (2, 2, 2, 2)
-    stage_light_block: tuple[bool, ...] = (False, False, True, True)
-    stage_kernel_size: tuple[int, ...] = (3, 3, 5, 5)
-    stage_numb_of_layers: tuple[int, ...] = (6, 6, 6, 6)
+    num_channels: int = checked(3, at_least(1))
+    hidden_act: str = checked("relu", one_of(ACTIVATIONS))
+    stem_channels: tuple[int, ...] = checked((3, 32, 48), ints(length=3))
+    stem_strides: tuple[int, ...] = checked((2, 1, 1, 2, 1), ints(length=5))
+    stage_in_channels: tuple[int, ...] = checked((48, 128, 512, 1024), ints())
+    stage_mid_channels: tuple[int, ...] = checked((48, 96, 192, 384), ints())
+    stage_out_channels: tuple[int, ...] = checked((128, 512, 1024, 2048), ints())
+    stage_num_blocks: tuple[int, ...] = checked((1, 1, 3, 1), ints())
+    stage_downsample: tuple[bool, ...] = checked((False, True, True, True), bools)
+    stage_downsample_strides: tuple[int, ...] = checked((2, 2, 2, 2), ints())
+    stage_light_block: tuple[bool, ...] = checked((False, False, True, True), bools)
+    stage_kernel_size: tuple[int, ...] = checked((3, 3, 5, 5), ints())
+    stage_numb_of_layers: tuple[int, ...] = checked((6, 6, 6, 6), ints())
     use_learnable_affine_block: bool = False
-    out_indices: tuple[int, ...] = (2, 3, 4)
+    out_indices: tuple[int, ...] = checked((2, 3, 4), ints())
 
     def __post_init__(self) -> None:
-        stages = len(self.stage_in_channels)
-        for field in (name for name in vars(self) if name.startswith(("stage_", "stem_"))):
-            values = getattr(self, field)
-            is_flag = field in ("stage_downsample", "stage_light_block")
-            values = tuple(map(bool, values)) if is_flag else int_tuple(field, values)
-            object.__setattr__(self, field, values)
-            count = {"stem_channels": 3, "stem_strides": 5}.get(field, stages)
-            check(len(values) == count, field, f"{count} values", values)
-        check_int("num_channels", self.num_channels, 1)
-        check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        run_checks(self)
+        self._check_stages()
         self._check_out_indices()
+
+    def _check_stages(self) -> None:
+        stages = len(self.stage_in_channels)
+        for name, values in vars(self).items():
+            if name.startswith("stage_"):
+                check(len(values) == stages, name, f"{stages} values", values)
 
     @property
     def stage_channels(self) -> tuple[int, ...]:

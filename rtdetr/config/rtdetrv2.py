@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..checking import (
-    check,
-    check_between,
-    check_choice,
-    check_int,
-    hints_at_fields,
-    int_tuple,
-)
+from ..checking import check, check_choice, check_int, hints_at_fields
 from ..coco import COCO_NAMES
 from ..errors import ModelError
 from ..files import atomic_write
@@ -29,6 +22,18 @@ from .backbones import (
     ResNetConfig,
     backbone_from_dict,
 )
+from .fields import (
+    at_least,
+    between,
+    checked,
+    image_size,
+    instance_of,
+    int_or_ints,
+    ints,
+    one_of,
+    run_checks,
+    set_field,
+)
 from .presets import Preset, find_preset
 
 __all__ = ["RTDetrV2Config"]
@@ -37,6 +42,8 @@ MODEL_TYPES = ("rt_detr_v2", "rt_detr")
 """Version 1 has the architecture of version 2 with uniform points and bilinear sampling."""
 
 QUERY_SELECTIONS = ("default", "one2many", "agnostic")
+SAMPLING_METHODS = ("default", "discrete")
+LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 
 
 @hints_at_fields
@@ -69,54 +76,58 @@ class RTDetrV2Config:
 
     model_type: ClassVar[str] = "rt_detr_v2"
 
-    backbone_config: BackboneConfig = dataclasses.field(default_factory=ResNetConfig)
+    backbone_config: BackboneConfig = dataclasses.field(
+        default_factory=ResNetConfig,
+        metadata={"check": instance_of(ResNetConfig, HGNetV2Config)},
+    )
     freeze_backbone_batch_norms: bool = True
-    freeze_at: int = -1
+    freeze_at: int = checked(-1, at_least(-1))
 
-    encoder_hidden_dim: int = 256
-    encoder_in_channels: tuple[int, ...] = (512, 1024, 2048)
-    feat_strides: tuple[int, ...] = (8, 16, 32)
-    encoder_layers: int = 1
-    encoder_ffn_dim: int = 1024
-    encoder_attention_heads: int = 8
-    encode_proj_layers: tuple[int, ...] = (2,)
-    encoder_activation_function: str = "gelu"
-    activation_function: str = "silu"
-    hidden_expansion: float = 1.0
-    positional_encoding_temperature: int = 10000
+    encoder_hidden_dim: int = checked(256, at_least(1))
+    encoder_in_channels: tuple[int, ...] = checked((512, 1024, 2048), ints())
+    feat_strides: tuple[int, ...] = checked((8, 16, 32), ints())
+    encoder_layers: int = checked(1, at_least(0))
+    encoder_ffn_dim: int = checked(1024, at_least(1))
+    encoder_attention_heads: int = checked(8, at_least(1))
+    encode_proj_layers: tuple[int, ...] = checked((2,), ints(minimum=0))
+    encoder_activation_function: str = checked("gelu", one_of(ACTIVATIONS))
+    activation_function: str = checked("silu", one_of(ACTIVATIONS))
+    hidden_expansion: float = checked(1.0, between(0.01, 8))
+    positional_encoding_temperature: int = checked(10000, at_least(1))
     legacy_position_embedding: bool = False
-    normalize_before: bool = False
-    eval_size: tuple[int, int] | None = None
+    # The original and transformers order the residual differently here, and no weights use it.
+    normalize_before: bool = checked(False, one_of([False]))
+    eval_size: tuple[int, int] | None = checked(None, image_size)
 
-    d_model: int = 256
-    num_queries: int = 300
-    query_select_method: str = "default"
+    d_model: int = checked(256, at_least(1))
+    num_queries: int = checked(300, at_least(1))
+    query_select_method: str = checked("default", one_of(QUERY_SELECTIONS))
     learn_initial_query: bool = False
-    anchor_image_size: tuple[int, int] | None = None
+    anchor_image_size: tuple[int, int] | None = checked(None, image_size)
 
-    decoder_in_channels: tuple[int, ...] = (256, 256, 256)
-    num_feature_levels: int = 3
-    decoder_n_levels: int = 3
-    decoder_n_points: int | tuple[int, ...] = 4
-    decoder_method: str = "default"
+    decoder_in_channels: tuple[int, ...] = checked((256, 256, 256), ints())
+    num_feature_levels: int = checked(3, at_least(1))
+    decoder_n_levels: int = checked(3, at_least(1))
+    decoder_n_points: int | tuple[int, ...] = checked(4, int_or_ints(minimum=0))
+    decoder_method: str = checked("default", one_of(SAMPLING_METHODS))
     decoder_offset_scale: float = 0.5
-    decoder_layers: int = 6
+    decoder_layers: int = checked(6, at_least(1))
     eval_idx: int = -1
-    decoder_ffn_dim: int = 1024
-    decoder_attention_heads: int = 8
-    decoder_activation_function: str = "relu"
-    with_box_refine: bool = True
+    decoder_ffn_dim: int = checked(1024, at_least(1))
+    decoder_attention_heads: int = checked(8, at_least(1))
+    decoder_activation_function: str = checked("relu", one_of(ACTIVATIONS))
+    with_box_refine: bool = checked(True, one_of([True]))
 
-    dropout: float = 0.0
-    activation_dropout: float = 0.0
-    attention_dropout: float = 0.0
+    dropout: float = checked(0.0, between(0, 1))
+    activation_dropout: float = checked(0.0, between(0, 1))
+    attention_dropout: float = checked(0.0, between(0, 1))
     layer_norm_eps: float = 1e-5
     batch_norm_eps: float = 1e-5
     initializer_range: float = 0.01
     initializer_bias_prior_prob: float | None = None
 
-    num_denoising: int = 100
-    label_noise_ratio: float = 0.5
+    num_denoising: int = checked(100, at_least(0))
+    label_noise_ratio: float = checked(0.5, between(0, 1))
     box_noise_scale: float = 1.0
     matcher_alpha: float = 0.25
     matcher_gamma: float = 2.0
@@ -140,11 +151,12 @@ class RTDetrV2Config:
     label2id: dict[str, int] = None  # type: ignore[assignment] # the inverse of id2label
 
     def __post_init__(self) -> None:
-        self._normalize()
+        run_checks(self)
+        self._merge_equal_points()
         self._name_labels()
-        self._check_numbers()
-        self._check_choices()
-        self._check_shapes()
+        self._check_layers()
+        self._check_levels()
+        self._check_heads()
 
     @property
     def hidden_size(self) -> int:
@@ -262,18 +274,11 @@ class RTDetrV2Config:
         with atomic_write(Path(directory) / "config.json") as path:
             path.write_text(text, encoding="utf-8")
 
-    def _normalize(self) -> None:
-        for name in ("eval_size", "anchor_image_size"):
-            side = getattr(self, name)
-            if isinstance(side, (int, list, tuple)):
-                self._set(name, (side, side) if isinstance(side, int) else tuple(side))
-        for name in TUPLES:
-            minimum = 0 if name == "encode_proj_layers" else 1
-            self._set(name, int_tuple(name, getattr(self, name), minimum))
-        if isinstance(self.decoder_n_points, (list, tuple)):
-            points = int_tuple("decoder_n_points", self.decoder_n_points, minimum=0)
+    def _merge_equal_points(self) -> None:
+        points = self.decoder_n_points
+        if isinstance(points, tuple):
             uniform = len(points) == self.decoder_n_levels and len(set(points)) == 1
-            self._set("decoder_n_points", points[0] if uniform else points)
+            set_field(self, "decoder_n_points", points[0] if uniform else points)
 
     def _name_labels(self) -> None:
         if self.id2label is None:
@@ -282,80 +287,45 @@ class RTDetrV2Config:
             names = {index: f"LABEL_{index}" for index in range(count)}
             if self.label2id is not None:
                 names = {index: name for name, index in self.label2id.items()}
-            self._set("id2label", names)
+            set_field(self, "id2label", names)
         labels = {int(index): name for index, name in self.id2label.items()}
         complete = sorted(labels) == list(range(len(labels))) and bool(labels)
         check(complete, "id2label", "names for the ids 0..K-1 without a gap", sorted(labels)[:20])
-        self._set("id2label", dict(sorted(labels.items())))
+        set_field(self, "id2label", dict(sorted(labels.items())))
         if self.num_labels is None:
-            self._set("num_labels", len(labels))
+            set_field(self, "num_labels", len(labels))
         expected = f"{len(labels)}, the number of labels"
         check(self.num_labels == len(labels), "num_labels", expected, self.num_labels)
         if self.label2id is None:
-            self._set("label2id", {name: index for index, name in labels.items()})
+            set_field(self, "label2id", {name: index for index, name in labels.items()})
 
-    def _check_numbers(self) -> None:
-        for name in POSITIVE:
-            check_int(name, getattr(self, name), 1)
-        for name in ("encoder_layers", "num_denoising"):
-            check_int(name, getattr(self, name), 0)
-        check_int("freeze_at", self.freeze_at, -1)
-        for name in ("dropout", "activation_dropout", "attention_dropout", "label_noise_ratio"):
-            check_between(name, getattr(self, name), 0, 1)
-        check_between("hidden_expansion", self.hidden_expansion, 0.01, 8)
+    def _check_layers(self) -> None:
         layers = self.decoder_layers
         in_range = isinstance(self.eval_idx, int) and -layers <= self.eval_idx < layers
         check(in_range, "eval_idx", f"a layer in {-layers}..{layers - 1}", self.eval_idx)
+        maps = len(self.backbone_config.channels)
+        in_range = all(index < maps for index in self.encode_proj_layers)
+        expected = f"levels in 0..{maps - 1}"
+        check(in_range, "encode_proj_layers", expected, self.encode_proj_layers)
 
-    def _check_choices(self) -> None:
-        for name in ("encoder_activation_function", "activation_function"):
-            check_choice(name, getattr(self, name), ACTIVATIONS)
-        check_choice("decoder_activation_function", self.decoder_activation_function, ACTIVATIONS)
-        check_choice("decoder_method", self.decoder_method, ("default", "discrete"))
-        check_choice("query_select_method", self.query_select_method, QUERY_SELECTIONS)
-        # The original and transformers order the residual differently here, and no weights use it.
-        check_choice("normalize_before", self.normalize_before, (False,))
-        check_choice("with_box_refine", self.with_box_refine, (True,))
-
-    def _check_shapes(self) -> None:
-        kinds = (ResNetConfig, HGNetV2Config)
-        backbone = self.backbone_config
-        check(
-            isinstance(backbone, kinds),
-            "backbone_config",
-            "ResNetConfig or HGNetV2Config",
-            backbone,
-        )
-        expected = f"{backbone.channels}, the channels of the backbone"
-        fits = self.encoder_in_channels == backbone.channels
+    def _check_levels(self) -> None:
+        channels, levels = self.backbone_config.channels, self.num_feature_levels
+        fits = self.encoder_in_channels == channels
+        expected = f"{channels}, the channels of the backbone"
         check(fits, "encoder_in_channels", expected, self.encoder_in_channels)
-        maps, levels = len(backbone.channels), self.num_feature_levels
+        maps = len(channels)
         for name in ("feat_strides", "decoder_in_channels"):
             check(len(getattr(self, name)) == maps, name, f"{maps} values", getattr(self, name))
-        width = self.encoder_hidden_dim
-        check(
-            set(self.decoder_in_channels) == {width},
-            "decoder_in_channels",
-            f"encoder_hidden_dim={width} for each level",
-            self.decoder_in_channels,
-        )
+        fits = set(self.decoder_in_channels) == {self.encoder_hidden_dim}
+        expected = f"encoder_hidden_dim={self.encoder_hidden_dim} for each level"
+        check(fits, "decoder_in_channels", expected, self.decoder_in_channels)
         check(levels >= maps, "num_feature_levels", f"an int >= {maps}", levels)
         expected = f"num_feature_levels={levels}"
         check(self.decoder_n_levels == levels, "decoder_n_levels", expected, self.decoder_n_levels)
-        check(
-            all(index < maps for index in self.encode_proj_layers),
-            "encode_proj_layers",
-            f"levels in 0..{maps - 1}",
-            self.encode_proj_layers,
-        )
-        self._check_heads()
         points = self.points_per_level
-        check(
-            len(points) == levels and sum(points) > 0,
-            "decoder_n_points",
-            f"a positive int or {levels} counts, not all 0",
-            self.decoder_n_points,
-        )
+        fits = len(points) == levels and sum(points) > 0
+        expected = f"a positive int or {levels} counts, not all 0"
+        check(fits, "decoder_n_points", expected, self.decoder_n_points)
 
     def _check_heads(self) -> None:
         heads = self.encoder_attention_heads
@@ -365,28 +335,3 @@ class RTDetrV2Config:
         heads = self.decoder_attention_heads
         expected = f"a multiple of decoder_attention_heads={heads}"
         check(self.d_model % heads == 0, "d_model", expected, self.d_model)
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # frozen; this is still construction
-
-
-LABEL_FIELDS = ("num_labels", "id2label", "label2id")
-TUPLES = (
-    "encoder_in_channels",
-    "feat_strides",
-    "encode_proj_layers",
-    "decoder_in_channels",
-)
-POSITIVE = (
-    "encoder_hidden_dim",
-    "encoder_ffn_dim",
-    "encoder_attention_heads",
-    "positional_encoding_temperature",
-    "d_model",
-    "num_queries",
-    "num_feature_levels",
-    "decoder_n_levels",
-    "decoder_layers",
-    "decoder_ffn_dim",
-    "decoder_attention_heads",
-)

@@ -90,6 +90,64 @@ def test_wrong_backbones_are_refused(changes: dict[str, Any], message: str) -> N
         ResNetConfig(**changes)
 
 
+CONFIGS = (RTDetrV2Config, ResNetConfig, HGNetV2Config)
+# Fields whose range depends on other fields.
+CHECKED_TOGETHER = {"eval_idx", "num_labels", "id2label"}
+# Fields that take any value of their type.
+FREE = {
+    *("freeze_backbone_batch_norms", "legacy_position_embedding", "learn_initial_query"),
+    *("decoder_offset_scale", "layer_norm_eps", "batch_norm_eps"),
+    *("initializer_range", "initializer_bias_prior_prob", "box_noise_scale"),
+    *("matcher_alpha", "matcher_gamma"),
+    *("matcher_class_cost", "matcher_bbox_cost", "matcher_giou_cost"),
+    *("use_focal_loss", "auxiliary_loss", "focal_loss_alpha", "focal_loss_gamma"),
+    *("weight_loss_vfl", "weight_loss_bbox", "weight_loss_giou", "eos_coefficient"),
+    *("is_encoder_decoder", "tie_word_embeddings", "label2id"),
+    *("downsample_in_first_stage", "downsample_in_bottleneck", "use_learnable_affine_block"),
+}
+
+
+def test_every_field_is_checked_or_free() -> None:
+    fields = [field for config in CONFIGS for field in dataclasses.fields(config)]
+    unchecked = {field.name for field in fields if "check" not in field.metadata}
+    assert unchecked == CHECKED_TOGETHER | FREE
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (config, field.name)
+        for config in CONFIGS
+        for field in dataclasses.fields(config)
+        if "check" in field.metadata
+    ],
+)
+def test_checked_fields_refuse_other_types(config: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: expected .*, got \{{1: 2\}}$"):
+        config(**{name: {1: 2}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stem_channels": (3, 32)}, r"stem_channels: expected 3 values, got \(3, 32\)"),
+        ({"stem_strides": (2, 1)}, r"stem_strides: expected 5 values, got \(2, 1\)"),
+        ({"stage_num_blocks": (1, 1)}, r"stage_num_blocks: expected 4 values, got \(1, 1\)"),
+        ({"stage_light_block": (True,)}, r"stage_light_block: expected 4 values, got \(True,\)"),
+    ],
+)
+def test_wrong_stages_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        HGNetV2Config(**changes)
+
+
+def test_image_sizes_are_pairs() -> None:
+    assert RTDetrV2Config(eval_size=640).eval_size == (640, 640)
+    assert RTDetrV2Config(anchor_image_size=[480, 640]).anchor_image_size == (480, 640)
+    with pytest.raises(ValueError, match=r"^eval_size: expected 2 values, got \(1, 2, 3\)"):
+        RTDetrV2Config(eval_size=(1, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("make", "typo", "hint"),
     [
@@ -221,7 +279,7 @@ def test_package_is_light_until_used() -> None:
     code = (
         "import rtdetr, sys; heavy = {'torch', 'transformers', 'numpy', 'huggingface_hub'};"
         "found = heavy & set(sys.modules); assert not found, found;"
-        "rtdetr.find_preset('rtdetrv2-s'); assert 'torch' not in sys.modules"
+        "rtdetr.find_preset('rtdetrv2-s'); import rtdetr.config; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(rtdetr.__file__).parents[1])
 
