@@ -74,9 +74,14 @@ class ResNetConfig(_Stages):
     """ResNet-vd: a stem of three convolutions, shortcuts that pool before they project.
 
     Args:
-        depths: blocks of each stage.
+        num_channels: channels of the images.
+        embedding_size: output channels of the stem; its first two convolutions have half of them.
         hidden_sizes: output channels of each stage.
+        depths: blocks of each stage.
         layer_type: ``"basic"`` (two 3x3 convolutions) or ``"bottleneck"`` (1x1, 3x3, 1x1).
+        hidden_act: activation after a convolution and a block: ``"relu"``, ``"silu"`` or ``"gelu"``.
+        downsample_in_first_stage: the first stage halves its input too, so that all strides double.
+        downsample_in_bottleneck: the first 1x1 convolution of a bottleneck has the stride; False gives it to the 3x3.
         out_indices: stages whose outputs are returned, counted from 1.
 
     Source: Bag of Tricks for Image Classification (He et al., 2018), sec. 4, ResNet-D.
@@ -114,7 +119,24 @@ class ResNetConfig(_Stages):
 class HGNetV2Config(_Stages):
     """PP-HGNetV2: blocks that concatenate the outputs of all their layers. The defaults are the L form.
 
-    ``depths`` and ``hidden_sizes`` are derived and only written, for transformers.
+    ``depths``, ``hidden_sizes`` and ``embedding_size`` are derived and only written, for transformers.
+
+    Args:
+        num_channels: channels of the images; kept for transformers, ``stem_channels`` decides.
+        hidden_act: activation of the stem: ``"relu"``, ``"silu"`` or ``"gelu"``; stages have ``"relu"``.
+        stem_channels: channels of the images, inside the stem, and after it.
+        stem_strides: stride of each of the five convolutions of the stem.
+        stage_in_channels: input channels of each stage; their number is that of the stages.
+        stage_mid_channels: output channels of a layer inside a block of each stage.
+        stage_out_channels: output channels of each stage.
+        stage_num_blocks: blocks of each stage.
+        stage_downsample: whether a strided convolution comes first in each stage.
+        stage_downsample_strides: stride of that convolution, where a stage has one.
+        stage_light_block: whether layers of each stage are a 1x1 and a depthwise convolution, in place of a full one.
+        stage_kernel_size: kernel of the layers of each stage.
+        stage_numb_of_layers: layers of a block of each stage.
+        use_learnable_affine_block: one learned factor and one summand follow each activation.
+        out_indices: stages whose outputs are returned, counted from 1.
 
     Source: PaddleDetection's HGNetV2, which RT-DETRv2's hgnetv2 models use.
     """

@@ -51,21 +51,101 @@ LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 class RTDetrV2Config:
     """All that decides the shape and behavior of a model. Immutable; :meth:`replace` makes a changed one.
 
-    Fields and defaults are those of transformers 5. What transformers does not have:
+    Names and defaults are those of transformers 5, which lacks ``freeze_at``, ``legacy_position_embedding``,
+    ``query_select_method`` and ``eval_idx``, and takes one int for ``decoder_n_points``.
+    This release does not train: of the denoising and losses, ``num_denoising`` alone shapes the model.
 
     Args:
-        decoder_n_points: sampling points of a head on each level: an int, or one count per level.
-        eval_idx: the decoder layer whose output evaluation returns; later ones are not run. -1 is the last.
+        Backbone
+
+        backbone_config: the network that turns images into maps, :class:`ResNetConfig` or :class:`HGNetV2Config`.
+        freeze_backbone_batch_norms: normalization in the backbone keeps its statistics and is not trained.
         freeze_at: the stem (0) and that many stages of the backbone are not trained; -1 trains all.
-        query_select_method: ``"default"`` takes the locations with the highest class scores, ``"one2many"`` the
-            highest pairs of location and class, ``"agnostic"`` scores locations by one class-free number.
+
+        Encoder
+
+        encoder_hidden_dim: channels of every map in the encoder; a multiple of 4 and of the heads.
+        encoder_in_channels: channels of each map that the backbone returns, finest first.
+        feat_strides: pixels of the image per pixel of each of these maps; H and W are multiples of the last.
+        encoder_layers: transformer layers on a map, 0 or more.
+        encoder_ffn_dim: hidden width of the feed-forward part of such a layer.
+        encoder_attention_heads: heads of its self-attention.
+        encode_proj_layers: maps that these layers run on, counted from 0, the finest.
+        encoder_activation_function: of the feed-forward part: ``"relu"``, ``"silu"`` or ``"gelu"``.
+        activation_function: of the convolutions that fuse maps; the same three.
+        hidden_expansion: width inside a fusion block, as a multiple 0.01..8 of ``encoder_hidden_dim``.
+        positional_encoding_temperature: base of the wavelengths of the sine position embedding.
         legacy_position_embedding: the position embedding that the original computes for maps that are not square,
             where rows and columns are mixed up. Only for weights trained on rectangles by it.
-        num_labels: K, the number of classes; not needed beside ``id2label``.
-        id2label: names of the classes 0..K-1.
+        normalize_before: False; normalization follows each part of a transformer layer.
+        eval_size: (height, width) of images in evaluation, in pixels; an int is a square. Kept but not used: the
+            position embedding fits every input.
 
-    ``eval_size`` and ``anchor_image_size`` are kept but not used: position embedding and anchors fit every input. A
-    tuple of equal ``decoder_n_points`` becomes one int.
+        Query selection
+
+        d_model: C, the width of queries and of the memory that they attend to; a multiple of the decoder's heads.
+        num_queries: Q, the most detections of an image; fewer where its maps have fewer pixels.
+        query_select_method: ``"default"`` takes the locations with the highest class scores, ``"one2many"`` the
+            highest pairs of location and class, ``"agnostic"`` scores locations by one class-free number.
+        learn_initial_query: queries start from a learned table; False starts from the selected pixels.
+        anchor_image_size: (height, width) to make anchors for, in pixels; an int is a square. Kept but not used:
+            anchors fit every input.
+
+        Decoder
+
+        decoder_in_channels: channels of each map that the encoder returns, all equal to ``encoder_hidden_dim``.
+        num_feature_levels: L, maps that the decoder attends to; beyond those of the encoder, each halves the last.
+        decoder_n_levels: the same number.
+        decoder_n_points: sampling points of a head on each level: an int, or one count per level, not all 0. A
+            tuple of equal counts becomes one int.
+        decoder_method: ``"default"`` samples bilinearly, ``"discrete"`` takes the nearest pixel.
+        decoder_offset_scale: factor from a sampling offset, divided by the points of its level, to widths and heights
+            of a query's box.
+        decoder_layers: decoder layers that are built and trained.
+        eval_idx: the decoder layer whose output evaluation returns; later ones are not run. -1 is the last.
+        decoder_ffn_dim: hidden width of the feed-forward part of a layer.
+        decoder_attention_heads: heads of self-attention and of deformable attention.
+        decoder_activation_function: of the feed-forward part: ``"relu"``, ``"silu"`` or ``"gelu"``.
+        with_box_refine: True; each layer moves the boxes of the layer before it.
+
+        Regularization
+
+        dropout: probability 0..1 of dropping what a part adds to its residual, and attention in the encoder.
+        activation_dropout: probability of dropping a hidden activation of a feed-forward part.
+        attention_dropout: probability of dropping a self-attention weight of the decoder.
+        layer_norm_eps: added to the variance in layer normalization.
+        batch_norm_eps: added to the variance in batch normalization of the encoder and the decoder's projections.
+        initializer_range: standard deviation of initial weights in transformers. Kept but not used: layers start
+            as in the original.
+        initializer_bias_prior_prob: probability that each class starts with; None is 0.01.
+
+        Denoising and losses
+
+        num_denoising: queries of an image that training makes from noisy labels; 0 builds no label embedding.
+        label_noise_ratio: half of it is the probability that such a query gets a random class.
+        box_noise_scale: most that a corner of a positive one moves, in halves of the box's width and height; corners of
+            a negative one move up to twice as far.
+        matcher_alpha: weight of positives in the focal class cost of matching.
+        matcher_gamma: focusing exponent of that cost.
+        matcher_class_cost: weight of the class cost in matching.
+        matcher_bbox_cost: weight of the L1 distance of boxes in matching.
+        matcher_giou_cost: weight of the generalized IoU in matching.
+        use_focal_loss: classes are scored by independent sigmoids; False takes a softmax with a class for nothing.
+        auxiliary_loss: every decoder layer and the selected pixels get a loss, not the last layer alone.
+        focal_loss_alpha: weight of negatives in the varifocal loss.
+        focal_loss_gamma: focusing exponent of the varifocal loss.
+        weight_loss_vfl: weight of the varifocal loss.
+        weight_loss_bbox: weight of the L1 loss of boxes.
+        weight_loss_giou: weight of the generalized IoU loss.
+        eos_coefficient: weight of the class for nothing where ``use_focal_loss`` is False.
+        is_encoder_decoder: kept for transformers alone.
+        tie_word_embeddings: kept for transformers alone.
+
+        Labels
+
+        num_labels: K, the number of classes; None takes it from ``id2label``, or 2 as transformers does.
+        id2label: names of the classes 0..K-1; None inverts ``label2id``, or names them LABEL_0, LABEL_1, ...
+        label2id: index of each name; None inverts ``id2label``.
 
     Raises:
         ValueError: a field is out of range, "field: expected X, got Y".
@@ -146,9 +226,9 @@ class RTDetrV2Config:
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
 
-    num_labels: int = None  # type: ignore[assignment] # from id2label; 2 without, as in transformers
-    id2label: dict[int, str] = None  # type: ignore[assignment] # LABEL_0, LABEL_1, ... without
-    label2id: dict[str, int] = None  # type: ignore[assignment] # the inverse of id2label
+    num_labels: int = None  # type: ignore[assignment]
+    id2label: dict[int, str] = None  # type: ignore[assignment]
+    label2id: dict[str, int] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         run_checks(self)

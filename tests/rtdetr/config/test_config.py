@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,13 @@ FREE = {
     *("is_encoder_decoder", "tie_word_embeddings", "label2id"),
     *("downsample_in_first_stage", "downsample_in_bottleneck", "use_learnable_affine_block"),
 }
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_field_is_documented_once(config: Any) -> None:
+    arguments = config.__doc__.split("Args:\n")[1].split("\n    Raises:")[0]
+    documented = re.findall(r"^ {8}(\w+): \S", arguments, re.MULTILINE)
+    assert sorted(documented) == sorted(field.name for field in dataclasses.fields(config))
 
 
 def test_every_field_is_checked_or_free() -> None:
