@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a forward pass returns, and what it notes on its way if asked."""
+"""What a forward pass returns, and what it records on its way if asked."""
 
 from __future__ import annotations
 
@@ -83,6 +83,8 @@ class RTDetrV2ModelOutput(Output):
         intermediate_hidden_states: [B, N, Q, C].
         intermediate_logits: [B, N, Q, K], or an empty tuple where the decoder has no heads.
         intermediate_reference_points: [B, N, Q, 4], (cx, cy, w, h) in 0..1, float32.
+        intermediate_predicted_corners: None; D-FINE, which shares this record in transformers, has it.
+        initial_reference_points: None, as ``intermediate_predicted_corners``.
         decoder_hidden_states: N + 1 tensors [B, Q, C], if asked for.
         decoder_attentions: N tensors [B, heads, Q, Q], if asked for.
         cross_attentions: N tensors [B, Q, M, T], if asked for.
@@ -90,10 +92,11 @@ class RTDetrV2ModelOutput(Output):
         encoder_hidden_states: the first map that attention goes over, and each after it, if asked for.
         encoder_attentions: [B, heads, H*W, H*W] for each layer, if asked for.
         init_reference_points: [B, Q, 4], logits of the boxes that the decoder starts from.
-        enc_topk_logits: [B, Q, K] scores of the chosen pixels.
-        enc_topk_bboxes: [B, Q, 4] boxes of the chosen pixels.
+        enc_topk_logits: [B, Q, K] scores of the selected pixels.
+        enc_topk_bboxes: [B, Q, 4] boxes of the selected pixels.
         enc_outputs_class: [B, S, K] scores of all pixels.
         enc_outputs_coord_logits: [B, S, 4] logits of the boxes of all pixels.
+        denoising_meta_values: None; this release does not train.
     """
 
     last_hidden_state: Tensor | None = None
@@ -116,43 +119,33 @@ class RTDetrV2ModelOutput(Output):
     denoising_meta_values: dict[str, Any] | None = None
 
 
-@is_tree
 @dataclass
-class RTDetrV2ObjectDetectionOutput(Output):
-    """Output of :class:`~rtdetr.model.RTDetrV2ForObjectDetection`: the detections, then all of the model's outputs.
-
-    Args:
-        logits: [B, Q, K], before the sigmoid; the dtype of the model.
-        pred_boxes: [B, Q, 4], (cx, cy, w, h) in 0..1 over the input, float32.
-    """
-
+class _DetectionFields:
     loss: Tensor | None = None
     loss_dict: dict[str, Tensor] | None = None
     logits: Tensor | None = None
     pred_boxes: Tensor | None = None
     auxiliary_outputs: list[dict[str, Tensor]] | None = None
-    last_hidden_state: Tensor | None = None
-    intermediate_hidden_states: Tensor | None = None
-    intermediate_logits: Tensor | tuple[()] | None = None
-    intermediate_reference_points: Tensor | None = None
-    intermediate_predicted_corners: Tensor | None = None
-    initial_reference_points: Tensor | None = None
-    decoder_hidden_states: tuple[Tensor, ...] | None = None
-    decoder_attentions: tuple[Tensor, ...] | None = None
-    cross_attentions: tuple[Tensor, ...] | None = None
-    encoder_last_hidden_state: list[Tensor] | None = None
-    encoder_hidden_states: tuple[Tensor, ...] | None = None
-    encoder_attentions: tuple[Tensor, ...] | None = None
-    init_reference_points: Tensor | None = None
-    enc_topk_logits: Tensor | None = None
-    enc_topk_bboxes: Tensor | None = None
-    enc_outputs_class: Tensor | None = None
-    enc_outputs_coord_logits: Tensor | None = None
-    denoising_meta_values: dict[str, Any] | None = None
+
+
+@is_tree
+@dataclass
+class RTDetrV2ObjectDetectionOutput(RTDetrV2ModelOutput, _DetectionFields):
+    """Output of :class:`~rtdetr.model.RTDetrV2ForObjectDetection`: the detections, then all of the model's outputs.
+
+    Args:
+        loss: None; this release does not train.
+        loss_dict: None, as ``loss``.
+        logits: [B, Q, K], before the sigmoid; the dtype of the model.
+        pred_boxes: [B, Q, 4], (cx, cy, w, h) in 0..1 over the input, float32.
+        auxiliary_outputs: None, as ``loss``.
+    """
+
+    # A dataclass takes the fields of its last base first: position 0 is the loss, or the logits without one.
 
 
 class Recorder:
-    """Takes down what layers produce, if asked to; passed through the layers of one call."""
+    """Records what layers produce, if asked to; passed through the layers of one call."""
 
     def __init__(self, *, attentions: bool, states: bool) -> None:
         self.attentions = attentions
@@ -173,6 +166,6 @@ class Recorder:
             self.hidden.append(state)
 
     def noted(self, kind: str) -> tuple[Tensor, ...] | None:
-        """What was noted of "weights", "cross_weights" or "hidden"; None where nothing was to be noted."""
+        """What was recorded of "weights", "cross_weights" or "hidden"; None where nothing was to be recorded."""
         asked = self.states if kind == "hidden" else self.attentions
         return tuple(getattr(self, kind)) if asked else None

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import math
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rtdetr.config import RTDetrV2Config
 from rtdetr.model import RTDetrV2ForObjectDetection, RTDetrV2Model
 from rtdetr.model.layers import FrozenBatchNorm2d, inverse_sigmoid
-from rtdetr.model.outputs import RTDetrV2ObjectDetectionOutput
+from rtdetr.model.outputs import RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
 from rtdetr.model.positions import position_embedding
 from rtdetr.model.query_selection import Proposals, make_anchors, select
 from rtdetr.model.size_cache import LIMIT, SizeCache
@@ -135,6 +136,26 @@ def test_output_reads_as_those_of_transformers() -> None:
     assert torch.equal(as_tuple[1], output.pred_boxes)
     with pytest.raises(KeyError, match="loss"):
         output["loss"]
+
+
+def test_detections_come_before_the_outputs_of_the_model() -> None:
+    # Position matters to whoever reads an output as a tuple; the order is the one of transformers.
+    model_fields = [
+        *("last_hidden_state", "intermediate_hidden_states", "intermediate_logits"),
+        *("intermediate_reference_points", "intermediate_predicted_corners"),
+        *("initial_reference_points", "decoder_hidden_states", "decoder_attentions"),
+        *("cross_attentions", "encoder_last_hidden_state", "encoder_hidden_states"),
+        *("encoder_attentions", "init_reference_points", "enc_topk_logits", "enc_topk_bboxes"),
+        *("enc_outputs_class", "enc_outputs_coord_logits", "denoising_meta_values"),
+    ]
+    detections = ["loss", "loss_dict", "logits", "pred_boxes", "auxiliary_outputs"]
+    for output, names in (
+        (RTDetrV2ModelOutput, model_fields),
+        (RTDetrV2ObjectDetectionOutput, detections + model_fields),
+    ):
+        assert [field.name for field in dataclasses.fields(output)] == names
+        values = {name: index for index, name in enumerate(names)}
+        assert output(**values).to_tuple() == tuple(range(len(names)))
 
 
 def test_output_is_a_tree() -> None:
