@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make emulate` finds faults: each of these, planted in a copy of the kernels, makes tests/ops fail.
 
-Compiling is what takes time: each flavour has one library with every fault in it, switched off but
+Compiling is what takes time: each flavor has one library with every fault in it, switched off but
 for the one that the environment chooses.
 """
 
@@ -27,7 +27,7 @@ NEEDED_FOLDERS = ("csrc", "build_tools", "rtdetr_ops", "tests")
 NEEDED_FILES = ("setup.py", "pyproject.toml", "README.md", "LICENSE")
 LEFT_OUT = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
 
-# As in `make emulate`: what a flavour is built with, and what AddressSanitizer is told.
+# As in `make emulate`: what a flavor is built with, and what AddressSanitizer is told.
 BUILD = {
     "sanitized": {
         "RTDETR_OPS_EMULATE_CUDA": "1",
@@ -62,7 +62,7 @@ class Fault:
         planted: what takes its place, in which PLANTED is true where the fault is wanted.
         tests: nodes of tests/ops that find it.
         finding: pattern of what they print.
-        flavour: key of BUILD.
+        flavor: key of BUILD.
     """
 
     file: str
@@ -70,7 +70,7 @@ class Fault:
     planted: str
     tests: str
     finding: str
-    flavour: str = "sanitized"
+    flavor: str = "sanitized"
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -365,14 +365,14 @@ def plant_all(source: Path) -> None:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Library]]:
-    """The planted sources compiled in the flavour asked for, once."""
+    """The planted sources compiled in the flavor asked for, once."""
     source = copy_sources(tmp_path_factory.mktemp("planted"))
     plant_all(source)
     with ExitStack() as stack:
 
         @functools.cache
-        def start(flavour: str) -> Library:
-            return stack.enter_context(closing(compile_flavour(source, flavour)))
+        def start(flavor: str) -> Library:
+            return stack.enter_context(closing(compile_flavor(source, flavor)))
 
         yield start
 
@@ -385,14 +385,14 @@ def copy_sources(source: Path) -> Path:
     return source
 
 
-def compile_flavour(source: Path, flavour: str) -> Library:
-    folder = source / "made" / flavour
+def compile_flavor(source: Path, flavor: str) -> Library:
+    folder = source / "made" / flavor
     places = ("--build-lib", folder, "--build-temp", folder / "objects")
     command = (sys.executable, "setup.py", "-q", "build", *places)
     done = subprocess.run(
         command,
         cwd=source,
-        env={**environment(), **BUILD[flavour]},
+        env={**environment(), **BUILD[flavor]},
         text=True,
         check=False,
         stdout=subprocess.PIPE,
@@ -400,7 +400,7 @@ def compile_flavour(source: Path, flavour: str) -> Library:
     )
     assert done.returncode == 0, done.stdout
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=LEFT_OUT)
-    if flavour == "races":
+    if flavor == "races":
         return Library(folder, {})
     return Library(folder, {"LD_PRELOAD": preload(), "ASAN_OPTIONS": ASAN_OPTIONS})
 
@@ -421,10 +421,10 @@ def test_a_fault_still_has_its_place(name: str) -> None:
 
 @slow
 @emulated
-@pytest.mark.parametrize("flavour", BUILD)
-def test_without_a_fault_all_passes(library: Callable[[str], Library], flavour: str) -> None:
-    tests = {fault.tests for fault in FAULTS.values() if fault.flavour == flavour}
-    status, output = library(flavour).test(*sorted(tests))
+@pytest.mark.parametrize("flavor", BUILD)
+def test_without_a_fault_all_passes(library: Callable[[str], Library], flavor: str) -> None:
+    tests = {fault.tests for fault in FAULTS.values() if fault.flavor == flavor}
+    status, output = library(flavor).test(*sorted(tests))
     assert status == 0, output
 
 
@@ -433,6 +433,6 @@ def test_without_a_fault_all_passes(library: Callable[[str], Library], flavour: 
 @each_fault
 def test_a_fault_is_found(library: Callable[[str], Library], name: str) -> None:
     fault = FAULTS[name]
-    status, output = library(fault.flavour).test(fault.tests, fault=name)
+    status, output = library(fault.flavor).test(fault.tests, fault=name)
     assert status != 0, f"unfound: {fault}"
     assert re.search(fault.finding, output), output

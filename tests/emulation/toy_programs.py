@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of toy kernels: compiled with the emulator in one flavour, run by name."""
+"""Programs of toy kernels: compiled with the emulator in one flavor, run by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMON = (
 STRICT = ("-Wall", "-Wextra", "-Werror")
 
 # Flags of the emulator, and what kernels get in addition.
-FLAVOURS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+FLAVORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "plain": ((), ()),
     "portable": (("-DRTDETR_OPS_PORTABLE_FIBERS",), ()),
     "sanitized": (("-fsanitize=address,undefined", "-fno-omit-frame-pointer"), ()),
@@ -59,9 +59,9 @@ class Toys:
         return [float(word) for word in last.split()]
 
 
-def compile_toys(flavour: str, folder: Path) -> Toys:
-    """Compile emulator and kernels in one flavour."""
-    emulator_flags, kernel_flags = FLAVOURS[flavour]
+def compile_toys(flavor: str, folder: Path) -> Toys:
+    """Compile emulator and kernels in one flavor."""
+    emulator_flags, kernel_flags = FLAVORS[flavor]
     emulator = [path for path in HERE.glob("*.cpp") if path.name != "cpu_kernels.cpp"]
     objects = []
     for source in sorted([*emulator, TOYS / "main.cpp", *TOYS.glob("*.cu")]):

@@ -150,7 +150,7 @@ def test_each_target_is_one_gencode() -> None:
             "RTDETR_OPS_SANITIZE: expected unset with RTDETR_OPS_EMULATE_CUDA=races",
         ),
     ],
-    ids=["switch", "flavour", "architecture", "two instruments"],
+    ids=["switch", "flavor", "architecture", "two instruments"],
 )
 def test_a_variable_without_meaning_is_refused(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SystemExit, match=re.escape(message)):
