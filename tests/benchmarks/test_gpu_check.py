@@ -405,9 +405,9 @@ FOUND = [
     ("index", "found", "met"), [(i, *answer) for i, answer in enumerate(FOUND)]
 )
 def test_targets_are_judged_line_by_line(index, found, met):
-    judgement = judge(MEASURED)[index]
-    assert judgement.met is met
-    assert judgement.found == (None if found is None else pytest.approx(found))
+    judgment = judge(MEASURED)[index]
+    assert judgment.met is met
+    assert judgment.found == (None if found is None else pytest.approx(found))
 
 
 def test_nothing_measured_is_no_failure_to_reach():

@@ -40,7 +40,7 @@ char* map_stack() {
   void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  // Stacks grow downwards: one that is too small ends in a fault, not in its neighbour.
+  // Stacks grow downwards: one that is too small ends in a fault, not in its neighbor.
   if (mprotect(memory, guard_bytes(), PROT_NONE) != 0) throw std::bad_alloc();
   return static_cast<char*>(memory);
 }

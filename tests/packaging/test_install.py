@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 @pytest.fixture(autouse=True)
 def _compile_quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """How fast the kernels are is not asked here: no optimisation, and no CUDA, which test_cuda_build.py builds."""
+    """How fast the kernels are is not asked here: no optimization, and no CUDA, which test_cuda_build.py builds."""
     compiler = tmp_path / "c++"
     compiler.write_text(f'#!/bin/sh\nexec {os.environ.get("CXX", "c++")} "$@" -O0\n')
     compiler.chmod(0o755)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Kernels with a race, and their neighbours without one.
+// Kernels with a race, and their neighbors without one.
 #include <atomic>
 #include <cstdint>
 
@@ -101,11 +101,11 @@ __global__ void own_shared_kernel(float*) { shared<float>()[63 - threadIdx.x] = 
 TOY(own_shared) { run({.grid = 64, .shared = 48 * 1024}, own_shared_kernel); }
 
 template <class T>
-__global__ void neighbours_kernel(float* out) {
+__global__ void neighbors_kernel(float* out) {
   reinterpret_cast<T*>(out)[threadIdx.x] = T{1};
 }
-TOY(neighbour_bytes) { run({}, neighbours_kernel<std::uint8_t>); }
-TOY(neighbour_halves) { run({}, neighbours_kernel<std::uint16_t>); }
+TOY(neighbor_bytes) { run({}, neighbors_kernel<std::uint8_t>); }
+TOY(neighbor_halves) { run({}, neighbors_kernel<std::uint16_t>); }
 
 __global__ void vector_kernel(float* out) {
   if (threadIdx.x == 0) *reinterpret_cast<float4*>(out) = float4{};
