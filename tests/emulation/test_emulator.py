@@ -8,7 +8,7 @@ import re
 import sys
 
 import pytest
-from toy_programs import Toys
+from probe_programs import Probes
 
 pytestmark = [
     pytest.mark.slow,  # compiles four programs
@@ -94,7 +94,7 @@ STOPPED = {
 }
 
 
-def test_every_thread_knows_its_place(toys: Toys) -> None:
+def test_every_thread_knows_its_place(probes: Probes) -> None:
     # 1s, 100s: thread x, z; 1,000s, 10,000s: block x, z. Each runs once.
     places = [
         x + 100 * z + 1000 * X + 10000 * Z
@@ -103,57 +103,59 @@ def test_every_thread_knows_its_place(toys: Toys) -> None:
         for z in (0, 1)
         for x in (0, 1)
     ]
-    assert toys.numbers("where") == places
+    assert probes.numbers("where") == places
 
 
 @pytest.mark.parametrize("name", SHUFFLED)
-def test_shuffle(toys: Toys, name: str) -> None:
-    assert toys.numbers(name) == SHUFFLED[name]
+def test_shuffle(probes: Probes, name: str) -> None:
+    assert probes.numbers(name) == SHUFFLED[name]
 
 
-def test_lane_that_is_not_there_brings_nan(toys: Toys) -> None:
-    received = toys.numbers("shuffle_partial_warp")
+def test_lane_that_is_not_there_brings_nan(probes: Probes) -> None:
+    received = probes.numbers("shuffle_partial_warp")
     assert received[32:37] == [35, 36, 37, 38, 39]
     assert all(map(math.isnan, received[37:]))
 
 
-def test_lane_outside_the_mask_brings_nan(toys: Toys) -> None:
-    assert all(map(math.isnan, toys.numbers("shuffle_outside_mask")))
+def test_lane_outside_the_mask_brings_nan(probes: Probes) -> None:
+    assert all(map(math.isnan, probes.numbers("shuffle_outside_mask")))
 
 
-def test_parts_of_a_warp_go_their_own_ways(toys: Toys) -> None:
-    assert toys.numbers("quarters") == [8 ** (1 + lane // 8) for lane in LANES]
+def test_parts_of_a_warp_go_their_own_ways(probes: Probes) -> None:
+    assert probes.numbers("quarters") == [8 ** (1 + lane // 8) for lane in LANES]
 
 
-def test_ballot(toys: Toys) -> None:
+def test_ballot(probes: Probes) -> None:
     votes = [
         sum(1 << lane for lane in half if lane % 3 == 0) for half in (range(16), range(16, 32))
     ]
-    assert toys.numbers("ballot") == [votes[lane // 16] for lane in LANES]
+    assert probes.numbers("ballot") == [votes[lane // 16] for lane in LANES]
 
 
-def test_barrier(toys: Toys) -> None:
-    assert toys.numbers("reverse") == [50 * block + 49 - i for block in range(3) for i in range(50)]
+def test_barrier(probes: Probes) -> None:
+    assert probes.numbers("reverse") == [
+        50 * block + 49 - i for block in range(3) for i in range(50)
+    ]
 
 
-def test_barrier_does_not_wait_for_exited_threads(toys: Toys) -> None:
-    assert toys.numbers("early_exit") == [47 - i for i in range(48)]
+def test_barrier_does_not_wait_for_exited_threads(probes: Probes) -> None:
+    assert probes.numbers("early_exit") == [47 - i for i in range(48)]
 
 
-def test_shared_memory_is_nan_before_every_block(plain: Toys) -> None:
+def test_shared_memory_is_nan_before_every_block(plain: Probes) -> None:
     assert plain.numbers("fresh") == [0]
 
 
-def test_atomic_add(toys: Toys) -> None:
+def test_atomic_add(probes: Probes) -> None:
     # Sum, and how many different sums the threads saw, for four types.
-    assert toys.lines("count")[1::2] == ["200 200 "] * 4
+    assert probes.lines("count")[1::2] == ["200 200 "] * 4
 
 
-def test_arithmetic(toys: Toys) -> None:
-    assert toys.numbers("arithmetic") == [2, 3, -1, 2, 8, 4, 1 + 2**-22, 7, 7]
+def test_arithmetic(probes: Probes) -> None:
+    assert probes.numbers("arithmetic") == [2, 3, -1, 2, 8, 4, 1 + 2**-22, 7, 7]
 
 
-def test_order_changes_with_launch_and_seed_and_repeats_otherwise(plain: Toys) -> None:
+def test_order_changes_with_launch_and_seed_and_repeats_otherwise(plain: Probes) -> None:
     runs = [plain.lines("order", seed=seed)[1::2] for seed in (1, 1, 2)]
     assert runs[0] == runs[1]
     first, second, other = *runs[0], runs[2][0]
@@ -161,7 +163,7 @@ def test_order_changes_with_launch_and_seed_and_repeats_otherwise(plain: Toys) -
     assert sorted(map(int, first.split())) == list(range(12))
 
 
-def test_blocks_run_in_any_order(plain: Toys) -> None:
+def test_blocks_run_in_any_order(plain: Probes) -> None:
     orders = set()
     for seed in range(10):
         threads = [int(word) for word in plain.lines("order", seed=seed)[1].split()]
@@ -171,16 +173,16 @@ def test_blocks_run_in_any_order(plain: Toys) -> None:
     assert {order[0] for order in orders} == {0, 1, 2}
 
 
-def test_default_seed_is_fixed(plain: Toys) -> None:
+def test_default_seed_is_fixed(plain: Probes) -> None:
     assert plain.lines("order") == plain.lines("order", seed=1)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_order_uncovers_a_missing_barrier(plain: Toys, seed: int) -> None:
+def test_order_uncovers_a_missing_barrier(plain: Probes, seed: int) -> None:
     assert any(map(math.isnan, plain.numbers("hasty", seed=seed)))
 
 
-def test_launch_is_refused_beyond_the_limits_of_the_device(plain: Toys) -> None:
+def test_launch_is_refused_beyond_the_limits_of_the_device(plain: Probes) -> None:
     configuration = "cudaErrorInvalidConfiguration: invalid configuration argument"
     assert plain.lines("limits") == [
         *[configuration] * 4,
@@ -193,46 +195,46 @@ def test_launch_is_refused_beyond_the_limits_of_the_device(plain: Toys) -> None:
     ]
 
 
-def test_device(plain: Toys) -> None:
+def test_device(plain: Probes) -> None:
     assert plain.lines("device") == ["0 4 9 0 232448 ", "5 5 1 900 "]
 
 
-def test_host_threads_launch_at_once(toys: Toys) -> None:
-    assert toys.lines("host_threads") == [f"{4 * 64} "]
+def test_host_threads_launch_at_once(probes: Probes) -> None:
+    assert probes.lines("host_threads") == [f"{4 * 64} "]
 
 
 @pytest.mark.parametrize("name", MISUSED)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_misuse_is_reported(toys: Toys, name: str, seed: int) -> None:
-    (line,) = toys.lines(name, seed=seed)
+def test_misuse_is_reported(probes: Probes, name: str, seed: int) -> None:
+    (line,) = probes.lines(name, seed=seed)
     assert line.startswith("cudaErrorLaunchFailure: ")
     assert re.search(MISUSED[name], line)
     assert line.endswith(f"[launch 1 with RTDETR_OPS_EMULATOR_SEED={seed}]")
 
 
-def test_launch_after_a_failed_one_succeeds(toys: Toys) -> None:
-    failed, succeeded, count = toys.lines("recovery")
+def test_launch_after_a_failed_one_succeeds(probes: Probes) -> None:
+    failed, succeeded, count = probes.lines("recovery")
     assert failed.startswith("cudaErrorLaunchFailure: ")
     assert (succeeded, count) == ("cudaSuccess: no error", "128 ")
 
 
 @pytest.mark.parametrize("name", RACY)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_race_is_found_in_any_order(races: Toys, name: str, seed: int) -> None:
+def test_race_is_found_in_any_order(races: Probes, name: str, seed: int) -> None:
     (line,) = races.lines(name, seed=seed)
     assert line.startswith("cudaErrorLaunchFailure: ")
     assert re.search(RACY[name], line)
-    assert re.search(r"with nothing to order them \(code at toys\+0x[0-9a-f]+\)", line)
+    assert re.search(r"with nothing to order them \(code at probes\+0x[0-9a-f]+\)", line)
 
 
 @pytest.mark.parametrize("name", ORDERED)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_ordered_accesses_are_no_race(races: Toys, name: str, seed: int) -> None:
+def test_ordered_accesses_are_no_race(races: Probes, name: str, seed: int) -> None:
     assert set(races.lines(name, seed=seed)) == {"cudaSuccess: no error"}
 
 
 @pytest.mark.parametrize("name", STOPPED)
-def test_sanitizer_stops_it(sanitized: Toys, name: str) -> None:
+def test_sanitizer_stops_it(sanitized: Probes, name: str) -> None:
     done = sanitized.run(name)
     assert done.returncode != 0
     assert STOPPED[name] in done.stderr

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from toy_programs import CXX
+from probe_programs import CXX
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_FOLDERS = ("csrc", "build_tools", "rtdetr_ops", "tests")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of toy kernels: compiled with the emulator in one flavor, run by name."""
+"""Programs of probes: compiled with the emulator in one flavor, run by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TOYS = HERE / "toys"
+PROBES = HERE / "probes"
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 COMMON = (
     "-std=c++20",
@@ -31,8 +31,8 @@ FLAVORS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-class Toys:
-    """A program that runs the toy kernels that its command line names."""
+class Probes:
+    """A program that runs the probes that its command line names."""
 
     def __init__(self, program: Path) -> None:
         self.program = program
@@ -59,19 +59,19 @@ class Toys:
         return [float(word) for word in last.split()]
 
 
-def compile_toys(flavor: str, folder: Path) -> Toys:
+def compile_probes(flavor: str, folder: Path) -> Probes:
     """Compile emulator and kernels in one flavor."""
     emulator_flags, kernel_flags = FLAVORS[flavor]
     emulator = [path for path in HERE.glob("*.cpp") if path.name != "cpu_kernels.cpp"]
     objects = []
-    for source in sorted([*emulator, TOYS / "main.cpp", *TOYS.glob("*.cu")]):
+    for source in sorted([*emulator, PROBES / "main.cpp", *PROBES.glob("*.cu")]):
         special = ("-x", "c++", *kernel_flags) if source.suffix == ".cu" else ()
         made = folder / f"{source.name}.o"
         run_compiler(*COMMON, *STRICT, *emulator_flags, *special, "-c", source, "-o", made)
         objects.append(made)
-    program = folder / "toys"
+    program = folder / "probes"
     run_compiler(*emulator_flags, *objects, "-pthread", "-ldl", "-o", program)
-    return Toys(program)
+    return Probes(program)
 
 
 def run_compiler(*words: object) -> None:

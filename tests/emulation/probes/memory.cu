@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Accesses that AddressSanitizer or UndefinedBehaviorSanitizer stops.
-#include "toy.h"
+#include "probe.h"
 
 namespace {
 
-using toys::launch;
-using toys::shared;
+using probes::launch;
+using probes::shared;
 
 __global__ void shared_overrun_kernel(std::size_t count) { shared<short>()[count] = 1; }
-TOY(shared_overrun) {
+PROBE(shared_overrun) {
   launch({.block = 1, .shared = 1022}, shared_overrun_kernel, std::size_t{511});
 }
 
 __global__ void global_overrun_kernel(const float* numbers, float* out, int at) {
   *out = __ldg(numbers + at);
 }
-TOY(global_overrun) {
+PROBE(global_overrun) {
   std::vector<float> numbers(7), out(1);
   launch({.block = 1}, global_overrun_kernel, numbers.data(), out.data(), 7);
 }
 
 __global__ void atomic_overrun_kernel(double* numbers, int at) { atomicAdd(numbers + at, 1.0); }
-TOY(atomic_overrun) {
+PROBE(atomic_overrun) {
   std::vector<double> numbers(3);
   launch({.block = 1}, atomic_overrun_kernel, numbers.data(), 3);
 }
@@ -36,7 +36,7 @@ __global__ void local_overrun_kernel(float* out, int count) {
   }
   out[threadIdx.x] = local[threadIdx.x % 4];
 }
-TOY(local_overrun) {
+PROBE(local_overrun) {
   std::vector<float> out(64);
   launch({}, local_overrun_kernel, out.data(), 5);
 }
@@ -44,7 +44,7 @@ TOY(local_overrun) {
 __global__ void misaligned_kernel(const float* numbers, float* out) {
   *out = reinterpret_cast<const float4*>(numbers + 1)->x;
 }
-TOY(misaligned) {
+PROBE(misaligned) {
   alignas(16) float numbers[8] = {};
   float out = 0;
   launch({.block = 1}, misaligned_kernel, numbers, &out);
@@ -56,7 +56,7 @@ __device__ int deep(volatile int* depth) {
   return *depth-- > 0 ? deep(depth) + frame[0] : 0;
 }
 __global__ void deep_kernel(int* depth) { *depth = deep(depth); }
-TOY(stack_overflow) {
+PROBE(stack_overflow) {
   std::vector<int> depth(1000, 1);
   launch({.block = 1}, deep_kernel, depth.data() + 999);
 }

@@ -3,13 +3,13 @@
 #include <atomic>
 #include <cstdint>
 
-#include "toy.h"
+#include "probe.h"
 
 namespace {
 
-using toys::launch;
-using toys::Shape;
-using toys::shared;
+using probes::launch;
+using probes::Shape;
+using probes::shared;
 
 constexpr unsigned kAll = 0xffffffff;
 
@@ -40,18 +40,18 @@ void warp() { __syncwarp(); }
 void half_warps() { __syncwarp(threadIdx.x % 32 < 16 ? 0xffff : 0xffff0000); }
 void block() { __syncthreads(); }
 
-TOY(write_read) { run({}, write_then_read_kernel<nothing, 1, 2>); }
-TOY(write_read_same_thread) { run({}, write_then_read_kernel<nothing, 2, 2>); }
-TOY(write_shuffle_read) { run({}, write_then_read_kernel<exchange, 1, 2>); }
-TOY(write_syncwarp_read) { run({}, write_then_read_kernel<warp, 1, 2>); }
-TOY(write_syncwarp_read_other_warp) { run({}, write_then_read_kernel<warp, 1, 34>); }
-TOY(write_half_warps_read) { run({}, write_then_read_kernel<half_warps, 1, 2>); }
-TOY(write_half_warps_read_other_half) { run({}, write_then_read_kernel<half_warps, 1, 18>); }
-TOY(write_barrier_read) { run({}, write_then_read_kernel<block, 1, 34>); }
-TOY(read_write) { run({}, read_then_write_kernel<nothing, 1, 2>); }
-TOY(read_syncwarp_write) { run({}, read_then_write_kernel<warp, 1, 2>); }
-TOY(read_syncwarp_write_other_warp) { run({}, read_then_write_kernel<warp, 1, 34>); }
-TOY(read_barrier_write) { run({}, read_then_write_kernel<block, 1, 34>); }
+PROBE(write_read) { run({}, write_then_read_kernel<nothing, 1, 2>); }
+PROBE(write_read_same_thread) { run({}, write_then_read_kernel<nothing, 2, 2>); }
+PROBE(write_shuffle_read) { run({}, write_then_read_kernel<exchange, 1, 2>); }
+PROBE(write_syncwarp_read) { run({}, write_then_read_kernel<warp, 1, 2>); }
+PROBE(write_syncwarp_read_other_warp) { run({}, write_then_read_kernel<warp, 1, 34>); }
+PROBE(write_half_warps_read) { run({}, write_then_read_kernel<half_warps, 1, 2>); }
+PROBE(write_half_warps_read_other_half) { run({}, write_then_read_kernel<half_warps, 1, 18>); }
+PROBE(write_barrier_read) { run({}, write_then_read_kernel<block, 1, 34>); }
+PROBE(read_write) { run({}, read_then_write_kernel<nothing, 1, 2>); }
+PROBE(read_syncwarp_write) { run({}, read_then_write_kernel<warp, 1, 2>); }
+PROBE(read_syncwarp_write_other_warp) { run({}, read_then_write_kernel<warp, 1, 34>); }
+PROBE(read_barrier_write) { run({}, read_then_write_kernel<block, 1, 34>); }
 
 // All read, then one writes: two readers' warps are in order with it, the third's is not.
 __global__ void many_readers_kernel(float* out) {
@@ -59,8 +59,8 @@ __global__ void many_readers_kernel(float* out) {
   __syncwarp();
   if (threadIdx.x == 0) shared<float>()[3] = 1;
 }
-TOY(many_readers) { run({.block = 64}, many_readers_kernel); }
-TOY(many_readers_in_order) { run({.block = 32}, many_readers_kernel); }
+PROBE(many_readers) { run({.block = 64}, many_readers_kernel); }
+PROBE(many_readers_in_order) { run({.block = 32}, many_readers_kernel); }
 
 // As before, but the warp in order has most of the readers.
 __global__ void few_readers_kernel(float* out) {
@@ -68,7 +68,7 @@ __global__ void few_readers_kernel(float* out) {
   __syncwarp();
   if (threadIdx.x == 0) shared<float>()[3] = 1;
 }
-TOY(few_readers) { run({.block = 64}, few_readers_kernel); }
+PROBE(few_readers) { run({.block = 64}, few_readers_kernel); }
 
 // 1 -> 2 -> 3, pair by pair.
 __global__ void chain_kernel(float* out) {
@@ -78,12 +78,12 @@ __global__ void chain_kernel(float* out) {
   if (lane == 2 || lane == 3) __syncwarp(0b1100);
   if (lane == 3) out[0] = shared<float>()[0];
 }
-TOY(chain) { run({.block = 32}, chain_kernel); }
+PROBE(chain) { run({.block = 32}, chain_kernel); }
 
 __global__ void same_value_kernel(float* out) { out[0] = 1; }
-TOY(same_value) { run({.block = 2}, same_value_kernel); }
-TOY(same_value_blocks) { run({.grid = 2, .block = 1}, same_value_kernel); }
-TOY(launches_in_order) {
+PROBE(same_value) { run({.block = 2}, same_value_kernel); }
+PROBE(same_value_blocks) { run({.grid = 2, .block = 1}, same_value_kernel); }
+PROBE(launches_in_order) {
   float out = 0;
   launch({.block = 1}, same_value_kernel, &out);
   launch({.block = 1}, same_value_kernel, &out);
@@ -94,24 +94,24 @@ __global__ void blocks_read_kernel(float* out) {
   __syncthreads();
   if (blockIdx.x == 1) out[0] = 1;
 }
-TOY(blocks_read_write) { run({.grid = 4, .block = 1}, blocks_read_kernel); }
+PROBE(blocks_read_write) { run({.grid = 4, .block = 1}, blocks_read_kernel); }
 
 // Many blocks: the heap gives some of them what an earlier one had.
 __global__ void own_shared_kernel(float*) { shared<float>()[63 - threadIdx.x] = 1; }
-TOY(own_shared) { run({.grid = 64, .shared = 48 * 1024}, own_shared_kernel); }
+PROBE(own_shared) { run({.grid = 64, .shared = 48 * 1024}, own_shared_kernel); }
 
 template <class T>
 __global__ void neighbors_kernel(float* out) {
   reinterpret_cast<T*>(out)[threadIdx.x] = T{1};
 }
-TOY(neighbor_bytes) { run({}, neighbors_kernel<std::uint8_t>); }
-TOY(neighbor_halves) { run({}, neighbors_kernel<std::uint16_t>); }
+PROBE(neighbor_bytes) { run({}, neighbors_kernel<std::uint8_t>); }
+PROBE(neighbor_halves) { run({}, neighbors_kernel<std::uint16_t>); }
 
 __global__ void vector_kernel(float* out) {
   if (threadIdx.x == 0) *reinterpret_cast<float4*>(out) = float4{};
   if (threadIdx.x == 1) out[3] = 1;
 }
-TOY(vector_overlap) { run({}, vector_kernel); }
+PROBE(vector_overlap) { run({}, vector_kernel); }
 
 struct Eight {
   float numbers[8];
@@ -121,32 +121,32 @@ __global__ void structure_kernel(float* out) {
   if (threadIdx.x == 0) records[0] = records[1];
   if (threadIdx.x == 1) out[7] = 1;
 }
-TOY(structure_overlap) { run({}, structure_kernel); }
+PROBE(structure_overlap) { run({}, structure_kernel); }
 
 __global__ void atomics_kernel(float* out) { atomicAdd(out, 1.0f); }
-TOY(atomics) { run({.grid = 3}, atomics_kernel); }
+PROBE(atomics) { run({.grid = 3}, atomics_kernel); }
 
 __global__ void atomic_read_kernel(float* out) {
   atomicAdd(out, 1.0f);
   __syncthreads();
   if (threadIdx.x == 9) out[1 + blockIdx.x] = out[0];
 }
-TOY(atomic_barrier_read) { run({}, atomic_read_kernel); }
-TOY(atomic_read_blocks) { run({.grid = 2}, atomic_read_kernel); }
+PROBE(atomic_barrier_read) { run({}, atomic_read_kernel); }
+PROBE(atomic_read_blocks) { run({.grid = 2}, atomic_read_kernel); }
 
 __global__ void atomic_write_kernel(float* out) {
   if (threadIdx.x == 0) out[0] = 0;
   atomicAdd(out, 1.0f);
 }
-TOY(atomic_write) { run({}, atomic_write_kernel); }
+PROBE(atomic_write) { run({}, atomic_write_kernel); }
 
 __global__ void standard_atomic_kernel(float* out) {
   auto* const count = reinterpret_cast<std::atomic<int>*>(out);
   count->fetch_add(1);
   if (threadIdx.x == 70) *reinterpret_cast<int*>(out) = 0;
 }
-TOY(standard_atomic) { run({.block = 64}, standard_atomic_kernel); }
-TOY(standard_atomic_write) { run({.block = 96}, standard_atomic_kernel); }
+PROBE(standard_atomic) { run({.block = 64}, standard_atomic_kernel); }
+PROBE(standard_atomic_write) { run({.block = 96}, standard_atomic_kernel); }
 
 __global__ void local_kernel(float* out) {
   float local[8];
@@ -156,9 +156,9 @@ __global__ void local_kernel(float* out) {
   }
   out[threadIdx.x] = local[threadIdx.x % 8];
 }
-TOY(local_arrays) { run({.grid = 1}, local_kernel); }
+PROBE(local_arrays) { run({.grid = 1}, local_kernel); }
 
 __global__ void two_dimensions_kernel(float* out) { out[threadIdx.x] = 1; }
-TOY(two_dimensions) { run({.grid = {1, 2}, .block = {8, 1, 1}}, two_dimensions_kernel); }
+PROBE(two_dimensions) { run({.grid = {1, 2}, .block = {8, 1, 1}}, two_dimensions_kernel); }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small kernels, each run by name: toys NAME. One that a test expects something of prints it.
+// Small kernels, each run by name: probes NAME. One that a test expects something of prints it.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
-namespace toys {
+namespace probes {
 
-// The launch of every toy, unless it says otherwise: two warps.
+// The launch of every probe, unless it says otherwise: two warps.
 struct Shape {
   dim3 grid = 1;
   dim3 block = 64;
@@ -42,19 +42,19 @@ T* shared() {
   return static_cast<T*>(emulated_shared_memory());
 }
 
-using Toy = void (*)();
-inline std::map<std::string, Toy>& all() {
-  static std::map<std::string, Toy> table;
+using Probe = void (*)();
+inline std::map<std::string, Probe>& all() {
+  static std::map<std::string, Probe> table;
   return table;
 }
 
 struct Registration {
-  Registration(const char* name, Toy toy) { all().emplace(name, toy); }
+  Registration(const char* name, Probe probe) { all().emplace(name, probe); }
 };
 
-}  // namespace toys
+}  // namespace probes
 
-#define TOY(name)                                            \
-  void name();                                               \
-  const toys::Registration registration_##name{#name, name}; \
+#define PROBE(name)                                            \
+  void name();                                                 \
+  const probes::Registration registration_##name{#name, name}; \
   void name()

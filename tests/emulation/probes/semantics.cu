@@ -3,13 +3,13 @@
 #include <cstdint>
 #include <thread>
 
-#include "toy.h"
+#include "probe.h"
 
 namespace {
 
-using toys::launch;
-using toys::print;
-using toys::shared;
+using probes::launch;
+using probes::print;
+using probes::shared;
 
 constexpr unsigned kAll = 0xffffffff;
 
@@ -21,7 +21,7 @@ __global__ void where_kernel(int* numbers) {
       threadIdx.x + 10 * (threadIdx.y + 10 * (threadIdx.z + 10 * (blockIdx.x + 10 * blockIdx.z))));
 }
 
-TOY(where) {
+PROBE(where) {
   std::vector<int> numbers(16);
   launch({.grid = {2, 1, 2}, .block = {2, 1, 2}}, where_kernel, numbers.data());
   print(numbers);
@@ -53,15 +53,15 @@ double from_the_other_half(double x) {
   return __shfl_sync(upper ? 0xffff0000 : 0x0000ffff, x, upper ? 0 : 16);
 }
 
-TOY(shuffle_outside_mask) { show_shuffle<double, from_the_other_half>(); }
-TOY(shuffle_index) { show_shuffle<float, from_lane_3>(); }
-TOY(shuffle_index_width) { show_shuffle<float, from_lane_9_of_8>(); }
-TOY(shuffle_up_width) { show_shuffle<float, up_2_of_8>(); }
-TOY(shuffle_down) { show_shuffle<double, down_3>(); }
-TOY(shuffle_down_width) { show_shuffle<float, down_3_of_16>(); }
-TOY(shuffle_xor) { show_shuffle<std::int64_t, xor_5>(); }
-TOY(shuffle_xor_width) { show_shuffle<float, xor_24_of_16>(); }
-TOY(shuffle_partial_warp) { show_shuffle<double, down_3>(40); }
+PROBE(shuffle_outside_mask) { show_shuffle<double, from_the_other_half>(); }
+PROBE(shuffle_index) { show_shuffle<float, from_lane_3>(); }
+PROBE(shuffle_index_width) { show_shuffle<float, from_lane_9_of_8>(); }
+PROBE(shuffle_up_width) { show_shuffle<float, up_2_of_8>(); }
+PROBE(shuffle_down) { show_shuffle<double, down_3>(); }
+PROBE(shuffle_down_width) { show_shuffle<float, down_3_of_16>(); }
+PROBE(shuffle_xor) { show_shuffle<std::int64_t, xor_5>(); }
+PROBE(shuffle_xor_width) { show_shuffle<float, xor_24_of_16>(); }
+PROBE(shuffle_partial_warp) { show_shuffle<double, down_3>(40); }
 
 // Each quarter of the warp sums by itself, a different number of times.
 __global__ void quarters_kernel(int* sums) {
@@ -73,7 +73,7 @@ __global__ void quarters_kernel(int* sums) {
   sums[threadIdx.x] = sum;
 }
 
-TOY(quarters) {
+PROBE(quarters) {
   std::vector<int> sums(32);
   launch({.block = 32}, quarters_kernel, sums.data());
   print(sums);
@@ -84,7 +84,7 @@ __global__ void ballot_kernel(unsigned* votes) {
   votes[threadIdx.x] = __ballot_sync(half, threadIdx.x % 3 == 0);
 }
 
-TOY(ballot) {
+PROBE(ballot) {
   std::vector<unsigned> votes(32);
   launch({.block = 32}, ballot_kernel, votes.data());
   print(votes);
@@ -103,7 +103,7 @@ __global__ void reverse_kernel(int* numbers, int times) {
   numbers[blockIdx.x * blockDim.x + threadIdx.x] = mine;
 }
 
-TOY(reverse) {
+PROBE(reverse) {
   std::vector<int> numbers(3 * 50);
   for (int i = 0; i < 150; ++i) numbers[static_cast<std::size_t>(i)] = i;
   launch({.grid = 3, .block = 50}, reverse_kernel, numbers.data(), 7);
@@ -117,7 +117,7 @@ __global__ void early_exit_kernel(int* numbers) {
   numbers[threadIdx.x] = shared<int>()[47 - threadIdx.x];
 }
 
-TOY(early_exit) {
+PROBE(early_exit) {
   std::vector<int> numbers(48);
   launch({}, early_exit_kernel, numbers.data());
   print(numbers);
@@ -130,7 +130,7 @@ __global__ void fresh_kernel(int* not_nan) {
   memory[threadIdx.x] = 1;
 }
 
-TOY(fresh) {
+PROBE(fresh) {
   std::vector<int> not_nan(1);
   launch({.grid = 5}, fresh_kernel, not_nan.data());
   print(not_nan);
@@ -150,7 +150,7 @@ void show_count() {
   print(std::vector<T>{counter[0], sum});
 }
 
-TOY(count) {
+PROBE(count) {
   show_count<float>();
   show_count<double>();
   show_count<int>();
@@ -171,7 +171,7 @@ __global__ void arithmetic_kernel(double* results) {
   for (int i = 0; i < 9; ++i) results[i] = values[i];
 }
 
-TOY(arithmetic) {
+PROBE(arithmetic) {
   std::vector<double> results(9, 7);
   launch({.block = 1}, arithmetic_kernel, results.data());
   print(results);
@@ -182,7 +182,7 @@ __global__ void order_kernel(int* order, int* next) {
   order[atomicAdd(next, 1)] = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
 }
 
-TOY(order) {
+PROBE(order) {
   for (int repeat = 0; repeat < 2; ++repeat) {
     std::vector<int> order(12), next(1);
     launch({.grid = 3, .block = 4}, order_kernel, order.data(), next.data());
@@ -196,7 +196,7 @@ __global__ void hasty_kernel(float* numbers) {
   numbers[threadIdx.x] = shared<float>()[threadIdx.x ^ 1];
 }
 
-TOY(hasty) {
+PROBE(hasty) {
   std::vector<float> numbers(64);
   launch({}, hasty_kernel, numbers.data());
   print(numbers);
@@ -204,7 +204,7 @@ TOY(hasty) {
 
 __global__ void idle_kernel() {}
 
-TOY(limits) {
+PROBE(limits) {
   launch({.grid = 0}, idle_kernel);
   launch({.grid = {1, 65536}}, idle_kernel);
   launch({.block = 1025}, idle_kernel);
@@ -220,7 +220,7 @@ TOY(limits) {
   }
 }
 
-TOY(device) {
+PROBE(device) {
   int value = -1;
   cudaGetDevice(&value);
   std::vector<int> values = {value};
@@ -236,7 +236,7 @@ TOY(device) {
   print(std::vector<int>{bytes[0], bytes[1], bytes[2], __CUDA_ARCH__});
 }
 
-TOY(host_threads) {
+PROBE(host_threads) {
   std::vector<std::vector<int>> numbers(4, std::vector<int>(64, 1));
   std::vector<std::thread> threads;
   for (auto& mine : numbers) {
