@@ -58,25 +58,25 @@ def level_count(levels: Levels) -> int:
 
 
 def normalize_points(
-    points: int | Sequence[int] | None, level_total: int, taps: int
+    points: int | Sequence[int] | None, level_total: int, point_total: int
 ) -> tuple[int, ...]:
     """One point count per level.
 
     Args:
         points: the same count for every level, one count per level (0 allowed), or None to divide T evenly.
         level_total: L.
-        taps: T, the sum of the counts.
+        point_total: T, the sum of the counts.
 
     Raises:
         TypeError: a count is not an integer.
         ValueError: counts are negative, are not L in number, or do not add up to T.
     """
     if points is None:
-        if level_total == 0 or taps % level_total:
+        if level_total == 0 or point_total % level_total:
             raise ValueError(
-                f"points: T={taps} does not divide evenly over L={level_total} levels; pass one count per level"
+                f"points: T={point_total} does not divide evenly over L={level_total} levels; pass one count per level"
             )
-        return (taps // level_total,) * level_total
+        return (point_total // level_total,) * level_total
     counts = points if isinstance(points, Sequence) else (points,) * level_total
     if not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
         raise TypeError(f"points: expected an int or one int per level, got {points!r}")
@@ -84,8 +84,10 @@ def normalize_points(
         raise ValueError(f"points: expected {level_total} counts, one per level, got {len(counts)}")
     if any(count < 0 for count in counts):
         raise ValueError(f"points: expected counts >= 0, got {list(counts)}")
-    if sum(counts) != taps:
-        raise ValueError(f"points: expected counts that add up to T={taps}, got {list(counts)}")
+    if sum(counts) != point_total:
+        raise ValueError(
+            f"points: expected counts that add up to T={point_total}, got {list(counts)}"
+        )
     return tuple(counts)
 
 

@@ -24,7 +24,7 @@ def check_inputs(
     mode: str,
 ) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
     """Levels, locations [B, Q, M, T, 2], weights [B, Q, M, T] and one point count per level."""
-    return _check_taps(value, levels, "locations", locations, "weights", weights, points, mode)
+    return _check_points(value, levels, "locations", locations, "weights", weights, points, mode)
 
 
 def check_fused_inputs(
@@ -39,7 +39,7 @@ def check_fused_inputs(
     value_mask: Tensor | None,  # [B, S]
 ) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
     """Levels, offsets [B, Q, M, T, 2], logits [B, Q, M, T] and one point count per level."""
-    checked = _check_taps(value, levels, "offsets", offsets, "logits", logits, points, mode)
+    checked = _check_points(value, levels, "offsets", offsets, "logits", logits, points, mode)
     _check_float("reference", reference, value)
     batch, queries = offsets.shape[:2]
     total = len(checked[3])
@@ -60,7 +60,7 @@ def check_fused_inputs(
     return checked
 
 
-def _check_taps(
+def _check_points(
     value: Tensor,
     levels: Levels,
     pair_name: str,

@@ -85,13 +85,13 @@ def _grid_sample_bilinear(
     grid = 2 * _confine(locations) - 1  # grid_sample spans a level with -1..1
     grid = grid.transpose(1, 2).flatten(0, 1)  # [B*M, Q, T, 2]
     planes = value.permute(0, 2, 3, 1).flatten(0, 1)  # [B*M, D, S]
-    sampled, pixel, tap = [], 0, 0
+    sampled, pixel, point = [], 0, 0
     for (height, width), count in zip(levels, points, strict=True):
         if count:
             plane = planes[:, :, pixel : pixel + height * width].to(weights.dtype)
             plane = torch.unflatten(plane, 2, (height, width))
-            sampled.append(_sample_plane(plane, grid[:, :, tap : tap + count]))
-        pixel, tap = pixel + height * width, tap + count
+            sampled.append(_sample_plane(plane, grid[:, :, point : point + count]))
+        pixel, point = pixel + height * width, point + count
     folded = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B*M, 1, Q, T]
     out = (torch.cat(sampled, 3) * folded).sum(3)  # [B*M, D, Q]
     return out.reshape(batch, heads * channels, queries).transpose(1, 2)
@@ -112,7 +112,7 @@ def _gather_bilinear(
     points: Sequence[int],  # L counts, sum T
 ) -> Tensor:  # [B, Q, M*D]
     heads = value.shape[2]
-    height, width, start = _tap_geometry(levels, points, value.device)
+    height, width, start = _point_geometry(levels, points, value.device)
     vectors, origin = _pixel_vectors(value), _origins(value, start)
     xs = _axis_corners(locations[..., 0], width)
     ys = _axis_corners(locations[..., 1], height)
@@ -132,7 +132,7 @@ def _gather_discrete(
     points: Sequence[int],  # L counts, sum T
 ) -> Tensor:  # [B, Q, M*D]
     heads = value.shape[2]
-    height, width, start = _tap_geometry(levels, points, value.device)
+    height, width, start = _point_geometry(levels, points, value.device)
     x, y = locations[..., 0], locations[..., 1]  # [B, Q, M, T]
     finite = torch.isfinite(x) & torch.isfinite(y)
     x = _discrete_pixel(torch.where(finite, x, 0.0), width)
@@ -210,10 +210,10 @@ def _weighted_sum(
 
     Not a matrix product, which runtimes and autocast may compute in TF32 or half precision.
     """
-    batch, queries, heads, taps = index.shape
+    batch, queries, heads, points = index.shape
     index = torch.where(inside, index, vectors.shape[0] - 1)
     pixels = vectors.index_select(0, index.flatten()).to(weights.dtype)
-    pixels = pixels.view(batch * queries * heads, taps, vectors.shape[1])
+    pixels = pixels.view(batch * queries * heads, points, vectors.shape[1])
     weighted = pixels * weights.flatten(0, 2).unsqueeze(2)
     return weighted.sum(1).view(batch, queries, heads * vectors.shape[1])
 
@@ -228,23 +228,23 @@ def _locations(
     """As :func:`.reference.locations_from_offsets`, for all levels at once."""
     device = offsets.device
     if reference.shape[2] != 1:
-        level_of = _per_tap(range(len(points)), points, device)
+        level_of = _per_point(range(len(points)), points, device)
         reference = reference.index_select(2, level_of)
     reference = reference.unsqueeze(2)  # [B, Q, 1, 1|T, 2|4]
     if reference.shape[-1] == 2:
-        height, width, _ = _tap_geometry(levels, points, device)
+        height, width, _ = _point_geometry(levels, points, device)
         return reference + offsets / torch.stack([width, height], 1)
     scales = [offset_scale / max(count, 1) for count in points]
-    scale = _per_tap(scales, points, device, offsets.dtype).unsqueeze(1)
+    scale = _per_point(scales, points, device, offsets.dtype).unsqueeze(1)
     return reference[..., :2] + offsets * (reference[..., 2:] * scale)
 
 
-def _tap_geometry(
+def _point_geometry(
     levels: Levels, points: Sequence[int], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Height, width and first pixel of the level each of the T points lies on, int64 [T] each."""
     if isinstance(levels, Tensor):
-        level_of = _per_tap(range(len(points)), points, levels.device)
+        level_of = _per_point(range(len(points)), points, levels.device)
         area = levels[:, 0] * levels[:, 1]
         start = area.cumsum(0) - area
         columns = (levels[:, 0], levels[:, 1], start)
@@ -253,12 +253,12 @@ def _tap_geometry(
     heights, widths = zip(*levels, strict=True)
     starts = accumulate((h * w for h, w in levels[:-1]), initial=0)
     height, width, start = (
-        _per_tap(column, points, device) for column in (heights, widths, starts)
+        _per_point(column, points, device) for column in (heights, widths, starts)
     )
     return height, width, start
 
 
-def _per_tap(
+def _per_point(
     per_level: Iterable[float],  # L numbers
     points: Sequence[int],  # L counts, sum T
     device: torch.device,

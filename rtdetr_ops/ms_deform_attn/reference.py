@@ -42,11 +42,11 @@ def run(
     queries = locations.shape[1]
     sample = _SAMPLERS[mode]
     out = value.new_zeros((batch, queries, heads, channels), dtype=compute)
-    for (height, width), pixels, taps in _level_slices(host_levels(levels), points):
+    for (height, width), pixels, span in _level_slices(host_levels(levels), points):
         sampled = sample(
-            value[:, pixels].to(compute), height, width, locations[:, :, :, taps].to(compute)
+            value[:, pixels].to(compute), height, width, locations[:, :, :, span].to(compute)
         )  # [B, Q, M, P, D]
-        out = out + (sampled * weights[:, :, :, taps, None].to(compute)).sum(3)
+        out = out + (sampled * weights[:, :, :, span, None].to(compute)).sum(3)
     return out.flatten(2).to(value.dtype)
 
 
@@ -153,10 +153,10 @@ def locations_from_offsets(
     """
     sizes = host_levels(levels)
     located = []
-    for level, (shape, _, taps) in enumerate(_level_slices(sizes, points)):
+    for level, (shape, _, span) in enumerate(_level_slices(sizes, points)):
         index = min(level, reference.shape[2] - 1)
         level_reference = reference[:, :, index, None, None]  # [B, Q, 1, 1, 2|4]
-        offset = offsets[:, :, :, taps]  # [B, Q, M, P, 2]
+        offset = offsets[:, :, :, span]  # [B, Q, M, P, 2]
         if level_reference.shape[-1] == 2:
             height, width = shape
             located.append(level_reference + offset / offset.new_tensor([width, height]))
@@ -177,10 +177,10 @@ def _level_slices(
     sizes: Sequence[tuple[int, int]], points: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int], slice, slice]]:
     """Per level: (H, W), its part of the S axis, its part of the T axis."""
-    pixel, tap = 0, 0
+    pixel, point = 0, 0
     for (height, width), count in zip(sizes, points, strict=True):
-        yield (height, width), slice(pixel, pixel + height * width), slice(tap, tap + count)
-        pixel, tap = pixel + height * width, tap + count
+        yield (height, width), slice(pixel, pixel + height * width), slice(point, point + count)
+        pixel, point = pixel + height * width, point + count
 
 
 def compute_dtype(value: Tensor) -> torch.dtype:
