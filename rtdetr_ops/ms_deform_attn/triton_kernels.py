@@ -5,11 +5,11 @@ Letters: B batch, Q queries, M heads, L levels, P_l points on level l, T = sum o
 H_l*W_l. A tap is one sampling point of one (b, q, m). Blocks: q one BLOCK_Q of queries, d BLOCK_D >= D channels; shapes
 stand behind the line that makes a block. The bar marks what a program loops over: it takes ``[b, m, q | t, d]``.
 
-    value    [B, S, M, D]      channels contiguous, other strides as they come
-    points_xy    [B, Q, M, T, 2]   locations, or offsets in the fused entry
-    point_scores  [B, Q, M, T]      weights, or logits in the fused entry
-    reference  [B, Q, 1|L, 2|4]  reference points of the fused entry, contiguous
-    sizes    2*H_0 + 1, 2*W_0 + 1, ...; or a pointer to int64 H_0, W_0, ... on the device
+    value         [B, S, M, D]     channels contiguous, any other strides
+    points_xy     [B, Q, M, T, 2]  locations, or offsets in the fused entry
+    point_scores  [B, Q, M, T]     weights, or logits in the fused entry
+    reference     [B, Q, 1|L, 2|4] reference points of the fused entry, contiguous
+    sizes         2*H_0 + 1, 2*W_0 + 1, ...; or a pointer to int64 H_0, W_0, ... on the device
 
 Sizes, counts of queries and of pixels are arguments, so that images of another size run the same kernel; counts of
 points, D and what is asked for are compiled in. The channel axis is the fastest and no mask varies along it, which lets
@@ -196,7 +196,14 @@ def _load_pixels(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def forward_kernel(
-    out, value, points_xy, point_scores, reference, mask, sizes, queries, pixels, heads,
+    out,  # [B, Q, M, D]
+    value,  # [B, S, M, D]
+    points_xy,  # [B, Q, M, T, 2]
+    point_scores,  # [B, Q, M, T]
+    reference,  # [B, Q, 1|L, 2|4]
+    mask,  # [B, S], uint8
+    sizes,  # 2*L numbers, or a pointer to [L, 2]
+    queries, pixels, heads,
     value_b, value_s, value_m, points_xy_b, points_xy_q, points_xy_m, point_scores_b, point_scores_q, point_scores_m,
     POINTS: tl.constexpr, FIRST_TAPS: tl.constexpr, FACTORS: tl.constexpr, T: tl.constexpr, D: tl.constexpr,
     COORDS: tl.constexpr, REFERENCE_LEVELS: tl.constexpr, FUSED: tl.constexpr, DISCRETE: tl.constexpr,
@@ -243,9 +250,21 @@ def forward_kernel(
 
 @triton.jit(do_not_specialize=UNSPECIALIZED)
 def backward_kernel(
-    grad_out, value, points_xy, point_scores, reference, mask, sizes, queries, pixels, heads,
+    grad_out,  # [B, Q, M, D]
+    value,  # [B, S, M, D]
+    points_xy,  # [B, Q, M, T, 2]
+    point_scores,  # [B, Q, M, T]
+    reference,  # [B, Q, 1|L, 2|4]
+    mask,  # [B, S], uint8
+    sizes,  # 2*L numbers, or a pointer to [L, 2]
+    queries, pixels, heads,
     value_b, value_s, value_m, points_xy_b, points_xy_q, points_xy_m, point_scores_b, point_scores_q, point_scores_m,
-    sums, record_pixels, shares, grad_points_xy, grad_locations, grad_attention,
+    sums,  # [B, S, M, D]
+    record_pixels,  # [B, M, Q, T, 4]
+    shares,  # [B, M, Q, T, 4]
+    grad_points_xy,  # [B, Q, M, T, 2]
+    grad_locations,  # [B, Q, M, T, 2]
+    grad_attention,  # [B, Q, M, T]
     POINTS: tl.constexpr, FIRST_TAPS: tl.constexpr, FACTORS: tl.constexpr, T: tl.constexpr, D: tl.constexpr,
     COORDS: tl.constexpr, REFERENCE_LEVELS: tl.constexpr, FUSED: tl.constexpr, DISCRETE: tl.constexpr,
     HAS_MASK: tl.constexpr, SIZES_ON_DEVICE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -338,7 +357,10 @@ def backward_kernel(
 
 @triton.jit(do_not_specialize=["queries", "vectors"])
 def softmax_backward_kernel(
-    grad_logits, grad_attention, logits, queries, vectors, heads, logits_b, logits_q, logits_m,
+    grad_logits,  # [B, Q, M, T]
+    grad_attention,  # [B, Q, M, T]
+    logits,  # [B, Q, M, T]
+    queries, vectors, heads, logits_b, logits_q, logits_m,
     T: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_T: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the logits: attention * (its gradient - mean), the mean over t, for [r | t], r of B*Q*M vectors."""
@@ -362,7 +384,12 @@ def softmax_backward_kernel(
 
 @triton.jit(do_not_specialize=["queries", "pixels"])
 def deterministic_value_kernel(
-    grad_value, grad_out, order, begins, shares, queries, pixels, heads,
+    grad_value,  # [B, S, M, D]
+    grad_out,  # [B, Q, M, D]
+    order,  # [B*M*Q*T*4], records by pixel
+    begins,  # [B*M*(S+1)], first record of each pixel
+    shares,  # [B, M, Q, T, 4]
+    queries, pixels, heads,
     T: tl.constexpr, D: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr,
 ):  # fmt: skip
     """grad_value[b, s, m] = sum, in order, of the records that name the pixel, for [b, m, s | record, d]."""
