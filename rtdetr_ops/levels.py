@@ -102,10 +102,10 @@ def check_level_start_index(levels: Levels, level_start_index: Tensor) -> None:
         return
     sizes = [(height, width) for height, width in host_levels(levels)]
     expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
-    given = torch.as_tensor(level_start_index).tolist()
-    if given != expected:
+    actual = torch.as_tensor(level_start_index).tolist()
+    if actual != expected:
         raise ValueError(
-            f"level_start_index: expected {expected}, as levels of {sizes} imply, got {given}"
+            f"level_start_index: expected {expected}, as levels of {sizes} imply, got {actual}"
         )
 
 

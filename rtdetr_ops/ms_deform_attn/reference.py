@@ -125,9 +125,11 @@ def _gradients_of(
         out = forward(*leaves)
     if not out.requires_grad:
         return [None] * len(leaves)
-    wanted = [leaf for leaf, needed in zip(leaves, needs, strict=True) if needed]
+    differentiated = [leaf for leaf, needed in zip(leaves, needs, strict=True) if needed]
     grads = iter(
-        torch.autograd.grad(out, wanted, grad_output, allow_unused=True, create_graph=create_graph)
+        torch.autograd.grad(
+            out, differentiated, grad_output, allow_unused=True, create_graph=create_graph
+        )
     )
     return [next(grads) if needed else None for needed in needs]
 

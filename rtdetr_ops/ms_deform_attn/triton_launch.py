@@ -216,8 +216,8 @@ def _backward(
     records = (call.batch, call.heads, call.queries, call.taps, 4)
     scatters, recorded = needs_value and not deterministic, needs_value and deterministic
 
-    def fresh(wanted: bool, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-        return call.value.new_empty(shape, dtype=dtype or call.compute) if wanted else none
+    def fresh(needed: bool, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        return call.value.new_empty(shape, dtype=dtype or call.compute) if needed else none
 
     sums = call.value.new_zeros(call.value.shape, dtype=call.compute) if scatters else none
     # Discrete mode has one corner; the other three belong to no pixel.

@@ -69,15 +69,18 @@ def calls_this_library(cls: type[nn.Module]) -> bool:
     forward = _forward(cls)
     entries = (ms_deform_attn, ms_deform_attn_fused, attend, sys.modules["rtdetr_ops"])
     used = [_globals(forward).get(name) for name in _names_used(forward)]
-    return any(found is entry for found in used for entry in entries)
+    return any(value is entry for value in used for entry in entries)
 
 
 def why_unknown(layer: nn.Module) -> str:
     """Why a layer that looks like deformable attention has no rule."""
-    given = _public_attributes(layer)
+    attributes = _public_attributes(layer)
     for rule in FORWARDS:
         if rule.attributes is not None and _signature_fits(rule, type(layer)):
-            extra, missing = sorted(given - rule.attributes), sorted(rule.attributes - given)
+            extra, missing = (
+                sorted(attributes - rule.attributes),
+                sorted(rule.attributes - attributes),
+            )
             return (
                 f"it is not {rule.library}'s layer: unknown attributes {extra}, missing {missing}"
             )
@@ -115,14 +118,14 @@ def _core_rule(core: Any) -> CoreRule | None:
     return None
 
 
-def _fits(rule: FunctionRule, found: Any) -> bool:
-    if found is rule.replacement:
+def _fits(rule: FunctionRule, candidate: Any) -> bool:
+    if candidate is rule.replacement:
         return True
-    if rule.package not in (None, getattr(found, "__module__", "").partition(".")[0]):
+    if rule.package not in (None, getattr(candidate, "__module__", "").partition(".")[0]):
         return False
-    if isinstance(found, type) and issubclass(found, torch.autograd.Function):
-        return _parameters(found.forward)[1:] == rule.parameters
-    return isinstance(found, FunctionType) and _parameters(found) == rule.parameters
+    if isinstance(candidate, type) and issubclass(candidate, torch.autograd.Function):
+        return _parameters(candidate.forward)[1:] == rule.parameters
+    return isinstance(candidate, FunctionType) and _parameters(candidate) == rule.parameters
 
 
 def _public_attributes(layer: nn.Module) -> frozenset[str]:

@@ -45,10 +45,10 @@ def find_classes(target: Target, *, load: bool) -> tuple[list[type[nn.Module]], 
         )
     name = FAMILIES.get(target, target) if isinstance(target, str) else target.__name__
     failures = _load_families(name) if load else {}
-    found = target if isinstance(target, ModuleType) else _resolve(name, load)
-    if _is_layer_class(found):
-        return [found], failures
-    return _classes_under(name, found), failures
+    resolved = target if isinstance(target, ModuleType) else _resolve(name, load)
+    if _is_layer_class(resolved):
+        return [resolved], failures
+    return _classes_under(name, resolved), failures
 
 
 def _load_families(name: str) -> dict[str, str]:
@@ -87,10 +87,10 @@ def _unknown(name: str) -> str:
     )
 
 
-def _classes_under(name: str, found: Any) -> list[type[nn.Module]]:
+def _classes_under(name: str, resolved: Any) -> list[type[nn.Module]]:
     """Layer classes defined in a module or in the imported modules below it."""
     below = [module for path, module in list(sys.modules.items()) if path.startswith(f"{name}.")]
-    modules = [module for module in (found, *below) if isinstance(module, ModuleType)]
+    modules = [module for module in (resolved, *below) if isinstance(module, ModuleType)]
     return [
         value
         for module in modules

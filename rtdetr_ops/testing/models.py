@@ -46,10 +46,10 @@ def make_deformable_detr(seed: int = 0) -> nn.Module:
 
 def _seeded(model: Callable[[Any], nn.Module], config: Any, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    made = model(config).eval()
-    for layer in made.modules():
+    network = model(config).eval()
+    for layer in network.modules():
         _awaken(layer)
-    return made
+    return network
 
 
 def _awaken(layer: nn.Module) -> None:

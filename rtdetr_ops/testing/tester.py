@@ -64,18 +64,18 @@ class Target:
 
 def targets() -> tuple[Target, ...]:
     """Every backend that runs here: the ``cpu`` one once per instruction set, those of a GPU where there is a GPU."""
-    found = []
+    runnable = []
     for backend in BACKENDS:
         if backend.support.missing is not None:
             continue
         isas = [isa for isa in _ISAS if _has_isa(isa)] if backend.name == "cpu" else []
         if isas:
-            found += [Target(f"cpu_{isa}", "cpu", isa) for isa in isas]
+            runnable += [Target(f"cpu_{isa}", "cpu", isa) for isa in isas]
         elif backend.support.devices is None or "cpu" in backend.support.devices:
-            found.append(Target(backend.name, backend.name))
+            runnable.append(Target(backend.name, backend.name))
         elif torch.cuda.is_available():
-            found.append(Target(backend.name, backend.name, device="cuda"))
-    return tuple(found)
+            runnable.append(Target(backend.name, backend.name, device="cuda"))
+    return tuple(runnable)
 
 
 def run(call: Call, backend: str) -> dict[str, Tensor]:
@@ -133,12 +133,14 @@ def _measure_reference(call: Call) -> dict[str, _Expected]:
 
 
 def _compare(results: dict[str, Tensor], expected: dict[str, _Expected]) -> None:
-    for name, (result, wanted) in {n: (results[n], expected[n]) for n in expected}.items():
+    for name, (result, reference) in {n: (results[n], expected[n]) for n in expected}.items():
         got = (result.dtype, result.shape)
-        assert got == (wanted.dtype, wanted.truth.shape), f"{name}: got {got}"
-        error = _distance(result, wanted.truth)
+        assert got == (reference.dtype, reference.truth.shape), f"{name}: got {got}"
+        error = _distance(result, reference.truth)
         # Written so that NaN fails.
-        assert error <= wanted.tolerance, f"{name}: off by {error}, tolerance {wanted.tolerance}"
+        assert error <= reference.tolerance, (
+            f"{name}: off by {error}, tolerance {reference.tolerance}"
+        )
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

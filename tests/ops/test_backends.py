@@ -214,8 +214,8 @@ def test_an_old_gpu_is_told_so(
     with FakeTensorMode():
         value = torch.empty(1, device="cuda")
     support = Support(devices=("cuda",), capability=(8, 0))
-    told = "it needs compute capability 8.0 or newer, and cuda:0 has 7.5"
-    assert why_not(support, value) == (None if runs else told)
+    reason = "it needs compute capability 8.0 or newer, and cuda:0 has 7.5"
+    assert why_not(support, value) == (None if runs else reason)
 
 
 def test_without_the_library_the_reference_runs() -> None:

@@ -82,8 +82,8 @@ def test_layer_equals_its_formula(name):
         return {"output": output.detach(), **gradients}
 
     truth = run(lambda: expected(layer, query, reference, features, levels, mask, counts))
-    given = run(lambda: layer(query, reference, features, levels, None, mask))
-    torch.testing.assert_close(given, truth, rtol=1e-4, atol=1e-4)
+    result = run(lambda: layer(query, reference, features, levels, None, mask))
+    torch.testing.assert_close(result, truth, rtol=1e-4, atol=1e-4)
 
 
 def test_tensor_levels_and_start_index_are_accepted():

@@ -324,7 +324,7 @@ def replaced(arguments: list[Any], place: int, argument: Any) -> list[Any]:
 @pytest.mark.parametrize(("place", "argument"), MALFORMED_CALLS.values(), ids=MALFORMED_CALLS)
 def test_operator_refuses(place: int, argument: Any) -> None:
     ops, grad_out = torch.ops.rtdetr_ops, torch.zeros(2, 3, 8)
-    given = [
+    valid = [
         torch.zeros(VALUE),
         FLAT,
         None,
@@ -333,7 +333,7 @@ def test_operator_refuses(place: int, argument: Any) -> None:
         [2, 1],
         False,
     ]
-    arguments = replaced(given, place, argument)
+    arguments = replaced(valid, place, argument)
     with pytest.raises(RuntimeError):
         ops.ms_deform_attn(*arguments)
     with pytest.raises(RuntimeError):
@@ -373,8 +373,8 @@ def test_operator_refuses_counts_that_overflow() -> None:
     ],
 )
 def test_fused_operator_refuses(place: int, argument: Tensor) -> None:
-    given = [*fused().values()]
-    arguments = [given[0], FLAT, None, *given[2:], False, 0.5, torch.ones(2, 10, dtype=torch.bool)]
+    valid = [*fused().values()]
+    arguments = [valid[0], FLAT, None, *valid[2:], False, 0.5, torch.ones(2, 10, dtype=torch.bool)]
     torch.ops.rtdetr_ops.ms_deform_attn_fused(*arguments)
     with pytest.raises(RuntimeError):
         torch.ops.rtdetr_ops.ms_deform_attn_fused(*replaced(arguments, place, argument))
@@ -384,9 +384,9 @@ def test_fused_operator_refuses(place: int, argument: Tensor) -> None:
 @pytest.mark.parametrize("shape", [(2, 3, 7), (2, 3, 2, 4), (1, 3, 8), (48,), ()], ids=str)
 def test_operator_refuses_grad_output(shape: tuple[int, ...]) -> None:
     tensors = (torch.zeros(PAIRS), torch.zeros(SCALARS))
-    given = (torch.zeros(VALUE), FLAT, None, *tensors, [2, 1], False, False, True, True, True)
+    valid = (torch.zeros(VALUE), FLAT, None, *tensors, [2, 1], False, False, True, True, True)
     with pytest.raises(RuntimeError, match=r"grad_output: expected shape \[2, 3, 8\]"):
-        torch.ops.rtdetr_ops.ms_deform_attn_backward(torch.zeros(shape), *given)
+        torch.ops.rtdetr_ops.ms_deform_attn_backward(torch.zeros(shape), *valid)
 
 
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 6))

@@ -34,18 +34,18 @@ def inputs():
     }
 
 
-def result_and_gradients(layer, given):
-    result = layer(**given)
-    leaves = [tensor for tensor in given.values() if getattr(tensor, "requires_grad", False)]
+def result_and_gradients(layer, tensors):
+    result = layer(**tensors)
+    leaves = [tensor for tensor in tensors.values() if getattr(tensor, "requires_grad", False)]
     return result, *torch.autograd.grad(result.square().sum(), leaves)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layer_equals_the_one_of_transformers(family):
-    given = inputs()
-    expected = result_and_gradients(original_class(family)(), given)
+    tensors = inputs()
+    expected = result_and_gradients(original_class(family)(), tensors)
     assert len(expected) == 4
-    result = result_and_gradients(MultiScaleDeformableAttention(), given)
+    result = result_and_gradients(MultiScaleDeformableAttention(), tensors)
     torch.testing.assert_close(result, expected)
 
 
@@ -57,8 +57,8 @@ def test_mapping_puts_the_layer_into_a_model():
 
     kernels.replace_kernel_forward_from_hub(Slot, SLOT)
     model = nn.ModuleDict({"attn": Slot()})
-    given = inputs()
-    expected = result_and_gradients(model["attn"], given)
+    tensors = inputs()
+    expected = result_and_gradients(model["attn"], tensors)
     with kernels.use_kernel_mapping({SLOT: {"cpu": InstalledLayer()}}):
         kernels.kernelize(
             model,
@@ -67,4 +67,4 @@ def test_mapping_puts_the_layer_into_a_model():
             use_fallback=False,
         )
     assert model["attn"].forward.__func__ is MultiScaleDeformableAttention.forward
-    torch.testing.assert_close(result_and_gradients(model["attn"], given), expected)
+    torch.testing.assert_close(result_and_gradients(model["attn"], tensors), expected)

@@ -45,10 +45,10 @@ def test_forward_and_backward_are_those_of_the_op(im2col_step):
     output = extension.ms_deform_attn_forward(value, shapes, start, locations, weights, im2col_step)
     torch.testing.assert_close(output, expected.detach())
     with torch.no_grad():  # as inside the backward of a once-differentiable Function
-        given = extension.ms_deform_attn_backward(
+        results = extension.ms_deform_attn_backward(
             value, shapes, start, locations, weights, grad, im2col_step
         )
-    torch.testing.assert_close(given, gradients)
+    torch.testing.assert_close(results, gradients)
 
 
 @pytest.mark.parametrize("start", [[0, 7], [8, 0], [0]], ids=["wrong", "swapped", "short"])
