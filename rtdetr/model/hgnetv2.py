@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config.backbones import HGNetV2Config
-from .layers import ACTIVATIONS, norm_type
+from .stages import ConvLayer, StagedNetwork
 
 __all__ = ["HGNetV2"]
 
@@ -25,8 +25,8 @@ class LearnableAffine(nn.Module):
         return self.scale * x + self.bias
 
 
-class ConvLayer(nn.Module):
-    """Convolution, normalization, activation (None: none), and after an activation the affine step where it is used.
+class AffineConvLayer(ConvLayer):
+    """A convolution layer that starts by Kaiming's rule; where the affine step is used, it follows the activation.
 
     An even kernel gets no padding: the stem pads at the right and bottom itself.
     """
@@ -43,26 +43,21 @@ class ConvLayer(nn.Module):
         groups: int = 1,
         affine: bool = False,
     ) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(
+        super().__init__(
             in_channels,
             out_channels,
             kernel_size,
             stride,
-            (kernel_size - 1) // 2,
+            frozen=frozen,
+            activation=activation,
             groups=groups,
-            bias=False,
         )
         nn.init.kaiming_normal_(self.convolution.weight)
-        self.normalization = norm_type(frozen)(out_channels)
-        self.activation = activation
         self.lab = LearnableAffine() if affine and activation is not None else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.normalization(self.convolution(x))
-        if self.activation is not None:
-            x = self.lab(ACTIVATIONS[self.activation](x))
-        return x
+        output: Tensor = self.lab(super().forward(x))
+        return output
 
 
 class LightConvLayer(nn.Module):
@@ -72,8 +67,8 @@ class LightConvLayer(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int, *, frozen: bool, affine: bool
     ) -> None:
         super().__init__()
-        self.conv1 = ConvLayer(in_channels, out_channels, 1, frozen=frozen, activation=None)
-        self.conv2 = ConvLayer(
+        self.conv1 = AffineConvLayer(in_channels, out_channels, 1, frozen=frozen, activation=None)
+        self.conv2 = AffineConvLayer(
             out_channels,
             out_channels,
             kernel_size,
@@ -90,11 +85,11 @@ class LightConvLayer(nn.Module):
 class Embedder(nn.Module):
     """The stem: a quarter of the resolution, by way of a pooling and a convolution side by side."""
 
-    stem1: ConvLayer
-    stem2a: ConvLayer
-    stem2b: ConvLayer
-    stem3: ConvLayer
-    stem4: ConvLayer
+    stem1: AffineConvLayer
+    stem2a: AffineConvLayer
+    stem2b: AffineConvLayer
+    stem3: AffineConvLayer
+    stem4: AffineConvLayer
 
     def __init__(self, config: HGNetV2Config, *, frozen: bool) -> None:
         super().__init__()
@@ -107,7 +102,7 @@ class Embedder(nn.Module):
             "stem4": (mid, out, 1),
         }
         for (name, sizes), stride in zip(shape.items(), config.stem_strides, strict=True):
-            layer = ConvLayer(
+            layer = AffineConvLayer(
                 *sizes,
                 stride,
                 frozen=frozen,
@@ -134,15 +129,15 @@ class Block(nn.Module):
         self.residual = residual
         mid, out = config.stage_mid_channels[stage], config.stage_out_channels[stage]
         kernel, count = config.stage_kernel_size[stage], config.stage_numb_of_layers[stage]
-        make = LightConvLayer if config.stage_light_block[stage] else ConvLayer
+        make = LightConvLayer if config.stage_light_block[stage] else AffineConvLayer
         affine = config.use_learnable_affine_block
         self.layers = nn.ModuleList(
             make(mid if index else in_channels, mid, kernel, frozen=frozen, affine=affine)
             for index in range(count)
         )
         self.aggregation = nn.Sequential(
-            ConvLayer(in_channels + count * mid, out // 2, 1, frozen=frozen, affine=affine),
-            ConvLayer(out // 2, out, 1, frozen=frozen, affine=affine),
+            AffineConvLayer(in_channels + count * mid, out // 2, 1, frozen=frozen, affine=affine),
+            AffineConvLayer(out // 2, out, 1, frozen=frozen, affine=affine),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +157,7 @@ class Stage(nn.Module):
         self.downsample: nn.Module = nn.Identity()
         if config.stage_downsample[stage]:
             stride = config.stage_downsample_strides[stage]
-            self.downsample = ConvLayer(
+            self.downsample = AffineConvLayer(
                 channels, channels, 3, stride, frozen=frozen, activation=None, groups=channels
             )
         self.blocks = nn.ModuleList(
@@ -183,33 +178,14 @@ class Stage(nn.Module):
         return x
 
 
-class Stages(nn.Module):
-    """All stages; named so that parameters are called as in transformers."""
-
-    def __init__(self, config: HGNetV2Config, *, frozen: bool) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(
-            Stage(config, index, frozen=frozen) for index in range(len(config.stage_in_channels))
-        )
-
-
-class HGNetV2(nn.Module):
-    """PP-HGNetV2: [B, 3, H, W] to the maps of the chosen stages, by default of strides 8, 16 and 32.
+class HGNetV2(StagedNetwork):
+    """PP-HGNetV2, by default to maps of strides 8, 16 and 32.
 
     Source: PaddleDetection, ppdet/modeling/backbones/hgnet_v2.py.
     """
 
     def __init__(self, config: HGNetV2Config, *, frozen: bool) -> None:
-        super().__init__()
-        self.out_indices = config.out_indices
-        self.embedder = Embedder(config, frozen=frozen)
-        self.encoder = Stages(config, frozen=frozen)
-
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        x = self.embedder(pixels)
-        maps = []
-        for index, stage in enumerate(self.encoder.stages, start=1):
-            x = stage(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return maps
+        embedder = Embedder(config, frozen=frozen)
+        count = len(config.stage_in_channels)
+        stages = (Stage(config, index, frozen=frozen) for index in range(count))
+        super().__init__(embedder, stages, config.out_indices)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -72,7 +72,16 @@ def norm_type(frozen: bool) -> type[nn.BatchNorm2d] | type[FrozenBatchNorm2d]:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch normalization, activation (None: none)."""
+    """Convolution without bias, batch normalization, activation (None: none).
+
+    The padding keeps the size of a map where the kernel is odd and the stride 1. ``names`` are those of the two
+    children, which a state dict shows; a subclass may have others.
+    """
+
+    names: ClassVar[tuple[str, str]] = ("conv", "norm")
+
+    conv: nn.Conv2d
+    norm: nn.Module
 
     def __init__(
         self,
@@ -81,17 +90,22 @@ class ConvNorm(nn.Module):
         kernel_size: int,
         stride: int = 1,
         *,
+        frozen: bool = False,
         activation: str | None = None,
+        groups: int = 1,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
         padding = (kernel_size - 1) // 2
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, eps)
+        shape = (in_channels, out_channels, kernel_size, stride, padding)
+        conv, norm = self.names
+        self.add_module(conv, nn.Conv2d(*shape, groups=groups, bias=False))
+        self.add_module(norm, norm_type(frozen)(out_channels, eps))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
+        conv, norm = self.names
+        x = getattr(self, norm)(getattr(self, conv)(x))
         return x if self.activation is None else ACTIVATIONS[self.activation](x)
 
 

@@ -3,39 +3,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config.backbones import ResNetConfig
-from .layers import ACTIVATIONS, norm_type
+from .layers import ACTIVATIONS
+from .stages import ConvLayer, StagedNetwork
 
 __all__ = ["ResNet"]
-
-
-class ConvLayer(nn.Module):
-    """Convolution, normalization, activation (None: none)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        *,
-        frozen: bool,
-        activation: str | None = None,
-    ) -> None:
-        super().__init__()
-        padding = kernel_size // 2
-        self.convolution = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding, bias=False
-        )
-        self.normalization = norm_type(frozen)(out_channels)
-        self.activation = activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.normalization(self.convolution(x))
-        return x if self.activation is None else ACTIVATIONS[self.activation](x)
 
 
 class Block(nn.Module):
@@ -126,38 +103,20 @@ class Embedder(nn.Module):
         return functional.max_pool2d(self.embedder(pixels), 3, stride=2, padding=1)
 
 
-class Stages(nn.Module):
-    """All stages; named so that parameters are called as in transformers."""
-
-    def __init__(self, config: ResNetConfig, *, frozen: bool) -> None:
-        super().__init__()
-        widths = (config.embedding_size, *config.hidden_sizes)
-        first = 2 if config.downsample_in_first_stage else 1
-        self.stages = nn.ModuleList(
-            Stage(config, (a, b), depth, 2 if index else first, frozen=frozen)
-            for index, (a, b, depth) in enumerate(
-                zip(widths[:-1], widths[1:], config.depths, strict=True)
-            )
-        )
-
-
-class ResNet(nn.Module):
-    """ResNet-vd: [B, 3, H, W] to the maps of the chosen stages, by default of strides 8, 16 and 32.
+class ResNet(StagedNetwork):
+    """ResNet-vd, by default to maps of strides 8, 16 and 32.
 
     Source: Bag of Tricks for Image Classification (He et al., 2018), sec. 4, ResNet-D.
     """
 
     def __init__(self, config: ResNetConfig, *, frozen: bool) -> None:
-        super().__init__()
-        self.out_indices = config.out_indices
-        self.embedder = Embedder(config, frozen=frozen)
-        self.encoder = Stages(config, frozen=frozen)
-
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        x = self.embedder(pixels)
-        maps = []
-        for index, stage in enumerate(self.encoder.stages, start=1):
-            x = stage(x)
-            if index in self.out_indices:
-                maps.append(x)
-        return maps
+        widths = (config.embedding_size, *config.hidden_sizes)
+        first = 2 if config.downsample_in_first_stage else 1
+        embedder = Embedder(config, frozen=frozen)
+        stages = (
+            Stage(config, channels, depth, 2 if index else first, frozen=frozen)
+            for index, (channels, depth) in enumerate(
+                zip(pairwise(widths), config.depths, strict=True)
+            )
+        )
+        super().__init__(embedder, stages, config.out_indices)
