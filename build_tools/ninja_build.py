@@ -45,8 +45,7 @@ def build(library: Library, folder: Path) -> None:
     """
     for made in (folder, library.path.parent):
         made.mkdir(parents=True, exist_ok=True)
-    script = folder / "build.ninja"
-    script.write_text(ninja_script(library, folder))
+    script = _write_whole(folder / "build.ninja", ninja_script(library, folder))
     jobs = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
     command = [sys.executable, "-m", "ninja", "-f", str(script), *jobs]
     if subprocess.run(command, check=False).returncode:
@@ -70,6 +69,13 @@ def ninja_script(library: Library, folder: Path) -> str:
         f"build {_path(library.path)}: link {' '.join(objects)}",
     ]
     return "\n".join(blocks) + "\n"
+
+
+def _write_whole(path: Path, text: str) -> Path:
+    """Write a file that another build may read at this moment."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    return temporary.replace(path)
 
 
 def _compile_rule(name: str, rule: Rule) -> str:
