@@ -139,7 +139,7 @@ def stopwatch(layers: list[nn.Module]) -> Iterator[list[float]]:
 def print_times(plain: list[Detection], patched: list[Detection]) -> None:
     """Medians, and what patching gained; the attention without its projections."""
     whole, attention = [], []
-    for label, passes in (("as it comes", plain), ("patched", patched)):
+    for label, passes in (("unpatched", plain), ("patched", patched)):
         whole.append(median(one.seconds for one in passes))
         attention.append(median(one.attention_seconds for one in passes))
         print(

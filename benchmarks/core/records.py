@@ -31,6 +31,9 @@ detector of transformers and patched, our own detector, the import, one tiny cal
 
 SCHEMA = 1
 
+RECORDED_NAMES = {"as it comes": "unpatched"}
+"""Names in older result files, and what they are called now."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -122,8 +125,13 @@ def load(path: Path) -> Run:
     document = json.loads(path.read_text(encoding="utf-8"))
     if document.get("schema") != SCHEMA:
         raise ValueError(f"{path}: expected schema {SCHEMA}, got {document.get('schema')!r}")
-    records = tuple(Record(**record) for record in document["records"])
+    records = tuple(_read_record(entry) for entry in document["records"])
     return Run(document["machine"], document["rows"], records, document.get("gpu_check"))
+
+
+def _read_record(entry: Mapping[str, Any]) -> Record:
+    name = entry["row"]
+    return Record(**{**entry, "row": RECORDED_NAMES.get(name, name)})
 
 
 def _rounded(record: Record) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole detectors of transformers, as they come and patched, taking turns on the same image."""
+"""Whole detectors of transformers, unpatched and patched, taking turns on the same image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGREEMENT = 1e-4
 
 
 def measure_models(quick: bool) -> list[Record]:
-    """One record for each model as it comes, one for it patched."""
+    """One record for each model unpatched, one for it patched."""
     names = list(MODELS)[:1] if quick else list(MODELS)
     return [record for name in names for record in _measure_model(name, rounds=1 if quick else 5)]
 
@@ -40,7 +40,7 @@ def _measure_model(name: str, rounds: int) -> list[Record]:
         raise AssertionError(f"{name}: patched outputs differ by {difference:.1e}")
     run = partial(_outputs, model, image)
     seconds = take_turns(
-        {"as it comes": run, "rtdetr_ops patched": run},
+        {"unpatched": run, "rtdetr_ops patched": run},
         rounds,
         around={"rtdetr_ops patched": partial(_patched, model)},
     )
