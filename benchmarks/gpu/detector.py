@@ -22,7 +22,7 @@ from core.detections import Detector, as_detector, check_detections
 from core.devices import Device, Limits, find_device
 from torch import Tensor
 
-from gpu.ledger import Key, Ledger, Measurement
+from gpu.result_file import Key, Measurement, ResultFile
 from rtdetr import RTDetrV2ForObjectDetection
 from rtdetr.devices import full_float32
 from rtdetr_ops.testing.models import make_rt_detr_v2
@@ -130,23 +130,25 @@ def main() -> None:
     """Measure what the file does not have yet."""
     options = _options()
     deadline = time.monotonic() + options.seconds
-    device, ledger = find_device(options.dry_run), Ledger(options.json)
+    device, result_file = find_device(options.dry_run), ResultFile(options.json)
     with tempfile.TemporaryDirectory() as folder:
         models = Models(Path(folder), device.type)
         candidates = rows(models, device.compiler, options.dry_run)
-        ledger.know_rows(dict.fromkeys(candidates, "this repository, transformers"))
+        result_file.add_versions(dict.fromkeys(candidates, "this repository, transformers"))
         for batch, name in _order(candidates, BATCHES[options.dry_run]):
             side = SIDE[options.dry_run]
             key = Key(SUITE, f"RT-DETRv2 R18 {side}x{side}, batch {batch}", name)
-            if ledger.has(key):
+            if result_file.has(key):
                 continue
             if time.monotonic() > deadline:
-                ledger.leave_out([key])
+                result_file.leave_out([key])
                 continue
             faulthandler.dump_traceback_later(HANGS, exit=True)
-            ledger.begin([key])
+            result_file.begin([key])
             measure = partial(_measure, name, candidates[name], models, device)
-            ledger.attempt(key, partial(measure, _images(batch, side), LIMITS[options.dry_run]))
+            result_file.attempt(
+                key, partial(measure, _images(batch, side), LIMITS[options.dry_run])
+            )
             device.synchronize()  # raises, and so ends this process, where the device is lost
             faulthandler.cancel_dump_traceback_later()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from core.devices import Device, Limits, find_device
 from core.timed_cases import bind
 
-from gpu.ledger import Key, Ledger
 from gpu.plan import Job, compiled_reference, jobs, rows
+from gpu.result_file import Key, ResultFile
 from gpu.suites import SUITES
 
 LIMITS = {False: Limits(0.25, 5, 60), True: Limits(0, 2, 2)}
@@ -28,34 +28,36 @@ def main() -> None:
     """Measure what the file does not have yet."""
     options = _options()
     deadline = time.monotonic() + options.seconds
-    device, ledger = find_device(options.dry_run), Ledger(options.json)
+    device, result_file = find_device(options.dry_run), ResultFile(options.json)
     candidates = [row for row in (*rows(), compiled_reference(device)) if row.runs_on(device.type)]
-    ledger.know_rows({row.name: row.version() for row in candidates})
+    result_file.add_versions({row.name: row.version() for row in candidates})
     for job in jobs(device, options.dry_run):
         keys = [Key(suite, job.case.id, job.row.name) for suite in job.suites]
-        keys = [key for key in keys if not ledger.has(key)]
+        keys = [key for key in keys if not result_file.has(key)]
         if time.monotonic() > deadline:
-            ledger.leave_out(keys)
+            result_file.leave_out(keys)
         elif keys:
             faulthandler.dump_traceback_later(HANGS, exit=True)
-            _measure(job, keys, device, ledger, LIMITS[options.dry_run])
+            _measure(job, keys, device, result_file, LIMITS[options.dry_run])
             device.free_memory()
             device.synchronize()  # raises, and so ends this process, where the device is lost
             faulthandler.cancel_dump_traceback_later()
 
 
-def _measure(job: Job, keys: list[Key], device: Device, ledger: Ledger, limits: Limits) -> None:
-    ledger.begin(keys)
+def _measure(
+    job: Job, keys: list[Key], device: Device, result_file: ResultFile, limits: Limits
+) -> None:
+    result_file.begin(keys)
     try:
         bound = bind(job.case, job.row)
     except Exception as error:  # whatever a row raises is its result
         for key in keys:
-            ledger.fail(key, error)
+            result_file.fail(key, error)
         return
     details = {"gather_bytes": job.case.gather_bytes}
     for key in keys:
         run = partial(SUITES[key.suite].run, bound, job.case, device, limits)
-        ledger.attempt(key, lambda run=run: (run(), details))
+        result_file.attempt(key, lambda run=run: (run(), details))
 
 
 def _options() -> argparse.Namespace:

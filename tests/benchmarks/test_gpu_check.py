@@ -17,8 +17,8 @@ from core.records import Record, Run, load, save
 from core.timed_cases import bind
 from gpu import check, steps
 from gpu.commands import Command, Outcome, run_together
-from gpu.ledger import DIED, Key, Ledger
 from gpu.plan import CLASSIC, DRY_PLAN, PLAN, jobs, rows
+from gpu.result_file import DIED, Key, ResultFile
 from gpu.suites import SUITES
 from gpu.summary import summary
 from gpu.targets import TARGETS, judge
@@ -88,11 +88,11 @@ class FakeRunner:
 
     def measure(self, command):
         """Die in the first row, measure the second."""
-        ledger = Ledger(next(self.path.glob("*/*.json")))
-        ledger.begin([OTHER if ledger.has(KEY) else KEY])
-        if not ledger.has(OTHER):
+        result_file = ResultFile(next(self.path.glob("*/*.json")))
+        result_file.begin([OTHER if result_file.has(KEY) else KEY])
+        if not result_file.has(OTHER):
             return Outcome(command.name, "failed", required=False)
-        ledger.add(OTHER, [1e-3, 1e-3], gather_bytes=1e6)
+        result_file.add(OTHER, [1e-3, 1e-3], gather_bytes=1e6)
         return Outcome(command.name, "passed", required=False)
 
 
@@ -225,13 +225,13 @@ def test_microbenchmarks_compile(setting, capability):
     assert done.returncode == 0, done.stderr
 
 
-def test_ledger_keeps_what_was_measured_and_what_failed(result):
-    ledger = Ledger(result)
-    ledger.know_rows({"peer": None})
-    ledger.begin([KEY, OTHER])
-    ledger.add(KEY, [3.0, 1.0, 2.0], gather_bytes=8.0)
-    ledger.attempt(OTHER, Mock(side_effect=RuntimeError("no\nat all")))
-    ledger.know_rows({"other": "1.0"})
+def test_result_file_keeps_what_was_measured_and_what_failed(result):
+    result_file = ResultFile(result)
+    result_file.add_versions({"peer": None})
+    result_file.begin([KEY, OTHER])
+    result_file.add(KEY, [3.0, 1.0, 2.0], gather_bytes=8.0)
+    result_file.attempt(OTHER, Mock(side_effect=RuntimeError("no\nat all")))
+    result_file.add_versions({"other": "1.0"})
     run = load(result)
     assert run.rows == {"peer": None, "other": "1.0"}
     details = {"q1_s": 1.0, "q3_s": 3.0, "gather_bytes": 8.0}
@@ -240,12 +240,12 @@ def test_ledger_keeps_what_was_measured_and_what_failed(result):
     assert run.gpu_check["dry_run"] is True
 
 
-def test_ledger_goes_on_after_the_entry_a_process_died_in(result):
-    first = Ledger(result)
+def test_result_file_goes_on_after_the_entry_a_process_died_in(result):
+    first = ResultFile(result)
     first.begin([KEY])
     first.attempt(KEY, lambda: ([1.0, 1.0], {}))
     first.begin([OTHER])  # and here it dies
-    second = Ledger(result)
+    second = ResultFile(result)
     assert second.has(KEY)
     assert second.has(OTHER)
     assert not second.has(Key("forward", "b", "peer"))

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from core.records import Record, load, save
 
-__all__ = ["Key", "Ledger", "Measurement"]
+__all__ = ["Key", "Measurement", "ResultFile"]
 
 DIED = "the process died"
 
@@ -31,7 +31,7 @@ class Key(NamedTuple):
     row: str
 
 
-class Ledger:
+class ResultFile:
     """A result file that exists already, with a run that is under way.
 
     Args:
@@ -49,7 +49,7 @@ class Ledger:
         """Whether there is nothing left to do for ``key``."""
         return key in self._records or key in self._failures
 
-    def know_rows(self, rows: dict[str, str | None]) -> None:
+    def add_versions(self, rows: dict[str, str | None]) -> None:
         """Who takes part, in which version."""
         self._run = replace(self._run, rows=self._run.rows | rows)
         self._save()
