@@ -37,8 +37,8 @@ def fused_inputs(workload: Workload, drawn: Inputs, dtype: torch.dtype) -> Fused
     Boxes are a fifth of the image wide. They keep float32 at least; offsets and logits, which come
     out of projections, have the storage dtype.
     """
-    centres = drawn.locations.mean((2, 3))  # [B, Q, 2]
-    boxes = torch.cat([centres, torch.full_like(centres, 0.2)], -1)[:, :, None]
+    centers = drawn.locations.mean((2, 3))  # [B, Q, 2]
+    boxes = torch.cat([centers, torch.full_like(centers, 0.2)], -1)[:, :, None]
     reference = boxes.to(torch.promote_types(dtype, torch.float32))
     anchor = reference.double()[:, :, None]  # [B, Q, 1, 1, 4]
     step = _fractions(workload, drawn.value)[:, None] * anchor[..., 2:]  # [B, Q, 1, T, 2]

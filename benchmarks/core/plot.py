@@ -15,7 +15,7 @@ SUITES = ("forward", "forward+backward")
 
 
 def plot(run: Run, path: Path) -> None:
-    """Write a PNG: one panel per direction, one group of bars per case, one colour per row."""
+    """Write a PNG: one panel per direction, one group of bars per case, one color per row."""
     import matplotlib
 
     matplotlib.use("agg")

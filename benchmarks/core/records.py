@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["SUITES", "Record", "Run", "from_pytest", "load", "save", "summarise"]
+__all__ = ["SUITES", "Record", "Run", "from_pytest", "load", "save", "summarize"]
 
 SUITES = (
     "forward",
@@ -76,7 +76,7 @@ class Run:
     gpu_check: dict[str, Any] | None = None
 
 
-def summarise(
+def summarize(
     suite: str, case: str, seconds: Mapping[str, Sequence[float]], **details: float
 ) -> list[Record]:
     """Records of rows that took turns; ``details`` go to each."""

@@ -149,7 +149,7 @@ class Check:
 
     def judge(self) -> None:
         """Compare what was found with what was asked for."""
-        self._save(targets=[asdict(judgement) for judgement in judge(load(self.path))])
+        self._save(targets=[asdict(judgment) for judgment in judge(load(self.path))])
 
     def _run(self, commands: list[Command], in_dry_run: bool = True) -> list[Outcome]:
         if self._setting.dry_run and not in_dry_run:

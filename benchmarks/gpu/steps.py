@@ -32,7 +32,7 @@ PEERS = ROOT / ".peers"
 MICRO = ROOT / "benchmarks" / "gpu" / "micro.cu"
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
 FOUND = 99
-"""The exit status that compute-sanitizer is told to give when it finds something."""
+"""The status that compute-sanitizer exits with when it reports an error."""
 
 
 @dataclass(frozen=True)

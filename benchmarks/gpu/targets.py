@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from core.records import Record, Run
 
-__all__ = ["TARGETS", "Judgement", "judge"]
+__all__ = ["TARGETS", "Judgment", "judge"]
 
 OURS, CLASSIC = "rtdetr_ops cuda", "torch-ms-deform-attn"
 TRITON, OTHER_TRITON = "rtdetr_ops triton", "msda-triton"
@@ -17,7 +17,7 @@ GRAPH = "fused forward, graph"
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """One line of the table.
 
     Args:
@@ -48,17 +48,17 @@ class Target:
     unit: str = "x"
 
 
-def judge(run: Run) -> list[Judgement]:
+def judge(run: Run) -> list[Judgment]:
     """Every target on one run."""
     return [_judge(target, run) for target in TARGETS]
 
 
-def _judge(target: Target, run: Run) -> Judgement:
+def _judge(target: Target, run: Run) -> Judgment:
     found = target.find(run)
     met = None
     if found is not None:
         met = found <= target.bound if target.at_most else found >= target.bound
-    return Judgement(target.text, found, target.bound, target.at_most, met, target.unit)
+    return Judgment(target.text, found, target.bound, target.at_most, met, target.unit)
 
 
 def _record(run: Run, suite: str, case: str, row: str) -> Record | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import torch
 from core.detections import Detector, Outputs, as_detector, check_detections
-from core.records import Record, summarise
+from core.records import Record, summarize
 from core.timing import take_turns
 from torch import Tensor, nn
 
@@ -51,7 +51,7 @@ def measure_detectors(quick: bool, threads: int) -> list[Record]:
             warmup=0 if quick else 2,
             around={name: _memory_kept for name in detectors if name.endswith(KEPT)},
         )
-        records = summarise("detector", CASE, seconds)
+        records = summarize("detector", CASE, seconds)
         for record in records:
             record.details["max_difference"] = lost[record.row]
         return records

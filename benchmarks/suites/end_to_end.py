@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from core.records import Record, summarise
+from core.records import Record, summarize
 from core.timing import take_turns
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ def _measure_model(name: str, rounds: int) -> list[Record]:
         rounds,
         around={"rtdetr_ops patched": partial(_patched, model)},
     )
-    return summarise("model", name, seconds, max_difference=difference)
+    return summarize("model", name, seconds, max_difference=difference)
 
 
 def _outputs(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:

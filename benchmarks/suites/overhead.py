@@ -8,7 +8,7 @@ import sys
 
 import torch
 from core.peers import ROWS
-from core.records import Record, summarise
+from core.records import Record, summarize
 from core.timed_cases import Case, bind
 from core.timing import take_turns
 
@@ -32,7 +32,7 @@ def measure_import(quick: bool) -> list[Record]:
     seconds = {
         row: [_run_import(program) for _ in range(rounds)] for row, program in modules.items()
     }
-    return summarise("import", "import after torch", seconds)
+    return summarize("import", "import after torch", seconds)
 
 
 def measure_calls(quick: bool) -> list[Record]:
@@ -42,7 +42,7 @@ def measure_calls(quick: bool) -> list[Record]:
         row.name: bind(case, row).forward for row in ROWS if row.why_not(case.workload) is None
     }
     seconds = take_turns(functions, rounds=5 if quick else 50, calls=100)
-    return summarise("call", f"forward {TINY.name} {TINY}", seconds)
+    return summarize("call", f"forward {TINY.name} {TINY}", seconds)
 
 
 def _run_import(program: str) -> float:

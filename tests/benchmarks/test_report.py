@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from core.records import Record, Run, from_pytest, load, save, summarise
+from core.records import Record, Run, from_pytest, load, save, summarize
 from core.tables import full_report, readme_block, seconds_text, speedups
 from report import BEGIN, END, newest_results, rewrite_readme
 
@@ -79,7 +79,7 @@ def test_laps_of_a_row_become_one_record():
 
 
 def test_turns_become_records():
-    records = summarise("model", "m", {"a": [1.0, 3.0, 2.0], "b": [4.0]}, max_difference=0.5)
+    records = summarize("model", "m", {"a": [1.0, 3.0, 2.0], "b": [4.0]}, max_difference=0.5)
     details = {"max_difference": 0.5}
     assert records == [
         Record("model", "m", "a", 2.0, 1.0, 3, details),
