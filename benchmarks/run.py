@@ -47,7 +47,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few small cases, one lap")
+    parser.add_argument("--quick", action="store_true", help="a few small cases, one round")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--json", type=Path, help="where to write; else benchmarks/results/")
     parser.add_argument(

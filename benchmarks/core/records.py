@@ -87,19 +87,19 @@ def summarize(
 
 
 def from_pytest(document: Mapping[str, Any]) -> list[Record]:
-    """Records of a pytest-benchmark document; laps of a row become one, the median of medians."""
-    turns: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    """Records of a pytest-benchmark document; rounds of a row become one, the median of medians."""
+    rounds: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for entry in document["benchmarks"]:
         info = entry["extra_info"]
-        turns.setdefault((info["suite"], info["case"], info["row"]), []).append(entry["stats"])
+        rounds.setdefault((info["suite"], info["case"], info["row"]), []).append(entry["stats"])
     return [
         Record(
             *key,
-            median_s=median(stats["median"] for stats in laps),
-            min_s=min(stats["min"] for stats in laps),
-            rounds=sum(stats["rounds"] for stats in laps),
+            median_s=median(stats["median"] for stats in entries),
+            min_s=min(stats["min"] for stats in entries),
+            rounds=sum(stats["rounds"] for stats in entries),
         )
-        for key, laps in turns.items()
+        for key, entries in rounds.items()
     ]
 
 

@@ -14,7 +14,7 @@ from core.fused_entry import FusedInputs, bind_fused_entry, fused_inputs
 from core.peers import ROWS, Kernel, Row
 from rtdetr_ops.testing.workloads import Inputs, Offsets, Workload, find_workload, make_inputs
 
-__all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "drawn", "inputs_of", "laps"]
+__all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "drawn", "inputs_of", "turns"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Case:
         return f"{self.workload.name} {str(self.dtype).removeprefix('torch.')} {self.offsets}"
 
     @property
-    def lap_count(self) -> int:
-        """How often the rows take turns: fewer turns where a single call takes seconds."""
+    def rounds(self) -> int:
+        """How often the rows take turns: fewer rounds where a single call takes seconds."""
         return 3 if self.workload.is_encoder else 5
 
     @property
@@ -124,13 +124,13 @@ def bind(case: Case, row: Row) -> Bound:
     return Bound(leaves, inputs.grad_out, kernel)
 
 
-def laps(cases: tuple[Case, ...], once: bool) -> Iterator[tuple[Case, int, Row]]:
-    """(case, lap, row): rows take turns, so that a slow moment of the machine meets all of them."""
+def turns(cases: tuple[Case, ...], once: bool) -> Iterator[tuple[Case, int, Row]]:
+    """(case, round, row): rows take turns, so that a slow moment of the machine meets all of them."""
     for case in cases:
         rows = [row for row in ROWS if row.why_not(case.workload, case.device) is None]
-        for lap in range(1 if once else case.lap_count):
+        for number in range(1 if once else case.rounds):
             for row in rows:
-                yield case, lap, row
+                yield case, number, row
 
 
 def _leaf(tensor: Tensor) -> Tensor:

@@ -9,16 +9,16 @@ from collections.abc import Callable
 import pytest
 import torch
 from core.peers import Row
-from core.timed_cases import CASES, QUICK_CASES, Case, laps
+from core.timed_cases import CASES, QUICK_CASES, Case, turns
 
-LAP_SECONDS = 0.2
-MAX_ROUNDS = 200
+ROUND_SECONDS = 0.2
+MAX_CALLS = 200
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--threads and --quick."""
     parser.addoption("--threads", type=int, default=2, help="torch threads")
-    parser.addoption("--quick", action="store_true", help="a few small cases, one lap")
+    parser.addoption("--quick", action="store_true", help="a few small cases, one round")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,22 +27,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One item per (case, lap, row)."""
+    """One item per (case, round, row)."""
     quick = metafunc.config.getoption("--quick")
-    turns = list(laps(QUICK_CASES if quick else CASES, once=quick))
-    ids = [f"{case.id}-lap{lap}-{row.name}" for case, lap, row in turns]
-    metafunc.parametrize(("case", "lap", "row"), turns, ids=ids)
+    items = list(turns(QUICK_CASES if quick else CASES, once=quick))
+    ids = [f"{case.id}-round{number}-{row.name}" for case, number, row in items]
+    metafunc.parametrize(("case", "round_number", "row"), items, ids=ids)
 
 
 @pytest.fixture(scope="session")
 def known_seconds() -> dict[str, float]:
-    """Seconds of one call by direction, case and row, found on the first lap."""
+    """Seconds of one call by direction, case and row, measured in the first round."""
     return {}
 
 
 @pytest.fixture
 def measure(benchmark, known_seconds) -> Callable[[str, Case, Row, Callable[[], object]], None]:
-    """Time a function for one lap, in as many rounds as fit, after a warm-up."""
+    """Time a function for one round, in as many calls as fit, after a warm-up."""
 
     def run(direction: str, case: Case, row: Row, function: Callable[[], object]) -> None:
         benchmark.group = f"{direction} {case.id}"
@@ -50,11 +50,11 @@ def measure(benchmark, known_seconds) -> Callable[[str, Case, Row, Callable[[], 
         key = f"{benchmark.group} {row.name}"
         if key not in known_seconds:
             known_seconds[key] = _seconds(function)  # the check before it was the warm-up
-        rounds = int(LAP_SECONDS / known_seconds[key])
+        calls = int(ROUND_SECONDS / known_seconds[key])
         benchmark.pedantic(
             function,
-            rounds=max(1, min(rounds, MAX_ROUNDS)),
-            warmup_rounds=int(rounds > 0),  # a call longer than a lap has no use for one
+            rounds=max(1, min(calls, MAX_CALLS)),
+            warmup_rounds=int(calls > 0),  # a call longer than a round has no use for one
         )
 
     return run

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from core.peers import OURS, PEERS, ROWS, Row
-from core.timed_cases import CASES, QUICK_CASES, Bound, Case, bind, laps
+from core.timed_cases import CASES, QUICK_CASES, Bound, Case, bind, turns
 from core.verify import check_forward, check_gradients, truth
 
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
@@ -102,7 +102,7 @@ def test_case_ids_are_unique(cases):
 
 def test_rows_take_turns_within_a_case():
     case = QUICK_CASES[0]
-    turns = list(laps((case,), once=False))
+    items = list(turns((case,), once=False))
     able = [row.name for row in ROWS if row.why_not(case.workload) is None]
-    assert [row.name for _, _, row in turns] == able * case.lap_count
-    assert [lap for _, lap, _ in turns] == [n for n in range(case.lap_count) for _ in able]
+    assert [row.name for _, _, row in items] == able * case.rounds
+    assert [number for _, number, _ in items] == [n for n in range(case.rounds) for _ in able]

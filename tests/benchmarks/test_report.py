@@ -68,12 +68,12 @@ def test_another_schema_is_refused(tmp_path):
         load(path)
 
 
-def test_laps_of_a_row_become_one_record():
+def test_rounds_of_a_row_become_one_record():
     info = {"suite": "forward", "case": "a", "row": "r"}
-    laps = [(3.0, 2.0, 5), (1.0, 0.5, 7), (2.0, 1.0, 1)]
+    rounds = [(3.0, 2.0, 5), (1.0, 0.5, 7), (2.0, 1.0, 1)]
     entries = [
-        {"extra_info": info, "stats": {"median": median, "min": low, "rounds": rounds}}
-        for median, low, rounds in laps
+        {"extra_info": info, "stats": {"median": median, "min": low, "rounds": count}}
+        for median, low, count in rounds
     ]
     assert from_pytest({"benchmarks": entries}) == [Record("forward", "a", "r", 2.0, 0.5, 13)]
 
