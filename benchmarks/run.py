@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from core.machine import describe, result_path
-from core.peers import ROWS
+from core.peers import CONTENDERS
 from core.records import Record, Run, from_pytest, save
 from suites.detector import measure_detectors
 from suites.end_to_end import measure_models
@@ -35,13 +35,15 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     machine = describe(options.threads)
-    rows = {row.name: row.version() for row in ROWS if row.runs_on("cpu")}
+    contenders = {
+        contender.name: contender.version() for contender in CONTENDERS if contender.runs_on("cpu")
+    }
     path = options.json or result_path(machine)
     records: list[Record] = []
     for name in options.only:
         print(f"measuring: {name}", flush=True)
         records += MEASURES[name](options)
-        save(Run(machine, rows, tuple(records)), path)  # what is measured outlives what fails
+        save(Run(machine, contenders, tuple(records)), path)  # what is measured outlives what fails
     print(path)
 
 

@@ -16,10 +16,10 @@ Outputs = tuple[Tensor, Tensor]
 Detector = Callable[[Tensor], Outputs]
 
 AGREEMENT = 1e-3
-"""Largest difference of scores and boxes, query by query, at which a float32 row counts as the same detector."""
+"""Largest difference of scores and boxes, query by query, at which a float32 contender counts as the same detector."""
 
 CLOSE_QUERIES = 0.9
-"""Part of the detections that a row in fewer bits must find again within ``CLOSE``."""
+"""Part of the detections that a contender in fewer bits must find again within ``CLOSE``."""
 CLOSE = 0.05
 
 
@@ -38,7 +38,7 @@ def check_detections(name: str, truth: Outputs, found: Outputs, exact: bool) -> 
     """How far ``found`` is from ``truth``: queries whose scores are close may change places.
 
     Args:
-        name: of the row, for the error.
+        name: of the contender, for the error.
         truth: what it has to find.
         found: what it finds.
         exact: whether every detection must be found again, as float32 does, or most of them, nearly.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fused entry: its inputs, and what the callers of a row without one write around it."""
+"""The fused entry: its inputs, and what the callers of a contender without one write around it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from core.peers import Kernel, Row
+from core.peers import Contender, Kernel
 from rtdetr_ops.testing.workloads import BORDER_MARGIN, Inputs, Workload
 
 __all__ = ["FusedInputs", "bind_fused_entry", "fused_inputs"]
@@ -53,11 +53,11 @@ def fused_inputs(workload: Workload, drawn: Inputs, dtype: torch.dtype) -> Fused
     return FusedInputs(*leaves, drawn.grad_out.to(dtype))
 
 
-def bind_fused_entry(row: Row, workload: Workload) -> Kernel:
-    """(value, reference, offsets, logits) -> [B, Q, M*D]: the row's own, or softmax, locations, row."""
-    if row.bind_fused is not None:
-        return row.bind_fused(workload)
-    kernel = row.bind(workload)
+def bind_fused_entry(contender: Contender, workload: Workload) -> Kernel:
+    """(value, reference, offsets, logits) -> [B, Q, M*D]: the contender's own, or softmax, locations, contender."""
+    if contender.bind_fused is not None:
+        return contender.bind_fused(workload)
+    kernel = contender.bind(workload)
     # Made once here, which is kinder than real callers are: they multiply and divide one by one.
     fractions = _fractions(workload, torch.empty(0, dtype=torch.float32))[:, None]
     per_level = (len(workload.levels), workload.points[0])
@@ -66,7 +66,7 @@ def bind_fused_entry(row: Row, workload: Workload) -> Kernel:
         anchor = reference[:, :, None]  # [B, Q, 1, 1, 4]
         locations = anchor[..., :2] + offsets * fractions * anchor[..., 2:]
         weights = logits.softmax(-1)
-        if row.classic:
+        if contender.classic:
             locations, weights = (x.unflatten(3, per_level) for x in (locations, weights))
         return kernel(value, locations, weights)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who takes part: our backends and every other implementation, as rows of one table.
+"""Who takes part: our backends and every other implementation, as contenders of one table.
 
-Each row turns a workload into a function of (value, locations, weights). What its callers would
+Each contender turns a workload into a function of (value, locations, weights). What its callers would
 have at hand (shape tensors, start indices) is made there, outside the timing, on torch's default
-device. A row that computes in float32 only is given float32, and the casts from and to 16-bit
+device. A contender that computes in float32 only is given float32, and the casts from and to 16-bit
 storage are timed: its users pay them.
 """
 
@@ -23,7 +23,16 @@ import rtdetr_ops
 from rtdetr_ops.ms_deform_attn.op import BACKENDS
 from rtdetr_ops.testing.workloads import Workload
 
-__all__ = ["OURS", "PEERS", "ROWS", "Kernel", "Row", "bind_ours", "bind_ours_fused", "ours_name"]
+__all__ = [
+    "CONTENDERS",
+    "OURS",
+    "PEERS",
+    "Contender",
+    "Kernel",
+    "bind_ours",
+    "bind_ours_fused",
+    "ours_name",
+]
 
 Kernel = Callable[..., Tensor]
 """(value [B, S, M, D], locations, weights) -> [B, Q, M*D], or the fused entry's
@@ -31,7 +40,7 @@ Kernel = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Row:
+class Contender:
     """One implementation.
 
     Args:
@@ -209,35 +218,35 @@ def _classic_shapes(workload: Workload) -> tuple[Tensor, Tensor]:
 
 
 OURS = tuple(
-    Row(
-        ours_name(row.name),
-        partial(bind_ours, row.name),
+    Contender(
+        ours_name(backend.name),
+        partial(bind_ours, backend.name),
         modes=("bilinear", "discrete"),
         mixed=True,
-        devices=row.support.devices,
-        missing=row.support.missing,
-        bind_fused=partial(bind_ours_fused, row.name),
+        devices=backend.support.devices,
+        missing=backend.support.missing,
+        bind_fused=partial(bind_ours_fused, backend.name),
     )
-    for row in BACKENDS
-    if row.name != "reference"  # it is the truth the others are checked against, not a contestant
+    for backend in BACKENDS
+    if backend.name != "reference"  # the others are checked against it
 )
 
 PEERS = (
-    Row("grid_sample", _bind_grid_sample, "torch"),
-    Row("transformers deformable_detr", _bind_transformers, "transformers", classic=True),
-    Row(
+    Contender("grid_sample", _bind_grid_sample, "torch"),
+    Contender("transformers deformable_detr", _bind_transformers, "transformers", classic=True),
+    Contender(
         "transformers rt_detr_v2",
         _bind_transformers_ragged,
         "transformers",
         modes=("bilinear", "discrete"),
     ),
-    Row(
+    Contender(
         "torch-ms-deform-attn",
         _bind_torch_ms_deform_attn,
         "torch-ms-deform-attn",
         classic=True,
     ),
-    Row("msda-triton", _bind_msda_triton, "msda-triton", classic=True, devices=("cuda",)),
+    Contender("msda-triton", _bind_msda_triton, "msda-triton", classic=True, devices=("cuda",)),
 )
 
-ROWS = (*OURS, *PEERS)
+CONTENDERS = (*OURS, *PEERS)

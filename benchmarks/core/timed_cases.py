@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is timed: the cases, and one row bound to the tensors of one case."""
+"""What is timed: the cases, and one contender bound to the tensors of one case."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.fused_entry import FusedInputs, bind_fused_entry, fused_inputs
-from core.peers import ROWS, Kernel, Row
+from core.peers import CONTENDERS, Contender, Kernel
 from rtdetr_ops.testing.workloads import Inputs, Offsets, Workload, find_workload, make_inputs
 
 __all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "drawn", "inputs_of", "turns"]
@@ -42,7 +42,7 @@ class Case:
 
     @property
     def rounds(self) -> int:
-        """How often the rows take turns: fewer rounds where a single call takes seconds."""
+        """How often the contenders take turns: fewer rounds where a single call takes seconds."""
         return 3 if self.workload.is_encoder else 5
 
     @property
@@ -50,8 +50,8 @@ class Case:
         """What the sampled pixels weigh, each counted as often as it is read."""
         shape = self.workload
         corners = 1 if shape.mode == "discrete" else 4
-        rows = shape.batch * shape.queries * shape.heads * shape.taps * corners
-        return rows * shape.channels * self.dtype.itemsize
+        contenders = shape.batch * shape.queries * shape.heads * shape.taps * corners
+        return contenders * shape.channels * self.dtype.itemsize
 
 
 def _cases(dtype: torch.dtype, offsets: Offsets, *names: str) -> tuple[Case, ...]:
@@ -70,7 +70,7 @@ QUICK_CASES = _cases(torch.float32, "ring", "decoder_b1", "decoder_ragged", "dec
 
 @dataclass(frozen=True)
 class Bound:
-    """One row on the tensors of one case, in the layout the row takes."""
+    """One contender on the tensors of one case, in the layout the contender takes."""
 
     leaves: tuple[Tensor, ...]
     grad_out: Tensor
@@ -96,7 +96,7 @@ def drawn(workload: Workload, offsets: Offsets, device: str) -> Inputs:
 
 @lru_cache(maxsize=1)
 def inputs_of(case: Case) -> Inputs | FusedInputs:
-    """The tensors of a case; its rows share them. Locations keep at least float32."""
+    """The tensors of a case; its contenders share them. Locations keep at least float32."""
     numbers = drawn(case.workload, case.offsets, case.device)
     if case.fused:
         return fused_inputs(case.workload, numbers, case.dtype)
@@ -109,28 +109,36 @@ def inputs_of(case: Case) -> Inputs | FusedInputs:
     )
 
 
-def bind(case: Case, row: Row) -> Bound:
-    """``row`` ready to be timed on ``case``."""
+def bind(case: Case, contender: Contender) -> Bound:
+    """``contender`` ready to be timed on ``case``."""
     inputs = inputs_of(case)
     leaves = inputs.leaves
     with torch.device(case.device):
-        kernel = bind_fused_entry(row, case.workload) if case.fused else row.bind(case.workload)
-    if not row.mixed and case.dtype in (torch.bfloat16, torch.float16):
+        kernel = (
+            bind_fused_entry(contender, case.workload)
+            if case.fused
+            else contender.bind(case.workload)
+        )
+    if not contender.mixed and case.dtype in (torch.bfloat16, torch.float16):
         kernel = _in_float32(kernel)
-    if row.classic and not case.fused:
+    if contender.classic and not case.fused:
         per_level = (len(case.workload.levels), case.workload.points[0])
         value, *taps = leaves
         leaves = (value, *(_leaf(tensor.unflatten(3, per_level)) for tensor in taps))
     return Bound(leaves, inputs.grad_out, kernel)
 
 
-def turns(cases: tuple[Case, ...], once: bool) -> Iterator[tuple[Case, int, Row]]:
-    """(case, round, row): rows take turns, so that a slow moment of the machine meets all of them."""
+def turns(cases: tuple[Case, ...], once: bool) -> Iterator[tuple[Case, int, Contender]]:
+    """(case, round, contender): contenders take turns, so that a slow moment of the machine meets all of them."""
     for case in cases:
-        rows = [row for row in ROWS if row.why_not(case.workload, case.device) is None]
+        contenders = [
+            contender
+            for contender in CONTENDERS
+            if contender.why_not(case.workload, case.device) is None
+        ]
         for number in range(1 if once else case.rounds):
-            for row in rows:
-                yield case, number, row
+            for contender in contenders:
+                yield case, number, contender
 
 
 def _leaf(tensor: Tensor) -> Tensor:

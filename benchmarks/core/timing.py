@@ -20,11 +20,11 @@ def take_turns(
     """Seconds per call, one entry per round; in every round each function has its turn.
 
     Args:
-        functions: by row name.
+        functions: by contender name.
         rounds: how many turns each has.
         calls: how many calls one turn makes.
         warmup: turns made before, not counted.
-        around: contexts that turns of a row happen in; entering and leaving them is not timed.
+        around: contexts that turns of a contender happen in; entering and leaving them is not timed.
     """
     contexts = around or {}
     seconds: dict[str, list[float]] = {name: [] for name in functions}

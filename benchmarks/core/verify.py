@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No number on red: every row is compared with the float64 reference before it is timed."""
+"""No number on red: every contender is compared with the float64 reference before it is timed."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ SIDE = {False: 640, True: 128}
 """Of the square images, in pixels."""
 
 HANGS = 200
-"""Seconds after which a row counts as hung, and this process ends."""
+"""Seconds after which a contender counts as hung, and this process ends."""
 
 
 @dataclass(frozen=True)
-class Row:
+class Contender:
     """One way to run the detector.
 
     Args:
@@ -77,25 +77,29 @@ class Models:
         return make_rt_detr_v2().to(self._device, dtype)
 
 
-def rows(models: Models, backend: str, dry_run: bool) -> dict[str, Row]:
+def contenders(models: Models, backend: str, dry_run: bool) -> dict[str, Contender]:
     """By name; ``backend`` is of torch.compile. A dry run has those that a CPU runs quickly."""
     single, half = torch.float32, torch.bfloat16
     optimized = {dtype: partial(models.optimized, dtype) for dtype in (single, half)}
     theirs = {dtype: partial(models.theirs, dtype) for dtype in (single, half)}
     compiled = partial(_compiled, backend)
     found = {
-        "rtdetr optimized, CUDA graph": Row(optimized[single], run=_replayed),
-        "rtdetr optimized bfloat16, CUDA graph": Row(optimized[half], half, _replayed),
-        "rtdetr eager": Row(models.ours),
-        "rtdetr optimized": Row(optimized[single]),
-        "rtdetr optimized bfloat16": Row(optimized[half], half),
-        "transformers eager": Row(theirs[single]),
-        "transformers bfloat16": Row(theirs[half], half),
-        "transformers, CUDA graph": Row(theirs[single], run=_replayed),
-        "rtdetr optimized bfloat16, compiled": Row(optimized[half], half, compiled, True),
-        "transformers bfloat16, compiled": Row(theirs[half], half, compiled, True),
+        "rtdetr optimized, CUDA graph": Contender(optimized[single], run=_replayed),
+        "rtdetr optimized bfloat16, CUDA graph": Contender(optimized[half], half, _replayed),
+        "rtdetr eager": Contender(models.ours),
+        "rtdetr optimized": Contender(optimized[single]),
+        "rtdetr optimized bfloat16": Contender(optimized[half], half),
+        "transformers eager": Contender(theirs[single]),
+        "transformers bfloat16": Contender(theirs[half], half),
+        "transformers, CUDA graph": Contender(theirs[single], run=_replayed),
+        "rtdetr optimized bfloat16, compiled": Contender(optimized[half], half, compiled, True),
+        "transformers bfloat16, compiled": Contender(theirs[half], half, compiled, True),
     }
-    quick = (name for name, row in found.items() if row.dtype == single and not row.slow)
+    quick = (
+        name
+        for name, contender in found.items()
+        if contender.dtype == single and not contender.slow
+    )
     return {name: found[name] for name in quick} if dry_run else found
 
 
@@ -133,7 +137,7 @@ def main() -> None:
     device, result_file = find_device(options.dry_run), ResultFile(options.json)
     with tempfile.TemporaryDirectory() as folder:
         models = Models(Path(folder), device.type)
-        candidates = rows(models, device.compiler, options.dry_run)
+        candidates = contenders(models, device.compiler, options.dry_run)
         result_file.add_versions(dict.fromkeys(candidates, "this repository, transformers"))
         for batch, name in _order(candidates, BATCHES[options.dry_run]):
             side = SIDE[options.dry_run]
@@ -153,11 +157,13 @@ def main() -> None:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _order(candidates: dict[str, Row], batches: tuple[int, ...]) -> Iterator[tuple[int, str]]:
+def _order(candidates: dict[str, Contender], batches: tuple[int, ...]) -> Iterator[tuple[int, str]]:
     """What starts quickly first."""
     for slow in (False, True):
         for batch in batches:
-            yield from ((batch, name) for name, row in candidates.items() if row.slow == slow)
+            yield from (
+                (batch, name) for name, contender in candidates.items() if contender.slow == slow
+            )
 
 
 def _images(batch: int, side: int) -> Tensor:
@@ -165,21 +171,23 @@ def _images(batch: int, side: int) -> Tensor:
 
 
 def _measure(
-    name: str, row: Row, models: Models, device: Device, images: Tensor, limits: Limits
+    name: str, contender: Contender, models: Models, device: Device, images: Tensor, limits: Limits
 ) -> Measurement:
-    model, images = row.model(), images.to(device.type)
-    _check_exactly(name, model, row, models, images)
-    fresh = images.to(row.dtype)
-    run = row.run(model, fresh)
+    model, images = contender.model(), images.to(device.type)
+    _check_exactly(name, model, contender, models, images)
+    fresh = images.to(contender.dtype)
+    run = contender.run(model, fresh)
     truth = as_detector(models.theirs(torch.float32))(images)
     difference = check_detections(name, truth, run(fresh), exact=False)
     seconds = device.time_host(lambda: run(fresh), 1, limits)
     return seconds, {"max_difference": difference}
 
 
-def _check_exactly(name: str, model: Any, row: Row, models: Models, images: Tensor) -> None:
+def _check_exactly(
+    name: str, model: Any, contender: Contender, models: Models, images: Tensor
+) -> None:
     """In float32 throughout every detection is found again."""
-    if row.dtype != torch.float32:
+    if contender.dtype != torch.float32:
         return
     with full_float32():
         truth = as_detector(models.theirs(torch.float32))(images)
@@ -189,7 +197,9 @@ def _check_exactly(name: str, model: Any, row: Row, models: Models, images: Tens
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="the result file, begun already")
-    parser.add_argument("--seconds", type=float, required=True, help="when to start no more rows")
+    parser.add_argument(
+        "--seconds", type=float, required=True, help="when to start no more contenders"
+    )
     parser.add_argument("--dry-run", action="store_true", help="small images on the CPU")
     return parser.parse_args()
 

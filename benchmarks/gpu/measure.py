@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check and time every row, for as long as there is time; goes on where an earlier process died."""
+"""Check and time every contender, for as long as there is time; goes on where an earlier process died."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from core.devices import Device, Limits, find_device
 from core.timed_cases import bind
 
-from gpu.plan import Job, compiled_reference, jobs, rows
+from gpu.plan import Job, compiled_reference, contenders, jobs
 from gpu.result_file import Key, ResultFile
 from gpu.suites import SUITES
 
@@ -21,7 +21,7 @@ LIMITS = {False: Limits(0.25, 5, 60), True: Limits(0, 2, 2)}
 
 
 HANGS = 120
-"""Seconds after which a row counts as hung, and this process ends."""
+"""Seconds after which a contender counts as hung, and this process ends."""
 
 
 def main() -> None:
@@ -29,10 +29,14 @@ def main() -> None:
     options = _options()
     deadline = time.monotonic() + options.seconds
     device, result_file = find_device(options.dry_run), ResultFile(options.json)
-    candidates = [row for row in (*rows(), compiled_reference(device)) if row.runs_on(device.type)]
-    result_file.add_versions({row.name: row.version() for row in candidates})
+    candidates = [
+        contender
+        for contender in (*contenders(), compiled_reference(device))
+        if contender.runs_on(device.type)
+    ]
+    result_file.add_versions({contender.name: contender.version() for contender in candidates})
     for job in jobs(device, options.dry_run):
-        keys = [Key(suite, job.case.id, job.row.name) for suite in job.suites]
+        keys = [Key(suite, job.case.id, job.contender.name) for suite in job.suites]
         keys = [key for key in keys if not result_file.has(key)]
         if time.monotonic() > deadline:
             result_file.leave_out(keys)
@@ -49,8 +53,8 @@ def _measure(
 ) -> None:
     result_file.begin(keys)
     try:
-        bound = bind(job.case, job.row)
-    except Exception as error:  # whatever a row raises is its result
+        bound = bind(job.case, job.contender)
+    except Exception as error:  # whatever a contender raises is its result
         for key in keys:
             result_file.fail(key, error)
         return
@@ -63,7 +67,9 @@ def _measure(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True, help="the result file, begun already")
-    parser.add_argument("--seconds", type=float, required=True, help="when to start no more rows")
+    parser.add_argument(
+        "--seconds", type=float, required=True, help="when to start no more contenders"
+    )
     parser.add_argument("--dry-run", action="store_true", help="tiny cases on the CPU")
     return parser.parse_args()
 

@@ -9,16 +9,16 @@ from functools import partial
 
 import torch
 from core.devices import Device
-from core.peers import OURS, PEERS, Kernel, Row, bind_ours, bind_ours_fused
+from core.peers import OURS, PEERS, Contender, Kernel, bind_ours, bind_ours_fused
 from core.timed_cases import Case
 
 from gpu.suites import SUITES
 from rtdetr_ops.testing.workloads import Offsets, Workload, find_workload
 
-__all__ = ["CLASSIC", "Job", "compiled_reference", "jobs", "rows"]
+__all__ = ["CLASSIC", "Job", "compiled_reference", "contenders", "jobs"]
 
 CLASSIC = "torch-ms-deform-attn"
-"""The row that carries the CUDA kernels of Deformable DETR."""
+"""The contender that carries the CUDA kernels of Deformable DETR."""
 
 BOTH = ("forward", "forward+backward")
 BACKWARD = ("backward", "backward, deterministic")
@@ -28,23 +28,23 @@ GRAPHS = ("fused forward, graph", "fused forward+backward, graph")
 
 @dataclass(frozen=True)
 class Job:
-    """One row on one case, checked once and then timed in some suites."""
+    """One contender on one case, checked once and then timed in some suites."""
 
     case: Case
-    row: Row
+    contender: Contender
     suites: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Item:
-    """A line of the plan: every row on these cases.
+    """A line of the plan: every contender on these cases.
 
     Args:
         workload: by name.
         suites: of one entry.
         dtypes: of the storage, one case for each.
         offsets: how the points are spread.
-        compiled: whether the row that ``torch.compile`` makes takes part; it takes long to start.
+        compiled: whether the contender that ``torch.compile`` makes takes part; it takes long to start.
     """
 
     workload: str
@@ -85,7 +85,7 @@ DRY_PLAN = (
 )
 
 
-REFERENCE = Row(
+REFERENCE = Contender(
     "reference",
     partial(bind_ours, "reference"),
     modes=("bilinear", "discrete"),
@@ -94,24 +94,26 @@ REFERENCE = Row(
 )
 
 
-def rows() -> tuple[Row, ...]:
+def contenders() -> tuple[Contender, ...]:
     """Ours, the classic operator, the definition, then the other peers."""
-    peers = sorted(PEERS, key=lambda row: row.name != CLASSIC)
+    peers = sorted(PEERS, key=lambda contender: contender.name != CLASSIC)
     return (*OURS, *peers[:1], REFERENCE, *peers[1:])
 
 
 def jobs(device: Device, dry_run: bool) -> Iterator[Job]:
     """Everything that can run on ``device``, in order."""
     for item in DRY_PLAN if dry_run else PLAN:
-        candidates = (compiled_reference(device),) if item.compiled else rows()
+        candidates = (compiled_reference(device),) if item.compiled else contenders()
         for case in item.cases(device):
-            for row in candidates:
-                suites = tuple(s for s in item.suites if row in OURS or not SUITES[s].ours_only)
-                if suites and row.why_not(case.workload, device.type) is None:
-                    yield Job(case, row, suites)
+            for contender in candidates:
+                suites = tuple(
+                    s for s in item.suites if contender in OURS or not SUITES[s].ours_only
+                )
+                if suites and contender.why_not(case.workload, device.type) is None:
+                    yield Job(case, contender, suites)
 
 
-def compiled_reference(device: Device) -> Row:
+def compiled_reference(device: Device) -> Contender:
     """What torch makes of the definition by itself."""
 
     def compiled(workload: Workload) -> Kernel:

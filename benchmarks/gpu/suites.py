@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured of a row: each suite of a result file is one way to run and time it."""
+"""What is measured of a contender: each suite of a result file is one way to run and time it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ HOST_CALLS = 100
 
 @dataclass(frozen=True)
 class Suite:
-    """One way to run and time a row.
+    """One way to run and time a contender.
 
     Args:
         measure: seconds of the given function on the device, one entry per repetition.
-        part: the function of a bound row that is timed.
+        part: the function of a bound contender that is timed.
         check: raises AssertionError where what that computes is wrong.
         fused: whether it is the fused entry's.
-        around: what the row runs in.
-        ours_only: whether it makes sense for this package's rows alone.
+        around: what the contender runs in.
+        ours_only: whether it makes sense for this package's contenders alone.
     """
 
     measure: Callable[[Device, Callable[[], object], Limits], list[float]]
@@ -41,7 +41,7 @@ class Suite:
     ours_only: bool = False
 
     def run(self, bound: Bound, case: Case, device: Device, limits: Limits) -> list[float]:
-        """Seconds of every repetition, if the row is right."""
+        """Seconds of every repetition, if the contender is right."""
         with self.around():
             self.check(bound, case)
             return self.measure(device, self.part(bound), limits)

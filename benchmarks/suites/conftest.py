@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from core.peers import Row
+from core.peers import Contender
 from core.timed_cases import CASES, QUICK_CASES, Case, turns
 
 ROUND_SECONDS = 0.2
@@ -27,27 +27,31 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One item per (case, round, row)."""
+    """One item per (case, round, contender)."""
     quick = metafunc.config.getoption("--quick")
     items = list(turns(QUICK_CASES if quick else CASES, once=quick))
-    ids = [f"{case.id}-round{number}-{row.name}" for case, number, row in items]
-    metafunc.parametrize(("case", "round_number", "row"), items, ids=ids)
+    ids = [f"{case.id}-round{number}-{contender.name}" for case, number, contender in items]
+    metafunc.parametrize(("case", "round_number", "contender"), items, ids=ids)
 
 
 @pytest.fixture(scope="session")
 def known_seconds() -> dict[str, float]:
-    """Seconds of one call by direction, case and row, measured in the first round."""
+    """Seconds of one call by direction, case and contender, measured in the first round."""
     return {}
 
 
 @pytest.fixture
-def measure(benchmark, known_seconds) -> Callable[[str, Case, Row, Callable[[], object]], None]:
+def measure(
+    benchmark, known_seconds
+) -> Callable[[str, Case, Contender, Callable[[], object]], None]:
     """Time a function for one round, in as many calls as fit, after a warm-up."""
 
-    def run(direction: str, case: Case, row: Row, function: Callable[[], object]) -> None:
+    def run(
+        direction: str, case: Case, contender: Contender, function: Callable[[], object]
+    ) -> None:
         benchmark.group = f"{direction} {case.id}"
-        benchmark.extra_info = {"suite": direction, "case": case.id, "row": row.name}
-        key = f"{benchmark.group} {row.name}"
+        benchmark.extra_info = {"suite": direction, "case": case.id, "row": contender.name}
+        key = f"{benchmark.group} {contender.name}"
         if key not in known_seconds:
             known_seconds[key] = _seconds(function)  # the check before it was the warm-up
         calls = int(ROUND_SECONDS / known_seconds[key])

@@ -29,7 +29,7 @@ __all__ = ["measure_detectors"]
 
 CASE = "RT-DETRv2 R18 640x640"
 KEPT = ", memory kept"
-"""Rows that run after ``rtdetr.keep_freed_memory()``."""
+"""Contenders that run after ``rtdetr.keep_freed_memory()``."""
 
 LARGEST_DYNAMIC = 32 * 2**20
 """Where glibc's own adjustment of its threshold ends, in bytes; it trims at twice that."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import torch
-from core.peers import ROWS
+from core.peers import CONTENDERS
 from core.records import Record, summarize
 from core.timed_cases import Case, bind
 from core.timing import take_turns
@@ -27,10 +27,11 @@ print(time.perf_counter() - start)
 
 def measure_import(quick: bool) -> list[Record]:
     """Seconds that importing takes in a fresh process that has imported torch."""
-    modules = {row: _IMPORT.format(module=row) for row in ("rtdetr_ops",)}
+    modules = {contender: _IMPORT.format(module=contender) for contender in ("rtdetr_ops",)}
     rounds = 3 if quick else 9
     seconds = {
-        row: [_run_import(program) for _ in range(rounds)] for row, program in modules.items()
+        contender: [_run_import(program) for _ in range(rounds)]
+        for contender, program in modules.items()
     }
     return summarize("import", "import after torch", seconds)
 
@@ -39,7 +40,9 @@ def measure_calls(quick: bool) -> list[Record]:
     """Seconds of one forward call on a tiny workload, without a graph."""
     case = Case(TINY, torch.float32, "ring")
     functions = {
-        row.name: bind(case, row).forward for row in ROWS if row.why_not(case.workload) is None
+        contender.name: bind(case, contender).forward
+        for contender in CONTENDERS
+        if contender.why_not(case.workload) is None
     }
     seconds = take_turns(functions, rounds=5 if quick else 50, calls=100)
     return summarize("call", f"forward {TINY.name} {TINY}", seconds)

@@ -5,9 +5,9 @@ from core.timed_cases import bind
 from core.verify import check_forward
 
 
-def test_forward(case, round_number, row, measure):
+def test_forward(case, round_number, contender, measure):
     """Check in the first round, then time."""
-    bound = bind(case, row)
+    bound = bind(case, contender)
     if round_number == 0:
         check_forward(bound, case)
-    measure("forward", case, row, bound.forward)
+    measure("forward", case, contender, bound.forward)

@@ -17,7 +17,7 @@ from core.records import Record, Run, load, save
 from core.timed_cases import bind
 from gpu import check, steps
 from gpu.commands import Command, Outcome, run_together
-from gpu.plan import CLASSIC, DRY_PLAN, PLAN, jobs, rows
+from gpu.plan import CLASSIC, DRY_PLAN, PLAN, contenders, jobs
 from gpu.result_file import DIED, Key, ResultFile
 from gpu.suites import SUITES
 from gpu.summary import summary
@@ -87,7 +87,7 @@ class FakeRunner:
         return Outcome(command.name, status, required=command.required)
 
     def measure(self, command):
-        """Die in the first row, measure the second."""
+        """Die in the first contender, measure the second."""
         result_file = ResultFile(next(self.path.glob("*/*.json")))
         result_file.begin([OTHER if result_file.has(KEY) else KEY])
         if not result_file.has(OTHER):
@@ -130,7 +130,7 @@ def test_parts_run_in_order_and_the_benchmarks_go_on_where_they_died(check_with)
     assert run.gpu_check["failures"] == [[*KEY, DIED]]
     assert [record.row for record in run.records] == ["peer"]
     assert run.gpu_check["dry_run"] is False
-    assert status == 1  # a row of ours died
+    assert status == 1  # a contender of ours died
 
 
 @pytest.mark.parametrize(
@@ -265,15 +265,17 @@ def test_suites_have_their_names_in_the_form_of_results():
 
 def test_jobs_are_unique_and_ours_alone_run_deterministically():
     found = list(jobs(CpuStandIn(), dry_run=True))
-    keys = [(suite, job.case.id, job.row.name) for job in found for suite in job.suites]
+    keys = [(suite, job.case.id, job.contender.name) for job in found for suite in job.suites]
     assert len(set(keys)) == len(keys)
-    deterministic = {row for suite, _, row in keys if suite == "backward, deterministic"}
+    deterministic = {
+        contender for suite, _, contender in keys if suite == "backward, deterministic"
+    }
     assert deterministic == {"rtdetr_ops cpu"}
 
 
 def test_no_entry_of_the_plan_is_measured_twice():
     keys = [
-        (suite, job.case.id, job.row.name)
+        (suite, job.case.id, job.contender.name)
         for job in jobs(CpuStandIn(), dry_run=False)
         for suite in job.suites
     ]
@@ -282,7 +284,7 @@ def test_no_entry_of_the_plan_is_measured_twice():
 
 def test_a_wrong_row_is_not_timed():
     job = next(iter(jobs(CpuStandIn(), dry_run=True)))
-    good = bind(job.case, job.row)
+    good = bind(job.case, job.contender)
     bad = replace(good, kernel=lambda *leaves: good.kernel(*leaves) * 1.001)
     for suite in (s for s in SUITES if not SUITES[s].fused):
         assert SUITES[suite].run(good, job.case, CpuStandIn(), Limits(0, 2, 2))
@@ -291,7 +293,7 @@ def test_a_wrong_row_is_not_timed():
 
 
 def test_the_classic_operator_comes_right_after_ours():
-    names = [row.name for row in rows()]
+    names = [contender.name for contender in contenders()]
     ours = [name for name in names if name.startswith("rtdetr_ops")]
     assert names[: len(ours) + 2] == [*ours, CLASSIC, "reference"]
 

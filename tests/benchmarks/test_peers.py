@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from core.peers import OURS, PEERS, ROWS, Row
+from core.peers import CONTENDERS, OURS, PEERS, Contender
 from core.timed_cases import CASES, QUICK_CASES, Bound, Case, bind, turns
 from core.verify import check_forward, check_gradients, truth
 
@@ -11,42 +11,42 @@ from rtdetr_ops.testing.workloads import TINY, Workload
 RAGGED = Workload("small_ragged", 2, 5, 2, ((4, 5), (2, 3)), (3, 1), 8)
 DISCRETE = Workload("small_discrete", 2, 5, 2, ((4, 5), (2, 3)), (2, 2), 8, "discrete")
 SMALL = tuple(pytest.param(w, id=w.name) for w in (TINY, RAGGED, DISCRETE))
-EVERY_ROW = tuple(pytest.param(row, id=row.name) for row in ROWS)
-ABSENT = Row("absent", lambda workload: torch.add, "a-distribution-nobody-has")
+EVERY_CONTENDER = tuple(pytest.param(contender, id=contender.name) for contender in CONTENDERS)
+ABSENT = Contender("absent", lambda workload: torch.add, "a-distribution-nobody-has")
 
 
 def test_every_backend_but_the_definition_takes_part():
-    assert [row.name for row in OURS] == [
-        f"rtdetr_ops {row.name}" for row in BACKENDS if row.name != "reference"
+    assert [contender.name for contender in OURS] == [
+        f"rtdetr_ops {contender.name}" for contender in BACKENDS if contender.name != "reference"
     ]
 
 
 def test_names_are_unique():
-    assert len({row.name for row in ROWS}) == len(ROWS)
+    assert len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("workload", SMALL)
-@pytest.mark.parametrize("row", EVERY_ROW)
-def test_row_computes_the_operator(row, workload, dtype):
-    reason = row.why_not(workload)
+@pytest.mark.parametrize("contender", EVERY_CONTENDER)
+def test_contender_computes_the_operator(contender, workload, dtype):
+    reason = contender.why_not(workload)
     if reason is not None:
         pytest.skip(reason)
     case = Case(workload, dtype, "ring")
-    bound = bind(case, row)
+    bound = bind(case, contender)
     check_forward(bound, case)
     check_gradients(bound, case)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("workload", SMALL)
-@pytest.mark.parametrize("row", EVERY_ROW)
-def test_row_computes_the_fused_entry(row, workload, dtype):
-    reason = row.why_not(workload)
+@pytest.mark.parametrize("contender", EVERY_CONTENDER)
+def test_contender_computes_the_fused_entry(contender, workload, dtype):
+    reason = contender.why_not(workload)
     if reason is not None:
         pytest.skip(reason)
     case = Case(workload, dtype, "ring", fused=True)
-    bound = bind(case, row)
+    bound = bind(case, contender)
     check_forward(bound, case)
     check_gradients(bound, case)
 
@@ -64,10 +64,10 @@ def test_gathered_bytes_count_every_corner():
 
 
 def test_a_row_says_where_it_runs_and_why_it_is_missing():
-    elsewhere = Row("elsewhere", lambda workload: torch.add, devices=("cuda",))
+    elsewhere = Contender("elsewhere", lambda workload: torch.add, devices=("cuda",))
     assert elsewhere.why_not(TINY) == "runs on cuda tensors only"
     assert elsewhere.why_not(TINY, "cuda") is None
-    unbuilt = Row("unbuilt", lambda workload: torch.add, missing="not built")
+    unbuilt = Contender("unbuilt", lambda workload: torch.add, missing="not built")
     assert unbuilt.why_not(TINY) == "not built"
 
 
@@ -77,7 +77,7 @@ def test_an_absent_peer_says_so():
 
 
 def test_a_classic_row_refuses_ragged_points_and_a_bilinear_row_the_discrete_mode():
-    classic = Row("classic", lambda workload: torch.add, classic=True)
+    classic = Contender("classic", lambda workload: torch.add, classic=True)
     assert classic.why_not(TINY) is None
     assert classic.why_not(RAGGED) == "takes the same number of points on every level only"
     assert classic.why_not(DISCRETE) == "has no discrete mode"
@@ -100,9 +100,9 @@ def test_case_ids_are_unique(cases):
     assert len({case.id for case in cases}) == len(cases)
 
 
-def test_rows_take_turns_within_a_case():
+def test_contenders_take_turns_within_a_case():
     case = QUICK_CASES[0]
     items = list(turns((case,), once=False))
-    able = [row.name for row in ROWS if row.why_not(case.workload) is None]
-    assert [row.name for _, _, row in items] == able * case.rounds
+    able = [contender.name for contender in CONTENDERS if contender.why_not(case.workload) is None]
+    assert [contender.name for _, _, contender in items] == able * case.rounds
     assert [number for _, number, _ in items] == [n for n in range(case.rounds) for _ in able]

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from core.timing import take_turns
 
 
-def test_rows_take_turns_inside_their_contexts_and_the_warm_up_is_not_counted():
+def test_contenders_take_turns_inside_their_contexts_and_the_warm_up_is_not_counted():
     seen = []
 
     @contextmanager
