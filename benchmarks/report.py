@@ -29,7 +29,7 @@ def main() -> None:
         plot(run, path.with_suffix(".png"))
         print(text)
     if options.readme:
-        rewrite_readme(ROOT / "README.md", paths)
+        rewrite_readme(ROOT / "README.md", of_clean_commits(paths))
 
 
 def newest_results(folder: Path) -> list[Path]:
@@ -44,6 +44,18 @@ def newest_results(folder: Path) -> list[Path]:
         for machine in machines
     ]
     return [path for path in newest if path is not None]
+
+
+def of_clean_commits(paths: Sequence[Path]) -> list[Path]:
+    """Those that anybody can measure again: the commit in the file is all that was measured.
+
+    Raises:
+        SystemExit: none is.
+    """
+    clean = [path for path in paths if not load(path).machine["modified"]]
+    if not clean:
+        raise SystemExit("README.md: expected results of a commit without uncommitted changes")
+    return clean
 
 
 def rewrite_readme(readme: Path, sources: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from core.records import Record, Run, from_pytest, load, save, summarize
 from core.tables import full_report, readme_block, seconds_text, speedups
-from report import BEGIN, END, newest_results, rewrite_readme
+from report import BEGIN, END, newest_results, of_clean_commits, rewrite_readme
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 RESULTS = BENCHMARKS / "results"
@@ -169,6 +169,15 @@ def test_the_newest_file_of_every_machine_is_reported(tmp_path):
     save(RUN, same_day)
     os.utime(tmp_path / names[1], (1, 1))
     assert newest_results(tmp_path) == [same_day, tmp_path / names[2]]
+
+
+def test_the_readme_takes_results_of_clean_commits_alone(tmp_path):
+    clean, modified = tmp_path / "clean.json", tmp_path / "modified.json"
+    save(Run(MACHINE | {"modified": False}, RUN.rows, RUN.records), clean)
+    save(Run(MACHINE | {"modified": True}, RUN.rows, RUN.records), modified)
+    assert of_clean_commits([modified, clean]) == [clean]
+    with pytest.raises(SystemExit, match="without uncommitted changes"):
+        of_clean_commits([modified])
 
 
 def test_report_command_writes_markdown_and_picture(tmp_path):
