@@ -14,14 +14,14 @@ from .console import say, say_json
 
 NAME = "checks"
 
-# What each optional package is for, by the name it is imported under.
+# What each optional package is for, by the name of its distribution, which is also that of its module.
 OPTIONAL = {
-    "av": ("av", "video"),
-    "supervision": ("supervision", "to_supervision"),
-    "triton": ("triton", "attention on GPUs"),
-    "onnxruntime": ("onnxruntime", "running exported models"),
-    "transformers": ("transformers", "comparing; never imported by rtdetr"),
-    "torchvision": ("torchvision", "not needed"),
+    "av": "video",
+    "supervision": "to_supervision",
+    "triton": "attention on GPUs",
+    "onnxruntime": "running exported models",
+    "transformers": "comparing; never imported by rtdetr",
+    "torchvision": "not needed",
 }
 
 
@@ -78,22 +78,21 @@ def _report() -> dict[str, Any]:
         "attention": attention,
         "build": {key: _plain(value) for key, value in dict(rtdetr_ops.build_info()).items()},
         "optional": {
-            name: {"state": _state(module, name), "purpose": purpose}
-            for name, (module, purpose) in OPTIONAL.items()
+            name: {"state": _state(name), "purpose": purpose} for name, purpose in OPTIONAL.items()
         },
     }
 
 
-def _state(module: str, distribution: str) -> str:
+def _state(name: str) -> str:
     """Its version, "-" if absent, or BROKEN with the reason: installed is not the same as importable."""
     try:
-        installed = version(distribution)
+        installed = version(name)
     except PackageNotFoundError:
         return "-"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            importlib.import_module(module)
+            importlib.import_module(name)
     except Exception as error:
         reason = " ".join(str(error).split())[:80]
         return f"{installed} BROKEN ({type(error).__name__}: {reason})"

@@ -122,12 +122,5 @@ def coco_results(results: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[di
 
 
 def _is_coco(detections: Detections) -> bool:
-    return tuple(detections.names[index] for index in sorted(_indices(detections))) == COCO_NAMES
-
-
-def _indices(detections: Detections) -> Sequence[int]:
-    return (
-        list(detections.names)
-        if isinstance(detections.names, dict)
-        else range(len(detections.names))
-    )
+    names = tuple(detections.name_of(index) for index in range(len(detections.names)))
+    return names == COCO_NAMES

@@ -83,7 +83,7 @@ def channels_last(array: npt.NDArray[Any], layout: Layout, argument: str) -> npt
 
 
 def to_uint8(pixels: npt.NDArray[Any], argument: str) -> npt.NDArray[Any]:
-    """uint8 as it is; floats 0..1 rounded to 256 steps, so a image divided by 255 comes back exactly."""
+    """uint8 as it is; floats 0..1 rounded to 256 steps, so an image divided by 255 comes back exactly."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.bool_:

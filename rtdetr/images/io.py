@@ -127,6 +127,8 @@ def _open(file: Path | io.BytesIO, name: str) -> Image.Image:
 def _decode(image: Image.Image, name: str) -> Image.Image:
     try:
         return image_to_rgb(upright(image))
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"{name}: not a readable image: {_reason(error)}") from error
 

@@ -74,9 +74,8 @@ def _frames(source: str | os.PathLike[str], stride: int) -> Iterator[LoadedImage
                 if index % stride == 0:
                     yield LoadedImage(_turned(frame), f"{source}#{index}")
         except av.error.FFmpegError as error:
-            raise DataError(
-                f"{source}: the video breaks off after frame {index}: {error}"
-            ) from error
+            where = f"after frame {index}" if index >= 0 else "before the first frame"
+            raise DataError(f"{source}: the video breaks off {where}: {error}") from error
 
 
 def _turned(frame: Any) -> Image.Image:

@@ -47,9 +47,9 @@ class FrozenBatchNorm2d(nn.Module):
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        zeros = nn.BatchNorm2d(channels)
+        initial = nn.BatchNorm2d(channels)
         for name in ("weight", "bias", "running_mean", "running_var"):
-            self.register_buffer(name, getattr(zeros, name).detach())
+            self.register_buffer(name, getattr(initial, name).detach())
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.batch_norm(
@@ -59,7 +59,7 @@ class FrozenBatchNorm2d(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
-        # What a trained normalization counts has no place here.
+        # A trained layer also counts its batches; here nothing does.
         state_dict.pop(f"{prefix}num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 

@@ -21,10 +21,10 @@ from .pretrained import Pretrained
 from .query_selection import Proposals, Selection, make_anchors, select
 from .size_cache import SizeCache
 
-__all__ = ["RTDetrV2Model", "Stages", "box_head", "score_head"]
+__all__ = ["Intermediates", "RTDetrV2Model", "box_head", "score_head"]
 
 
-class Stages(NamedTuple):
+class Intermediates(NamedTuple):
     """What the network computed on its way from the encoder's maps to the decoder's outputs."""
 
     proposals: Proposals
@@ -132,14 +132,14 @@ class RTDetrV2Model(Pretrained):
 
     def decode(
         self, maps: list[Tensor], record: Recorder, selection: Selection | None = None
-    ) -> Stages:
+    ) -> Intermediates:
         """From the encoder's maps to the decoder's outputs; ``selection`` starts from those pixels instead."""
         memory, levels = self.flatten(maps)
         proposals = self.propose(memory, levels)
         selection = selection or self.choose(proposals)
         content, start = self.first_content(selection.content), selection.boxes.detach()
         decoded = self.decoder(content, start, memory, levels, None, record)
-        return Stages(proposals, selection, start, decoded)
+        return Intermediates(proposals, selection, start, decoded)
 
     def embed(self, pixel_values: Tensor | None) -> list[Tensor]:
         """The maps of the backbone, each brought to the encoder's width."""

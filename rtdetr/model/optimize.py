@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -39,8 +40,8 @@ def optimize(
 
     Normalizations are folded into the convolutions before them, the two convolutions of each RepVGG block become one,
     offsets and attention weights of each deformable attention come from one matrix product, and only the pixels that
-    become queries get boxes (``enc_outputs_coord_logits`` is None). The copy is in
-    evaluation mode, trains nothing, compiles and moves between devices; it is not meant to be saved.
+    become queries get boxes (``enc_outputs_coord_logits`` is None). The copy is in evaluation mode, trains nothing,
+    compiles and moves between devices; it is not meant to be saved.
 
     Args:
         model: a detector with the weights it will keep.
@@ -184,11 +185,10 @@ def _compare(model: Pretrained, fast: Pretrained) -> None:
     """
     channels = model.config.backbone_config.in_channels
     image = torch.rand(1, channels, 64, 96, generator=torch.Generator().manual_seed(0))
-    training = model.training
     with torch.inference_mode(), full_float32():
-        expected, selection = _stages(model.eval(), image.to(model.device))
+        with _evaluating(model):
+            expected, selection = _stages(model, image.to(model.device))
         results, _ = _stages(fast, image.to(fast.device), selection)
-    model.train(training)
     limit = TOLERANCE[fast.dtype]
     for name, tensor in expected.items():
         largest = max(tensor.abs().max().item(), 1e-6)
@@ -198,6 +198,18 @@ def _compare(model: Pretrained, fast: Pretrained) -> None:
                 f"optimize: {name} of the rewritten detector differs by {error:.1e} of their largest number; "
                 f"in {fast.dtype} at most {limit:.0e} is expected"
             )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the ``with`` block; afterwards each module is in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _stages(

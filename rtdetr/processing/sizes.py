@@ -60,6 +60,6 @@ def _by_edges(old: tuple[int, int], shortest: int, longest: int) -> tuple[int, i
     edge = max(1, round(length))
     if edge == short:
         return old
-    # The longer side is cut, not rounded, from the exact length length: so do the published models.
+    # The longer side is cut, not rounded, from the exact length: so do the published models.
     other = max(1, int(length * long / short))
     return (edge, other) if old[0] <= old[1] else (other, edge)

@@ -212,9 +212,8 @@ def _places(
             (*corner, corner[0] + chip.width, corner[1] + chip.height) for corner in candidates
         ]
         overlaps = [sum(_overlap(area, other) for other in taken) for area in areas]
-        best = int(
-            np.argmin(overlaps)
-        )  # the first of equals: candidates come in order of preference
+        # The first of equals: candidates come in order of preference.
+        best = int(np.argmin(overlaps))
         taken.append(areas[best])
         places.append(candidates[best])
     return places

@@ -104,7 +104,7 @@ def ms_deform_attn_fused(
         mode: ``"bilinear"`` or ``"discrete"``.
         offset_scale: factor of a 4-d reference.
         value_mask: [B, S] bool, True keeps a pixel, False makes it 0; None keeps all.
-        backend: a name of the table of backends; None takes the first that can run.
+        backend: a name of the table of backends; None chooses as in :func:`ms_deform_attn`.
 
     Differentiable once in ``value``, ``reference``, ``offsets`` and ``logits``.
 

@@ -186,7 +186,7 @@ def _corner(
 def _load_pixels(
     head_value, pixel, inside, stride, d, D: tl.constexpr, BLOCK_D: tl.constexpr, A: tl.constexpr
 ):
-    """Channels of a pixel of each query; what no_pixel may touch is not read and counts as 0."""
+    """Channels of a pixel of each query; what no point touches is not read and counts as 0."""
     at = head_value + pixel.to(tl.int64)[:, None] * stride + d[None, :]
     present = inside[:, None]
     if D != BLOCK_D:

@@ -151,3 +151,11 @@ def test_compiles_without_a_break() -> None:
     fast = awake(tiny_config()).optimize()
     compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
     assert farthest(rows(fast, example()), rows(compiled, example())) < 1e-5
+
+
+def test_each_module_of_the_original_keeps_its_mode() -> None:
+    model = awake(tiny_config()).train()
+    model.model.backbone.eval()
+    before = [module.training for module in model.modules()]
+    assert not model.optimize().training
+    assert [module.training for module in model.modules()] == before
