@@ -180,10 +180,10 @@ def make_inputs(
 
 
 def _ring_locations(workload: Workload, random: torch.Generator) -> Tensor:  # [B, Q, M, T, 2]
-    centres = _pixel_centres(workload) if workload.is_encoder else _box_centres(workload, random)
+    centers = _pixel_centers(workload) if workload.is_encoder else _box_centers(workload, random)
     ring = _ring(workload)  # [M, T, 2]
     noise = _normal((workload.batch, workload.queries, *ring.shape), random) * NOISE
-    return centres[:, :, None, None] + (ring + noise) / _tap_sizes(workload)
+    return centers[:, :, None, None] + (ring + noise) / _tap_sizes(workload)
 
 
 def _uniform_locations(workload: Workload, random: torch.Generator) -> Tensor:  # [B, Q, M, T, 2]
@@ -203,7 +203,7 @@ def _ring(workload: Workload) -> Tensor:  # [M, T, 2], pixels
     return direction[:, None] * radius[:, None]
 
 
-def _pixel_centres(workload: Workload) -> Tensor:  # [1, S, 2], 0..1 over the image
+def _pixel_centers(workload: Workload) -> Tensor:  # [1, S, 2], 0..1 over the image
     grids = []
     for height, width in workload.levels:
         y = (torch.arange(height, dtype=torch.float64) + 0.5) / height
@@ -212,7 +212,7 @@ def _pixel_centres(workload: Workload) -> Tensor:  # [1, S, 2], 0..1 over the im
     return torch.cat(grids)[None]
 
 
-def _box_centres(workload: Workload, random: torch.Generator) -> Tensor:  # [B, Q, 2]
+def _box_centers(workload: Workload, random: torch.Generator) -> Tensor:  # [B, Q, 2]
     return torch.rand((workload.batch, workload.queries, 2), generator=random, dtype=torch.float64)
 
 

@@ -73,7 +73,7 @@ def test_one_channel_out_of_two(kernel: Target) -> None:
     assert_matches_reference(kernel, case)
 
 
-# Points exactly on pixel centres, borders and corners of a level of 4 x 8, where bilinear cells
+# Points exactly on pixel centers, borders and corners of a level of 4 x 8, where bilinear cells
 # meet. Powers of two: every dtype can name them. The gradient is that of the right-hand, lower cell.
 KNOTS = [
     (x / 8, y / 4) for x in (-0.5, 0, 0.5, 1, 3.5, 7.5, 8, 8.5) for y in (-0.5, 0, 0.5, 2.5, 4)

@@ -126,7 +126,7 @@ def test_is_the_plain_entry_after_softmax(target: Target, form: Fused, mode: str
     torch.testing.assert_close(target.run(call)["output"], expected, rtol=1e-12, atol=1e-12)
 
 
-def centred(mode: str, queries: int = 1, taps: int = 2, dtype: torch.dtype = F32) -> Call:
+def centered(mode: str, queries: int = 1, taps: int = 2, dtype: torch.dtype = F32) -> Call:
     """All points at the corner that pixels 6, 7, 10, 11 of a 4 x 4 level share; the level holds 1, 2, 3, ..."""
     tensors = {
         "value": torch.arange(1, 17, dtype=dtype).view(1, 16, 1, 1).repeat(1, 1, 1, 2),
@@ -154,7 +154,7 @@ NON_FINITE = ("name", "coordinate", "number")
 def test_non_finite_location_is_zero(
     target: Target, name: str, coordinate: int, number: float, mode: str
 ) -> None:
-    call = centred(mode, taps=1)
+    call = centered(mode, taps=1)
     call.tensors["offsets"] += 0.25  # times an infinite box is infinite
     call.tensors[name][..., coordinate] = number
     results = target.run(call)
@@ -166,7 +166,7 @@ def test_non_finite_location_is_zero(
 def test_non_finite_location_has_zero_gradients(
     target: Target, name: str, coordinate: int, number: float
 ) -> None:
-    call = centred("bilinear", taps=1)
+    call = centered("bilinear", taps=1)
     call.tensors["offsets"] += 0.25
     call.tensors[name][..., coordinate] = number
     results = target.run(call)
@@ -176,14 +176,14 @@ def test_non_finite_location_has_zero_gradients(
 
 @each_mode
 def test_non_finite_location_keeps_its_share_of_the_softmax(target: Target, mode: str) -> None:
-    call = centred(mode)
+    call = centered(mode)
     whole = target.run(call)["output"]
     call.tensors["offsets"][..., 0, 0] = NAN
     torch.testing.assert_close(target.run(call)["output"], whole / 2)
 
 
 def test_outside_is_zero(target: Target) -> None:
-    call = centred("bilinear")
+    call = centered("bilinear")
     call.tensors["offsets"][:] = torch.tensor([1e30, -1e30])
     for name, tensor in target.run(call).items():
         assert not tensor.any(), name
@@ -216,13 +216,13 @@ def test_softmax_is_accurate(target: Target, span: float, dtype: torch.dtype) ->
     taps = 64
     random = torch.Generator().manual_seed(0)
     logits = -span * torch.rand((1, 50, 1, taps), generator=random, dtype=F64).to(dtype)
-    centres = torch.stack([torch.arange(taps) / taps, torch.zeros(taps)], -1)
+    centers = torch.stack([torch.arange(taps) / taps, torch.zeros(taps)], -1)
     with target.selected():
         out = ms_deform_attn_fused(
             torch.eye(taps, dtype=dtype).view(1, taps, 1, taps),
             ((1, taps),),
             torch.zeros(1, 50, 1, 2, dtype=dtype),
-            (centres * torch.tensor([taps, 1])).to(dtype).expand(1, 50, 1, -1, -1),
+            (centers * torch.tensor([taps, 1])).to(dtype).expand(1, 50, 1, -1, -1),
             logits,
             mode="discrete",
             backend=target.backend,
