@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from inspect import Parameter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from .errors import did_you_mean
 
@@ -59,16 +59,7 @@ def int_tuple(field: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
 def hints_at_keywords(function: Callable[P, T]) -> Callable[P, T]:
     """``TypeError`` with a suggestion for a keyword that ``function`` does not take; its signature stays."""
     known = [name for name in inspect.signature(function).parameters if name != "self"]
-
-    @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
-        for name in kwargs:
-            if name not in known:
-                title = function.__qualname__.removesuffix(".__init__")
-                raise TypeError(f"{title} has no argument {name!r}.{did_you_mean(name, known)}")
-        return function(*args, **kwargs)
-
-    return checked
+    return _checks_keywords(function, known)
 
 
 def hints_at_fields(cls: type[T]) -> type[T]:
@@ -78,7 +69,10 @@ def hints_at_fields(cls: type[T]) -> type[T]:
 
 
 def shows_options(options: type[Any]) -> Callable[[F], F]:
-    """Let ``help`` and editors show the fields of ``options`` in place of the ``**options`` of a function."""
+    """Let ``help`` show the fields of ``options`` in place of the ``**options`` of a function.
+
+    A keyword that is none of them, and no parameter either, is answered with ``TypeError`` and the nearest one.
+    """
     fields = [
         parameter.replace(kind=Parameter.KEYWORD_ONLY)
         for parameter in inspect.signature(options).parameters.values()
@@ -87,7 +81,22 @@ def shows_options(options: type[Any]) -> Callable[[F], F]:
     def show(function: F) -> F:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-        function.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
-        return function
+        known = [parameter.name for parameter in (*own, *fields) if parameter.name != "self"]
+        shown = _checks_keywords(function, known)
+        shown.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
+        return cast("F", shown)
 
     return show
+
+
+def _checks_keywords(function: Callable[P, T], known: Sequence[str]) -> Callable[P, T]:
+    title = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"{title} has no argument {name!r}.{did_you_mean(name, known)}")
+        return function(*args, **kwargs)
+
+    return checked

@@ -18,7 +18,7 @@ from .config import RTDetrV2Config
 from .devices import describe_device, find_device, find_dtype
 from .errors import DataError, RTDetrError
 from .hub import HubOptions
-from .images.io import Unreadable
+from .images.io import Unreadable, load_image
 from .images.sources import Source, VideoSource, find_sources, read_sources
 from .inference.loading import load_detector
 from .inference.options import ImageSize, PredictKeywords, PredictOptions
@@ -86,9 +86,11 @@ class RTDETR:
         options = HubOptions(
             revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
         )
-        loaded = load_detector(source, config=config, weights=weights, options=options)
+        loaded = load_detector(
+            source, config=config, weights=weights, processor=processor, options=options
+        )
         self.model = loaded.model.eval().to(self.device, self.dtype)
-        self.processor = processor or loaded.processor
+        self.processor = loaded.processor
         self.title, self.is_random = loaded.title, loaded.is_random
         self._fast: RTDetrV2ForObjectDetection | None = None
 
@@ -164,12 +166,15 @@ class RTDETR:
             UsageError: if an option has a wrong value.
             TypeError: for an unknown option, with the nearest known one.
         """
-        checked = PredictOptions(**options)
+        checked = self._checked(options)
         sources = find_sources(source, recursive=checked.recursive)
-        detections = _readable(self._stream(sources.items, checked, None))
         if not sources.is_single:
-            return list(detections)
-        return detections if isinstance(sources.items[0], VideoSource) else next(detections)
+            return list(_readable(self._stream(sources.items, checked, None)))
+        (single,) = sources.items
+        if isinstance(single, VideoSource):
+            return _readable(self._stream(sources.items, checked, None))
+        image = load_image(single.item, color=checked.color, name=single.name)
+        return self._predictor.detect([image], checked)[0]
 
     @shows_options(PredictOptions)
     def stream(
@@ -180,12 +185,16 @@ class RTDETR:
         An image that cannot be read is in its place as ``Unreadable(name, error)``, and the next one follows.
         ``limit`` stops after so many.
         """
-        checked = PredictOptions(**options)
-        if checked.classes is not None:
-            # A wrong name is an error of this call, not of the first result.
-            class_indices(checked.classes, self.names)
+        checked = self._checked(options)
         sources = find_sources(source, recursive=checked.recursive)
         return self._stream(sources.items, checked, limit)
+
+    def _checked(self, options: PredictKeywords) -> PredictOptions:
+        """The options, with class names of this model: a wrong one is an error of the call, not of the first result."""
+        checked = PredictOptions(**options)
+        if checked.classes is not None:
+            class_indices(checked.classes, self.names)
+        return checked
 
     def _stream(
         self, sources: Sequence[Source], options: PredictOptions, limit: int | None
@@ -260,7 +269,6 @@ class RTDETR:
 def _readable(detections: Iterator[Detections | Unreadable]) -> Iterator[Detections]:
     for item in detections:
         if isinstance(item, Unreadable):
-            raise DataError(
-                f"{item.error} (RTDETR.stream goes on past such an image)"
-            ) from item.error
+            hint = " (RTDETR.stream goes on past such a source)"
+            raise DataError(f"{item.error}{hint}") from item.error
         yield item

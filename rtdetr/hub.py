@@ -61,6 +61,9 @@ class Folder:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     @property
     def title(self) -> str:
         return self.path.name or str(self.path)
@@ -77,6 +80,9 @@ class Checkpoint:
 
     path: Path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     @property
     def title(self) -> str:
         return self.path.name
@@ -92,6 +98,9 @@ class Repository:
 
     name: str
     options: HubOptions = HubOptions()
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def title(self) -> str:

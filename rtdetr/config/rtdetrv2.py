@@ -345,7 +345,7 @@ class RTDetrV2Config:
         """
         path = settings_file(files, CONFIG)
         if path is None:
-            raise ModelError(f"{files.title}: no {CONFIG} there")
+            raise ModelError(f"{files}: no {CONFIG} there")
         return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
     def save_pretrained(self, directory: str | Path) -> None:

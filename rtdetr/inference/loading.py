@@ -32,6 +32,7 @@ def load_detector(
     *,
     config: RTDetrV2Config | str | Path | None = None,
     weights: str | Path | None = "auto",
+    processor: RTDetrImageProcessor | None = None,
     options: HubOptions | None = None,
 ) -> LoadedDetector:
     """The model that ``source`` names; see :class:`rtdetr.RTDETR` for the arguments.
@@ -56,7 +57,7 @@ def load_detector(
     else:
         model = _from_pretrained(weights, config, options.without_revision())
     title = place.name if isinstance(place, Preset) else str(source)
-    return LoadedDetector(model, read_processor(place), title, weights is None)
+    return LoadedDetector(model, processor or read_processor(place), title, weights is None)
 
 
 def read_config(place: Preset | ModelFiles) -> RTDetrV2Config:

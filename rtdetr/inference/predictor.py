@@ -97,7 +97,7 @@ class Predictor:
             xyxy=clip_to_image(arrays["boxes"][keep], size),
             scores=arrays["scores"][keep],
             labels=arrays["labels"][keep],
-            names=self.names,
+            names=dict(self.names),
             image_size=size,
             source=item.name,
             image=item.image,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -164,9 +165,16 @@ class _SparseBoxesModel(RTDetrV2Model):
         return None
 
 
+@functools.cache
+def _sparse(own: type[RTDetrV2Model]) -> type[RTDetrV2Model]:
+    return type(own.__name__, (_SparseBoxesModel, own), {})
+
+
 def _leave_out_boxes(model: nn.Module) -> None:
     for network in _of_type(model, RTDetrV2Model):
-        network.__class__ = _SparseBoxesModel
+        own: type = type(network)
+        # A subclass of the caller's keeps what it overrides.
+        network.__class__ = _SparseBoxesModel if own is RTDetrV2Model else _sparse(own)
 
 
 def _of_type(model: nn.Module, kind: type[Any]) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -358,3 +358,36 @@ def test_unfit_checkpoint(tmp_path: Path) -> None:
         RTDETR(tmp_path / "bad.pth")
     with pytest.raises(ModelError, match=f"{tmp_path.name}: found neither"):
         RTDETR(tmp_path)
+
+
+def test_one_unreadable_image_is_its_own_error(detector: RTDETR, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.png: no such file$"):
+        detector(tmp_path / "no.png")
+
+
+def test_a_wrong_class_is_an_error_of_the_call(detector: RTDETR) -> None:
+    for source in ([], "clip.mp4", [photo()]):
+        with pytest.raises(UsageError, match="no class 'nope'"):
+            detector(source, classes=["nope"])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: d(photo(), treshold=0.3), r"RTDETR.__call__ .*'treshold'.*\"threshold\""),
+        (lambda d: d.stream([], limti=3), r"RTDETR.stream .*'limti'.*\"limit\""),
+        (lambda d: d(sorce=photo()), r"RTDETR.__call__ .*'sorce'.*\"source\""),
+    ],
+    ids=["call", "stream", "source"],
+)
+def test_misspelt_keywords_are_answered_by_the_function(
+    detector: RTDETR, call: Callable[[RTDETR], Any], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        call(detector)
+
+
+def test_each_result_has_its_own_names(detector: RTDETR) -> None:
+    first, second = detector([photo(), photo()], threshold=0)
+    assert first.names == second.names
+    assert first.names is not second.names

@@ -132,3 +132,9 @@ def test_settings_that_are_named_themselves(repository: Path) -> None:
     settings = repository / "mine.json"
     settings.write_text(json.dumps({"size": {"height": 32, "width": 64}}), encoding="utf-8")
     assert RTDetrImageProcessor.from_pretrained(settings).size == {"height": 32, "width": 64}
+
+
+def test_own_processing_spares_the_hub(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, repository, unreachable="preprocessor_config.json")
+    processor = RTDetrImageProcessor(size=64)
+    assert RTDETR("someone/detector", processor=processor).processor is processor

@@ -12,7 +12,7 @@ from tiny_detector import tiny_config
 from torch import nn
 
 from rtdetr.config import HGNetV2Config, ResNetConfig, RTDetrV2Config
-from rtdetr.model import RTDetrV2ForObjectDetection
+from rtdetr.model import RTDetrV2ForObjectDetection, RTDetrV2Model
 from rtdetr.model import optimize as optimization
 from rtdetr.model.hybrid_encoder import RepVggBlock
 from rtdetr.model.layers import FrozenBatchNorm2d
@@ -159,3 +159,14 @@ def test_each_module_of_the_original_keeps_its_mode() -> None:
     before = [module.training for module in model.modules()]
     assert not model.optimize().training
     assert [module.training for module in model.modules()] == before
+
+
+def test_a_subclass_of_the_network_keeps_what_it_overrides() -> None:
+    class Halved(RTDetrV2Model):
+        def embed(self, pixel_values: torch.Tensor | None) -> list[torch.Tensor]:
+            assert pixel_values is not None
+            return super().embed(pixel_values / 2)
+
+    model = awake(tiny_config())
+    model.model.__class__ = Halved
+    assert farthest(rows(model, example()), rows(model.optimize(), example())) < 1e-4
