@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run detectors of transformers on a photo, as they come and patched; then this project's own, by its command.
+"""Run detectors of transformers on a photo, unpatched and patched; then this project's own, by its command.
 
 Usage: ``python examples/demo.py [PHOTO]``. Without a photo, scikit-learn's picture of a temple. Nothing is downloaded:
 weights are random.

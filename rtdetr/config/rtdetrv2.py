@@ -98,7 +98,8 @@ class RTDetrV2Config:
         decoder_n_levels: the same number.
         decoder_n_points: sampling points of a head on each level: an int, or one count per level, not all 0. A
             tuple of equal counts becomes one int.
-        decoder_method: ``"default"`` samples bilinearly, ``"discrete"`` takes the nearest pixel.
+        decoder_method: ``"default"`` samples bilinearly, ``"discrete"`` takes the pixel
+            ``trunc(location * size + 0.5)`` of each axis, which is not the nearest one.
         decoder_offset_scale: factor from a sampling offset, divided by the points of its level, to widths and heights
             of a query's box.
         decoder_layers: decoder layers that are built and trained.

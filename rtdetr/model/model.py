@@ -116,12 +116,12 @@ class RTDetrV2Model(Pretrained):
             intermediate_hidden_states=decoded.states,
             intermediate_logits=decoded.logits,
             intermediate_reference_points=decoded.boxes,
-            decoder_hidden_states=decoder_record.noted("hidden"),
-            decoder_attentions=decoder_record.noted("weights"),
-            cross_attentions=decoder_record.noted("cross_weights"),
+            decoder_hidden_states=decoder_record.recorded("hidden"),
+            decoder_attentions=decoder_record.recorded("weights"),
+            cross_attentions=decoder_record.recorded("cross_weights"),
             encoder_last_hidden_state=maps,
-            encoder_hidden_states=encoder_record.noted("hidden"),
-            encoder_attentions=encoder_record.noted("weights"),
+            encoder_hidden_states=encoder_record.recorded("hidden"),
+            encoder_attentions=encoder_record.recorded("weights"),
             init_reference_points=stages.start,
             enc_topk_logits=selection.scores,
             enc_topk_bboxes=selection.boxes.sigmoid(),
@@ -219,7 +219,7 @@ def score_head(config: RTDetrV2Config, classes: int) -> nn.Linear:
 
 
 def box_head(width: int) -> MLPHead:
-    """Starts with boxes as they come."""
+    """Starts without moving any box."""
     head = MLPHead(width, width, 4, layers=3)
     for parameter in head.layers[-1].parameters():
         nn.init.zeros_(parameter)

@@ -165,7 +165,7 @@ class Recorder:
         if self.states:
             self.hidden.append(state)
 
-    def noted(self, kind: str) -> tuple[Tensor, ...] | None:
+    def recorded(self, kind: str) -> tuple[Tensor, ...] | None:
         """What was recorded of "weights", "cross_weights" or "hidden"; None where nothing was to be recorded."""
         asked = self.states if kind == "hidden" else self.attentions
         return tuple(getattr(self, kind)) if asked else None

@@ -394,7 +394,8 @@ def _lanes(device: torch.device) -> int:
         return 32
     import triton
 
-    return int(triton.runtime.driver.active.get_current_target().warp_size)
+    with _current(device):
+        return int(triton.runtime.driver.active.get_current_target().warp_size)
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:

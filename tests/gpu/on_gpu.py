@@ -21,7 +21,7 @@ DEVICE = os.environ.get("RTDETR_OPS_TEST_DEVICE", "cuda")
 
 @dataclass(frozen=True)
 class GpuTarget(Target):
-    """A row of the table of backends on a device."""
+    """A backend of the table on a device."""
 
     def run(self, call: Call) -> dict[str, Tensor]:
         """The result and the gradients, back on the CPU; no byte of fresh memory was zero before."""
