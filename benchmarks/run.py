@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from core.devices import CpuDevice
 from core.machine import describe, result_path
 from core.peers import CONTENDERS
 from core.records import Record, Run, from_pytest, save
@@ -22,11 +23,11 @@ OPERATOR = Path(__file__).resolve().parent / "suites"
 """Holds the files of pytest-benchmark."""
 
 MEASURES = {
-    "import": lambda options: measure_import(options.quick),
-    "call": lambda options: measure_calls(options.quick),
-    "model": lambda options: measure_models(options.quick),
-    "detector": lambda options: measure_detectors(options.quick, options.threads),
-    "op": lambda options: _measure_op(options.quick, options.threads),
+    "import": lambda device, options: measure_import(options.quick),
+    "call": lambda device, options: measure_calls(device, options.quick),
+    "model": lambda device, options: measure_models(device, options.quick),
+    "detector": lambda device, options: measure_detectors(device, options.quick, options.threads),
+    "op": lambda device, options: _measure_op(options.quick, options.threads),
 }
 
 
@@ -34,15 +35,18 @@ def main() -> None:
     """Measure, then say where the file is."""
     options = _options()
     torch.set_num_threads(options.threads)
-    machine = describe(options.threads)
+    device = CpuDevice()
+    machine = describe(device, options.threads)
     contenders = {
-        contender.name: contender.version() for contender in CONTENDERS if contender.runs_on("cpu")
+        contender.name: contender.version()
+        for contender in CONTENDERS
+        if contender.runs_on(device.type)
     }
     path = options.json or result_path(machine)
     records: list[Record] = []
     for name in options.only:
         print(f"measuring: {name}", flush=True)
-        records += MEASURES[name](options)
+        records += MEASURES[name](device, options)
         save(Run(machine, contenders, tuple(records)), path)  # what is measured outlives what fails
     print(path)
 

@@ -28,8 +28,8 @@ def as_detector(model: Any) -> Detector:
 
     def run(images: Tensor) -> Outputs:
         with torch.inference_mode():
-            found = model(images)
-        return found.logits, found.pred_boxes
+            outputs = model(images)
+        return outputs.logits, outputs.pred_boxes
 
     return run
 

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A GPU to measure on, and a CPU that stands in for it in a dry run, behind one interface."""
+"""The CPU and a GPU to measure on, and a CPU that stands in for a GPU in a dry run, behind one interface."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["CpuStandIn", "CudaDevice", "Device", "Limits", "find_device"]
+__all__ = ["CpuDevice", "CpuStandIn", "CudaDevice", "Device", "Limits", "find_device"]
 
+T = TypeVar("T")
 Function = Callable[[], object]
 
 
@@ -36,33 +38,100 @@ class Limits:
         return max(self.fewest, min(self.most, int(self.seconds / max(each, 1e-9))))
 
 
-class Device(Protocol):
-    """Where the rows run and how a run is timed."""
+class Device(ABC):
+    """Where contenders run and how a run is timed."""
 
     type: str
+    """As torch names it."""
     compiler: str
     """The backend of ``torch.compile`` that makes sense there."""
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a result file says about it."""
+        """What a result file says about it, beside what it says about the machine."""
 
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait for everything, and raise what went wrong."""
 
-    def time(self, function: Function, limits: Limits) -> list[float]:
-        """Seconds on the device of each launch, with cold caches."""
-
-    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
-        """Seconds per call as the host sees them, ``calls`` of them in a row."""
-
-    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
-        """Seconds on the device of one of ``calls`` calls in a row, replayed from one graph."""
-
+    @abstractmethod
     def free_memory(self) -> None:
         """Give back what the allocator keeps."""
 
+    @abstractmethod
+    def capture(self, function: Callable[[], T], calls: int = 1) -> Callable[[], T]:
+        """``calls`` calls in a row as one launch, which returns what the last of them returned."""
 
-class CudaDevice:
+    @abstractmethod
+    def time_launch(self, function: Function, limits: Limits) -> list[float]:
+        """Seconds on the device of each launch, with cold caches."""
+
+    @abstractmethod
+    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds on the device of one of ``calls`` captured calls in a row, with warm caches."""
+
+    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds per call as the host sees them, ``calls`` of them in a row."""
+        self.seconds(function, calls)  # a warm-up
+        count = limits.repetitions(self.seconds(function, calls) * calls)
+        return [self.seconds(function, calls) for _ in range(count)]
+
+    def seconds(self, function: Function, calls: int = 1) -> float:
+        """Seconds per call on the host's clock: from the first of ``calls`` until the device is done with all."""
+        start = time.perf_counter()
+        for _ in range(calls):
+            function()
+        self.synchronize()
+        return (time.perf_counter() - start) / calls
+
+
+class CpuDevice(Device):
+    """The processor; its result file says what it is anyway."""
+
+    type = "cpu"
+    compiler = "inductor"
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
+
+    def synchronize(self) -> None:
+        """Nothing runs behind the host's back."""
+
+    def free_memory(self) -> None:
+        """Nothing is kept."""
+
+    def capture(self, function: Callable[[], T], calls: int = 1) -> Callable[[], T]:
+        """There are no graphs: the calls are made one by one."""
+
+        def replay() -> T:
+            for _ in range(calls - 1):
+                function()
+            return function()
+
+        return replay
+
+    def time_launch(self, function: Function, limits: Limits) -> list[float]:
+        """Seconds of each call."""
+        return self.time_host(function, 1, limits)
+
+    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
+        """Seconds of one of ``calls`` calls in a row."""
+        replay = self.capture(function, calls)
+        return [seconds / calls for seconds in self.time_host(replay, 1, limits)]
+
+
+class CpuStandIn(CpuDevice):
+    """Goes through the motions of a GPU; its numbers mean nothing."""
+
+    compiler = "eager"
+
+    def describe(self) -> dict[str, Any]:
+        """Says that there is no GPU."""
+        return {"gpu": "no GPU", "capability": "9.0", "cuda": torch.version.cuda}
+
+
+class CudaDevice(Device):
     """The current CUDA device."""
 
     type = "cuda"
@@ -75,15 +144,15 @@ class CudaDevice:
         self._flushed = torch.empty(self.FLUSH_BYTES, dtype=torch.int8, device=self.type)
 
     def describe(self) -> dict[str, Any]:
-        """Name, capability, sizes, versions, and the clocks and limits as they were found."""
-        found = torch.cuda.get_device_properties(0)
+        """Name, capability, sizes, versions, and the clocks and limits as the driver reports them."""
+        properties = torch.cuda.get_device_properties(0)
         return {
-            "gpu": found.name,
+            "gpu": properties.name,
             "gpu_count": torch.cuda.device_count(),
-            "capability": f"{found.major}.{found.minor}",
-            "multiprocessors": found.multi_processor_count,
-            "gpu_memory_gib": round(found.total_memory / 2**30, 1),
-            "l2_mib": round(found.L2_cache_size / 2**20, 1),
+            "capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "gpu_memory_gib": round(properties.total_memory / 2**30, 1),
+            "l2_mib": round(properties.L2_cache_size / 2**20, 1),
             "cuda": torch.version.cuda,
             **_ask_driver("driver_version", "clocks.max.sm", "clocks.max.mem", "power.limit"),
         }
@@ -92,7 +161,31 @@ class CudaDevice:
         """Wait for everything, and raise what went wrong."""
         torch.cuda.synchronize()
 
-    def time(self, function: Function, limits: Limits) -> list[float]:
+    def free_memory(self) -> None:
+        """Give back what the allocator keeps."""
+        torch.cuda.empty_cache()
+
+    def capture(self, function: Callable[[], T], calls: int = 1) -> Callable[[], T]:
+        """A CUDA graph; whatever it returns is overwritten by the next replay."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # what is done lazily on first calls must not be captured
+                function()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(calls - 1):
+                function()
+            outputs = function()
+
+        def replay() -> T:
+            graph.replay()
+            return outputs
+
+        return replay
+
+    def time_launch(self, function: Function, limits: Limits) -> list[float]:
         """Seconds between two events around each launch, the second-level cache flushed before.
 
         A delay kernel goes ahead of every launch for as long as the host takes to enqueue it, so that
@@ -112,22 +205,11 @@ class CudaDevice:
 
         return self._between_events(function, limits.repetitions(each + 2 * enqueue), prepare)
 
-    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
-        """Seconds per call as the host sees them, ``calls`` of them in a row."""
-        return _on_the_host_clock(function, calls, limits, self.synchronize)
-
     def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
         """Seconds of one of ``calls`` calls in a row replayed from one graph, caches warm."""
-        graph = self._capture(function, calls)
-        start = time.perf_counter()
-        graph.replay()
-        self.synchronize()
-        count = limits.repetitions(time.perf_counter() - start)
-        return [seconds / calls for seconds in self._between_events(graph.replay, count)]
-
-    def free_memory(self) -> None:
-        """Give back what the allocator keeps."""
-        torch.cuda.empty_cache()
+        replay = self.capture(function, calls)
+        count = limits.repetitions(self.seconds(replay))
+        return [seconds / calls for seconds in self._between_events(replay, count)]
 
     def _between_events(
         self, function: Function, count: int, prepare: Function = lambda: None
@@ -140,48 +222,6 @@ class CudaDevice:
             after.record()
         self.synchronize()
         return [before.elapsed_time(after) / 1e3 for before, after in pairs]
-
-    def _capture(self, function: Function, calls: int) -> torch.cuda.CUDAGraph:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):  # what is done lazily on first calls must not be captured
-                function()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for _ in range(calls):
-                function()
-        return graph
-
-
-class CpuStandIn:
-    """Goes through the same motions without a GPU; its numbers mean nothing."""
-
-    type = "cpu"
-    compiler = "eager"
-
-    def describe(self) -> dict[str, Any]:
-        """Says that there is no GPU."""
-        return {"gpu": "no GPU", "capability": "9.0", "cuda": torch.version.cuda}
-
-    def synchronize(self) -> None:
-        """Nothing runs behind the host's back."""
-
-    def time(self, function: Function, limits: Limits) -> list[float]:
-        """Seconds of each call."""
-        return self.time_host(function, 1, limits)
-
-    def time_host(self, function: Function, calls: int, limits: Limits) -> list[float]:
-        """Seconds per call, ``calls`` of them in a row."""
-        return _on_the_host_clock(function, calls, limits, self.synchronize)
-
-    def time_graph(self, function: Function, calls: int, limits: Limits) -> list[float]:
-        """As ``time_host``: there are no graphs."""
-        return self.time_host(function, calls, limits)
-
-    def free_memory(self) -> None:
-        """Nothing is kept."""
 
 
 def find_device(dry_run: bool) -> Device:
@@ -196,20 +236,6 @@ def find_device(dry_run: bool) -> Device:
     if not torch.cuda.is_available():
         raise SystemExit("expected a CUDA device, found none; --dry-run goes without one")
     return CudaDevice()
-
-
-def _on_the_host_clock(
-    function: Function, calls: int, limits: Limits, synchronize: Function
-) -> list[float]:
-    def run() -> float:
-        start = time.perf_counter()
-        for _ in range(calls):
-            function()
-        synchronize()
-        return (time.perf_counter() - start) / calls
-
-    run()  # a warm-up
-    return [run() for _ in range(limits.repetitions(run() * calls))]
 
 
 def _ask_driver(*fields: str) -> dict[str, str]:

@@ -13,14 +13,16 @@ from typing import Any
 
 import torch
 
+from core.devices import Device
+
 __all__ = ["RESULTS", "ROOT", "describe", "display_name", "result_path"]
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
-def describe(threads: int) -> dict[str, Any]:
-    """CPU, versions, commit and date of a run that starts now."""
+def describe(device: Device, threads: int) -> dict[str, Any]:
+    """CPU, versions, commit, date and device of a run that starts now."""
     return {
         "cpu": _cpu_name(),
         "isa": torch.backends.cpu.get_cpu_capability(),
@@ -32,6 +34,7 @@ def describe(threads: int) -> dict[str, Any]:
         "torch": torch.__version__,
         **_commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        **device.describe(),
     }
 
 
@@ -49,9 +52,9 @@ def result_path(machine: dict[str, Any], results: Path = RESULTS) -> Path:
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
-        if found:
-            return found.group(1).strip()
+        name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        if name:
+            return name.group(1).strip()
     return platform.processor() or platform.machine()
 
 

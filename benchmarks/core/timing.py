@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timing of things that take turns: whole models, imports, single calls."""
+"""Timing of things that take turns on one device: whole models, single calls."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+
+from core.devices import Device
 
 __all__ = ["take_turns"]
 
 
 def take_turns(
+    device: Device,
     functions: Mapping[str, Callable[[], object]],
     rounds: int,
     calls: int = 1,
@@ -20,6 +22,7 @@ def take_turns(
     """Seconds per call, one entry per round; in every round each function has its turn.
 
     Args:
+        device: runs and times them.
         functions: by contender name.
         rounds: how many turns each has.
         calls: how many calls one turn makes.
@@ -31,10 +34,7 @@ def take_turns(
     for turn in range(-warmup, rounds):
         for name, function in functions.items():
             with contexts.get(name, nullcontext)():
-                start = time.perf_counter()
-                for _ in range(calls):
-                    function()
-                elapsed = time.perf_counter() - start
+                elapsed = device.seconds(function, calls)
             if turn >= 0:
-                seconds[name].append(elapsed / calls)
+                seconds[name].append(elapsed)
     return seconds

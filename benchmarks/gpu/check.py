@@ -61,16 +61,15 @@ class Check:
     """
 
     def __init__(self, options: argparse.Namespace, device: Device, deadline: float) -> None:
-        found, nvcc = device.describe(), nvcc_path()
+        machine, nvcc = describe(device, threads=os.cpu_count() or 1), nvcc_path()
         self._deadline = deadline
         self._setting = steps.Setting(
-            capability=found["capability"],
+            capability=machine["capability"],
             work=options.work.resolve(),
             nvcc=str(nvcc) if nvcc else None,
             dry_run=options.dry_run,
         )
         self._setting.work.mkdir(parents=True, exist_ok=True)
-        machine = describe(threads=os.cpu_count() or 1) | found
         if options.commit is not None:
             machine["commit"] = options.commit
         results = options.work / "dry-run" if options.dry_run else options.results

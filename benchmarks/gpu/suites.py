@@ -48,7 +48,7 @@ class Suite:
 
 
 def _cold(device: Device, function: Callable[[], object], limits: Limits) -> list[float]:
-    return device.time(function, limits)
+    return device.time_launch(function, limits)
 
 
 def _replayed(device: Device, function: Callable[[], object], limits: Limits) -> list[float]:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
+from core.devices import CpuDevice
 from core.peers import Contender
 from core.timed_cases import CASES, QUICK_CASES, Case, turns
 
+DEVICE = CpuDevice()
 ROUND_SECONDS = 0.2
 MAX_CALLS = 200
 
@@ -53,7 +54,7 @@ def measure(
         benchmark.extra_info = {"suite": direction, "case": case.id, "row": contender.name}
         key = f"{benchmark.group} {contender.name}"
         if key not in known_seconds:
-            known_seconds[key] = _seconds(function)  # the check before it was the warm-up
+            known_seconds[key] = DEVICE.seconds(function)  # the check before it was the warm-up
         calls = int(ROUND_SECONDS / known_seconds[key])
         benchmark.pedantic(
             function,
@@ -62,9 +63,3 @@ def measure(
         )
 
     return run
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start

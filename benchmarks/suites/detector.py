@@ -17,6 +17,7 @@ from typing import Any
 import numpy
 import torch
 from core.detections import Detector, Outputs, as_detector, check_detections
+from core.devices import Device
 from core.records import Record, summarize
 from core.timing import take_turns
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ LARGEST_DYNAMIC = 32 * 2**20
 """Where glibc's own adjustment of its threshold ends, in bytes; it trims at twice that."""
 
 
-def measure_detectors(quick: bool, threads: int) -> list[Record]:
+def measure_detectors(device: Device, quick: bool, threads: int) -> list[Record]:
     """One record for each way to run the detector that is installed here."""
     with tempfile.TemporaryDirectory() as folder:
         detectors = _detectors(Path(folder), quick, threads)
@@ -46,6 +47,7 @@ def measure_detectors(quick: bool, threads: int) -> list[Record]:
             for name, run in detectors.items()
         }
         seconds = take_turns(
+            device,
             {name: _bound(run, image) for name, run in detectors.items()},
             rounds=1 if quick else 15,
             warmup=0 if quick else 2,

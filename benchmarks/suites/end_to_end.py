@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from core.detections import as_detector
+from core.devices import Device
 from core.records import Record, summarize
 from core.timing import take_turns
-from torch import Tensor, nn
+from torch import nn
 
 import rtdetr_ops
 from rtdetr_ops.testing.models import MODELS
@@ -21,36 +23,32 @@ AGREEMENT = 1e-4
 """Largest difference of logits and boxes at which the patched model still counts as the same."""
 
 
-def measure_models(quick: bool) -> list[Record]:
+def measure_models(device: Device, quick: bool) -> list[Record]:
     """One record for each model unpatched, one for it patched."""
     names = list(MODELS)[:1] if quick else list(MODELS)
-    return [record for name in names for record in _measure_model(name, rounds=1 if quick else 5)]
+    rounds = 1 if quick else 5
+    return [record for name in names for record in _measure_model(device, name, rounds)]
 
 
-def _measure_model(name: str, rounds: int) -> list[Record]:
-    model = MODELS[name]()
+def _measure_model(device: Device, name: str, rounds: int) -> list[Record]:
+    model = MODELS[name]().to(device.type)
     image = torch.randn((1, 3, 640, 640), generator=torch.Generator().manual_seed(0))
-    plain = _outputs(model, image)
+    run = partial(as_detector(model), image.to(device.type))
+    plain = run()
     with _patched(model):
-        patched = _outputs(model, image)
+        patched = run()
     difference = max(
         (one - other).abs().max().item() for one, other in zip(plain, patched, strict=True)
     )
     if not difference <= AGREEMENT:
         raise AssertionError(f"{name}: patched outputs differ by {difference:.1e}")
-    run = partial(_outputs, model, image)
     seconds = take_turns(
+        device,
         {"unpatched": run, "rtdetr_ops patched": run},
         rounds,
         around={"rtdetr_ops patched": partial(_patched, model)},
     )
     return summarize("model", name, seconds, max_difference=difference)
-
-
-def _outputs(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode():
-        found = model(image)
-    return found.logits, found.pred_boxes
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import torch
+from core.devices import Device
 from core.peers import CONTENDERS
 from core.records import Record, summarize
 from core.timed_cases import Case, bind
@@ -36,15 +37,15 @@ def measure_import(quick: bool) -> list[Record]:
     return summarize("import", "import after torch", seconds)
 
 
-def measure_calls(quick: bool) -> list[Record]:
+def measure_calls(device: Device, quick: bool) -> list[Record]:
     """Seconds of one forward call on a tiny workload, without a graph."""
-    case = Case(TINY, torch.float32, "ring")
+    case = Case(TINY, torch.float32, "ring", device.type)
     functions = {
         contender.name: bind(case, contender).forward
         for contender in CONTENDERS
-        if contender.why_not(case.workload) is None
+        if contender.why_not(case.workload, device.type) is None
     }
-    seconds = take_turns(functions, rounds=5 if quick else 50, calls=100)
+    seconds = take_turns(device, functions, rounds=5 if quick else 50, calls=100)
     return summarize("call", f"forward {TINY.name} {TINY}", seconds)
 
 

@@ -4,14 +4,13 @@
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
-from core.devices import CpuStandIn, CudaDevice, Limits
+from core.devices import CpuStandIn, Limits
 from core.records import SUITES as SUITE_NAMES
 from core.records import Record, Run, load, save
 from core.timed_cases import bind
@@ -296,65 +295,6 @@ def test_the_classic_operator_comes_right_after_ours():
     names = [contender.name for contender in contenders()]
     ours = [name for name in names if name.startswith("rtdetr_ops")]
     assert names[: len(ours) + 2] == [*ours, CLASSIC, "reference"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "repetitions"), [(0.5, 2), (0.01, 10), (0.0001, 20)], ids=["few", "fit", "most"]
-)
-def test_repetitions_fit_the_time(seconds, repetitions):
-    assert Limits(0.1, 2, 20).repetitions(seconds) == repetitions
-
-
-@pytest.fixture
-def fake_cuda(monkeypatch):
-    """A CUDA device that writes down what it is asked for; every launch takes a millisecond."""
-    done = []
-
-    class Event:
-        def __init__(self, enable_timing):
-            self.enable_timing = enable_timing
-
-        def record(self):
-            done.append("event")
-
-        def elapsed_time(self, after):
-            assert self.enable_timing
-            assert after.enable_timing
-            return 1.0
-
-    class Graph:
-        def replay(self):
-            done.append("replay")
-
-    monkeypatch.setattr(CudaDevice, "type", "cpu")
-    monkeypatch.setattr(CudaDevice, "FLUSH_BYTES", 1)
-    fakes = {
-        "Event": Event,
-        "CUDAGraph": Graph,
-        "Stream": Mock,
-        "current_stream": Mock(),
-        "stream": nullcontext,
-        "graph": nullcontext,
-        "synchronize": lambda: done.append("synchronize"),
-        "_sleep": lambda cycles: done.append("sleep"),
-    }
-    for name, fake in fakes.items():
-        monkeypatch.setattr(torch.cuda, name, fake)
-    return done
-
-
-def test_a_launch_is_timed_between_events_behind_a_delay(fake_cuda):
-    seconds = CudaDevice().time(lambda: fake_cuda.append("launch"), Limits(0, 2, 2))
-    assert seconds == [1e-3, 1e-3]
-    warm = ["launch", "synchronize", "launch", "synchronize"]
-    assert fake_cuda == [*warm, *["sleep", "event", "launch", "event"] * 2, "synchronize"]
-
-
-def test_a_graph_shares_its_time_among_its_calls(fake_cuda):
-    seconds = CudaDevice().time_graph(lambda: fake_cuda.append("launch"), 5, Limits(0, 2, 2))
-    assert seconds == [2e-4, 2e-4]
-    warm = ["launch"] * (3 + 5) + ["replay", "synchronize"]
-    assert fake_cuda == [*warm, *["event", "replay", "event"] * 2, "synchronize"]
 
 
 ENCODER, DECODER = "encoder_800x1333", "decoder_b1"
