@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Detectors as functions, and whether two of them find the same."""
+"""Detectors as functions, and whether two of them detect the same."""
 
 from __future__ import annotations
 
@@ -34,28 +34,31 @@ def as_detector(model: Any) -> Detector:
     return run
 
 
-def check_detections(name: str, truth: Outputs, found: Outputs, exact: bool) -> float:
-    """How far ``found`` is from ``truth``: queries whose scores are close may change places.
+def check_detections(name: str, truth: Outputs, outputs: Outputs, exact: bool) -> float:
+    """How far ``outputs`` are from ``truth``: queries whose scores are close may change places.
 
     Args:
         name: of the contender, for the error.
-        truth: what it has to find.
-        found: what it finds.
+        truth: what it has to detect.
+        outputs: what it detects.
         exact: whether every detection must be found again, as float32 does, or most of them, nearly.
 
     Raises:
         AssertionError: too far; a time of a wrong detector means nothing.
     """
     expected, got = (
-        torch.cat([logits.float().sigmoid(), boxes.float()], -1) for logits, boxes in (truth, found)
+        torch.cat([logits.float().sigmoid(), boxes.float()], -1)
+        for logits, boxes in (truth, outputs)
     )
+    if not got.isfinite().all():  # cdist passes over NaN
+        raise AssertionError(f"{name}: a detection is not finite")
     nearest = torch.cdist(expected, got, p=float("inf")).amin(-1)  # [B, Q]
     if exact:
         worst = nearest.max().item()
         if not worst <= AGREEMENT:
             raise AssertionError(f"{name}: a detection differs by {worst:.1e}")
         return worst
-    share = (nearest < CLOSE).float().mean().item()
+    share = (nearest < CLOSE).double().mean().item()
     if not share >= CLOSE_QUERIES:
         raise AssertionError(f"{name}: finds {share:.0%} of the detections again")
     return nearest.quantile(CLOSE_QUERIES).item()

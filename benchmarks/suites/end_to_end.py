@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from core.detections import as_detector
+from core.detections import Outputs, as_detector
 from core.devices import Device
 from core.records import Record, summarize
 from core.timing import take_turns
@@ -37,11 +37,7 @@ def _measure_model(device: Device, name: str, rounds: int) -> list[Record]:
     plain = run()
     with _patched(model):
         patched = run()
-    difference = max(
-        (one - other).abs().max().item() for one, other in zip(plain, patched, strict=True)
-    )
-    if not difference <= AGREEMENT:
-        raise AssertionError(f"{name}: patched outputs differ by {difference:.1e}")
+    difference = check_same(name, plain, patched)
     seconds = take_turns(
         device,
         {"unpatched": run, "rtdetr_ops patched": run},
@@ -49,6 +45,19 @@ def _measure_model(device: Device, name: str, rounds: int) -> list[Record]:
         around={"rtdetr_ops patched": partial(_patched, model)},
     )
     return summarize("model", name, seconds, max_difference=difference)
+
+
+def check_same(name: str, plain: Outputs, patched: Outputs) -> float:
+    """The largest difference of logits and boxes.
+
+    Raises:
+        AssertionError: it is too large, or NaN.
+    """
+    pairs = zip(plain, patched, strict=True)
+    difference = torch.stack([(one - other).abs().max() for one, other in pairs]).max().item()
+    if not difference <= AGREEMENT:
+        raise AssertionError(f"{name}: patched outputs differ by {difference:.1e}")
+    return difference
 
 
 @contextmanager

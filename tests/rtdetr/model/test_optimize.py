@@ -75,7 +75,9 @@ def rows(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """Scores and box of each query [B, Q, K + 4]."""
     with torch.inference_mode():
         found = model(pixels)
-    return torch.cat([found.logits.float().sigmoid(), found.pred_boxes.float()], -1)
+    numbers = torch.cat([found.logits.float().sigmoid(), found.pred_boxes.float()], -1)
+    assert numbers.isfinite().all()  # torch.cdist passes over NaN
+    return numbers
 
 
 def farthest(expected: torch.Tensor, got: torch.Tensor) -> float:
