@@ -26,7 +26,7 @@ MEASURES = {
     "import": lambda device, options: measure_import(options.quick),
     "call": lambda device, options: measure_calls(device, options.quick),
     "model": lambda device, options: measure_models(device, options.quick),
-    "detector": lambda device, options: measure_detectors(device, options.quick, options.threads),
+    "detector": lambda device, options: measure_detectors(device, options.quick),
     "op": lambda device, options: _measure_op(options.quick, options.threads),
 }
 

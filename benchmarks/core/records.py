@@ -10,7 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["SUITES", "Record", "Run", "from_pytest", "load", "save", "summarize"]
+__all__ = ["DETECTOR", "SUITES", "Record", "Run", "from_pytest", "load", "save", "summarize"]
+
+DETECTOR = "detector"
 
 SUITES = (
     "forward",
@@ -22,7 +24,7 @@ SUITES = (
     "fused forward, graph",
     "fused forward+backward, graph",
     "model",
-    "detector",
+    DETECTOR,
     "import",
     "call",
 )

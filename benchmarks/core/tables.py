@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from core.machine import display_name
-from core.records import Record, Run
+from core.records import DETECTOR, Record, Run
 
 __all__ = ["full_report", "is_ours", "readme_block", "seconds_text", "speedups"]
 
@@ -20,7 +20,7 @@ TITLES = {
     "fused forward, graph": "Fused entry, forward, replayed from a CUDA graph",
     "fused forward+backward, graph": "Fused entry, forward and backward, replayed from a CUDA graph",
     "model": "Whole detectors of transformers, batch 1",
-    "detector": "RT-DETRv2 from image tensor to boxes",
+    DETECTOR: "RT-DETRv2 from image tensor to boxes",
     "call": "One call on next to no data: what dispatch costs",
     "import": "Import, after torch is imported",
 }
@@ -33,8 +33,8 @@ README_SUITES = (
     "fused forward+backward, graph",
 )
 
-DETECTOR, DETECTOR_BASE = "detector", "transformers eager"
-"""Its many rows stand below each other and are compared with this one."""
+DETECTOR_BASE = "transformers eager"
+"""The many detectors stand below each other and are compared with this one."""
 
 BUSY = 1.5
 """Median over minimum above which something else ran beside the measurement."""

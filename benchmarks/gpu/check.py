@@ -19,7 +19,7 @@ from typing import Any
 
 from core.devices import Device, find_device
 from core.machine import RESULTS, ROOT, describe, result_path
-from core.records import Run, load, save
+from core.records import DETECTOR, Run, load, save
 from core.tables import is_ours
 
 from gpu import steps
@@ -31,9 +31,6 @@ from nvcc import nvcc_path
 __all__ = ["main"]
 
 Step = Callable[[steps.Setting, Path, float], Command]
-
-DETECTOR = "detector"
-"""Its suite in result files."""
 
 DETECTOR_SHARE = 0.3
 """Of the time that is left, for the detectors; the operator comes after them."""

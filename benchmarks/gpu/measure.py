@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check and time every contender, for as long as there is time; goes on where an earlier process died."""
+"""Check and time what is planned, for as long as there is time; goes on where an earlier process died."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from core.devices import Device, Limits, find_device
-from core.timed_cases import bind
 
-from gpu.plan import Job, compiled_reference, contenders, jobs
+from gpu import detector_plan, operator_plan
+from gpu.jobs import Job
 from gpu.result_file import Key, ResultFile
-from gpu.suites import SUITES
 
-LIMITS = {False: Limits(0.25, 5, 60), True: Limits(0, 2, 2)}
-"""Of one measurement, by whether it is a dry run."""
-
-
-HANGS = 120
-"""Seconds after which a contender counts as hung, and this process ends."""
+PLANS = {"operator": operator_plan.plan, "detector": detector_plan.plan}
 
 
 def main() -> None:
@@ -29,20 +23,15 @@ def main() -> None:
     options = _options()
     deadline = time.monotonic() + options.seconds
     device, result_file = find_device(options.dry_run), ResultFile(options.json)
-    candidates = [
-        contender
-        for contender in (*contenders(), compiled_reference(device))
-        if contender.runs_on(device.type)
-    ]
-    result_file.add_versions({contender.name: contender.version() for contender in candidates})
-    for job in jobs(device, options.dry_run):
-        keys = [Key(suite, job.case.id, job.contender.name) for suite in job.suites]
-        keys = [key for key in keys if not result_file.has(key)]
+    plan = PLANS[options.plan](device, options.dry_run)
+    result_file.add_versions(plan.versions)
+    for job in plan.jobs:
+        keys = [key for key in job.keys if not result_file.has(key)]
         if time.monotonic() > deadline:
             result_file.leave_out(keys)
         elif keys:
-            faulthandler.dump_traceback_later(HANGS, exit=True)
-            _measure(job, keys, device, result_file, LIMITS[options.dry_run])
+            faulthandler.dump_traceback_later(plan.hangs, exit=True)
+            _measure(job, keys, device, result_file, plan.limits)
             device.free_memory()
             device.synchronize()  # raises, and so ends this process, where the device is lost
             faulthandler.cancel_dump_traceback_later()
@@ -53,19 +42,18 @@ def _measure(
 ) -> None:
     result_file.begin(keys)
     try:
-        bound = bind(job.case, job.contender)
+        measure = job.prepare(device, limits)
     except Exception as error:  # whatever a contender raises is its result
         for key in keys:
             result_file.fail(key, error)
         return
-    details = {"gather_bytes": job.case.gather_bytes}
     for key in keys:
-        run = partial(SUITES[key.suite].run, bound, job.case, device, limits)
-        result_file.attempt(key, lambda run=run: (run(), details))
+        result_file.attempt(key, partial(measure, key))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plan", choices=list(PLANS), required=True, help="what to measure")
     parser.add_argument("--json", type=Path, required=True, help="the result file, begun already")
     parser.add_argument(
         "--seconds", type=float, required=True, help="when to start no more contenders"

@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured, in the order of how much it matters: time may run out."""
+"""The operator on a GPU: which contenders on which cases, in which order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from core.devices import Device
+from core.devices import Device, Limits
 from core.peers import OURS, PEERS, Contender, Kernel, bind_ours, bind_ours_fused
-from core.timed_cases import Case
+from core.timed_cases import Case, bind
 
+from gpu.jobs import Plan
+from gpu.result_file import Key, Measurement
 from gpu.suites import SUITES
 from rtdetr_ops.testing.workloads import Offsets, Workload, find_workload
 
-__all__ = ["CLASSIC", "Job", "compiled_reference", "contenders", "jobs"]
+__all__ = ["CLASSIC", "DRY_PLAN", "PLAN", "OperatorJob", "contenders", "jobs", "plan"]
+
+LIMITS = {False: Limits(0.25, 5, 60), True: Limits(0, 2, 2)}
+"""By whether it is a dry run."""
 
 CLASSIC = "torch-ms-deform-attn"
 """The contender that carries the CUDA kernels of Deformable DETR."""
@@ -27,12 +32,27 @@ GRAPHS = ("fused forward, graph", "fused forward+backward, graph")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One contender on one case, checked once and then timed in some suites."""
+class OperatorJob:
+    """One contender on one case, bound once, then checked and timed in some suites."""
 
     case: Case
     contender: Contender
     suites: tuple[str, ...]
+
+    @property
+    def keys(self) -> list[Key]:
+        """One for each suite."""
+        return [Key(suite, self.case.id, self.contender.name) for suite in self.suites]
+
+    def prepare(self, device: Device, limits: Limits) -> Callable[[Key], Measurement]:
+        """Bind the contender to the tensors of the case."""
+        bound = bind(self.case, self.contender)
+
+        def measure(key: Key) -> Measurement:
+            seconds = SUITES[key.suite].run(bound, self.case, device, limits)
+            return seconds, {"gather_bytes": self.case.gather_bytes}
+
+        return measure
 
 
 @dataclass(frozen=True)
@@ -100,8 +120,19 @@ def contenders() -> tuple[Contender, ...]:
     return (*OURS, *peers[:1], REFERENCE, *peers[1:])
 
 
-def jobs(device: Device, dry_run: bool) -> Iterator[Job]:
-    """Everything that can run on ``device``, in order."""
+def plan(device: Device, dry_run: bool) -> Plan:
+    """Everything that can run on ``device``."""
+    candidates = (*contenders(), compiled_reference(device))
+    return Plan(
+        versions={c.name: c.version() for c in candidates if c.runs_on(device.type)},
+        jobs=jobs(device, dry_run),
+        limits=LIMITS[dry_run],
+        hangs=120,
+    )
+
+
+def jobs(device: Device, dry_run: bool) -> Iterator[OperatorJob]:
+    """In order."""
     for item in DRY_PLAN if dry_run else PLAN:
         candidates = (compiled_reference(device),) if item.compiled else contenders()
         for case in item.cases(device):
@@ -110,7 +141,7 @@ def jobs(device: Device, dry_run: bool) -> Iterator[Job]:
                     s for s in item.suites if contender in OURS or not SUITES[s].ours_only
                 )
                 if suites and contender.why_not(case.workload, device.type) is None:
-                    yield Job(case, contender, suites)
+                    yield OperatorJob(case, contender, suites)
 
 
 def compiled_reference(device: Device) -> Contender:

@@ -139,19 +139,20 @@ def find_sanitizer(setting: Setting) -> str | None:
 
 def measure(setting: Setting, result: Path, seconds: float) -> Command:
     """Time the operators into ``result`` for so many seconds, and some more for what runs then."""
-    return _measuring("benchmarks", "gpu.measure", setting, result, seconds)
+    return _measuring("benchmarks", "operator", setting, result, seconds)
 
 
 def detect(setting: Setting, result: Path, seconds: float) -> Command:
     """The same with whole detectors."""
-    return _measuring("detector", "gpu.detector", setting, result, seconds)
+    return _measuring("detector", "detector", setting, result, seconds)
 
 
-def _measuring(name: str, module: str, setting: Setting, result: Path, seconds: float) -> Command:
-    words = (sys.executable, "-m", module, f"--json={result}", f"--seconds={seconds:.0f}")
+def _measuring(name: str, plan: str, setting: Setting, result: Path, seconds: float) -> Command:
+    words = (sys.executable, "-m", "gpu.measure", f"--plan={plan}")
+    flags = (f"--json={result}", f"--seconds={seconds:.0f}")
     dry = ("--dry-run",) if setting.dry_run else ()
     # Not required: the rows that fail are in the file, and some of them are not ours.
-    return Command(name, (*words, *dry), seconds + 30, ROOT / "benchmarks", required=False)
+    return Command(name, (*words, *flags, *dry), seconds + 30, ROOT / "benchmarks", required=False)
 
 
 def _pip(path: Path) -> tuple[str, ...]:

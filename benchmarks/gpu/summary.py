@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from core.records import Record, Run
+from core.records import DETECTOR, Record, Run
 from core.tables import is_ours, seconds_text
 
 __all__ = ["summary"]
@@ -71,16 +71,16 @@ def _ceilings(ceilings: dict[str, Any]) -> Iterable[str]:
 
 
 def _detectors(run: Run) -> Iterable[str]:
-    return [f"{r.case}, {r.row}: {_spread(r)}" for r in run.records if r.suite == "detector"]
+    return [f"{r.case}, {r.row}: {_spread(r)}" for r in run.records if r.suite == DETECTOR]
 
 
 def _has_times(run: Run, row: str) -> bool:
-    return is_ours(row) and any(r.row == row and r.suite != "detector" for r in run.records)
+    return is_ours(row) and any(r.row == row and r.suite != DETECTOR for r in run.records)
 
 
 def _times(run: Run, ours: str) -> str:
     """One of our rows: its time, what it gathers, and how many times longer the others take."""
-    found = {(r.suite, r.case, r.row): r for r in run.records if r.suite != "detector"}
+    found = {(r.suite, r.case, r.row): r for r in run.records if r.suite != DETECTOR}
     others = [row for row in run.rows if row != ours and any(row == key[2] for key in found)]
     lines = [
         (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``gpu_check.py`` without a GPU: all of it in a dry run, its parts by hand."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from core.records import Record, Run, load, save
 from core.timed_cases import bind
 from gpu import check, steps
 from gpu.commands import Command, Outcome, run_together
-from gpu.plan import CLASSIC, DRY_PLAN, PLAN, contenders, jobs
+from gpu.operator_plan import CLASSIC, DRY_PLAN, PLAN, contenders, jobs
 from gpu.result_file import DIED, Key, ResultFile
 from gpu.suites import SUITES
 from gpu.summary import summary
@@ -65,6 +66,16 @@ def test_without_a_gpu_nothing_is_measured(tmp_path):
     assert done.returncode == 1
     assert "expected a CUDA device, found none" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_starts_before_the_package_is_installed():
+    code = "import sys; sys.modules.update(rtdetr=None, rtdetr_ops=None); import gpu.check"
+    folders = (ROOT / "benchmarks", ROOT / "build_tools")
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
 
 
 class FakeRunner:
