@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,9 @@ class Models:
 
     def onnx(self, dtype: torch.dtype) -> Path:
         """An ONNX file of theirs, in float32 for every ``dtype``: its runtimes convert it."""
-        return self._onnx
-
-    @cached_property
-    def _onnx(self) -> Path:
+        path = self._folder / "model.onnx"
         # From a model of its own: tracing leaves something behind that changes later results.
-        return export_onnx(make_rt_detr_v2(), self._folder / "model.onnx")
+        return path if path.exists() else export_onnx(make_rt_detr_v2(), path)
 
     def detect(self, images: Tensor) -> Outputs:
         """What every contender must detect: what theirs does in float32."""

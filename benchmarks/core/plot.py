@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run as a picture: how many times slower every other implementation is."""
+"""A run as a plot: how many times slower every other implementation is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUITES = ("forward", "forward+backward")
 
 
 def plot(run: Run, path: Path) -> None:
-    """Write a PNG: one panel per direction, one group of bars per case, one color per row."""
+    """Write a PNG: one panel per direction, one group of bars per case, one color per contender."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -23,7 +23,9 @@ def plot(run: Run, path: Path) -> None:
 
     cases = list(dict.fromkeys(r.case for r in run.records if r.suite in SUITES))
     peers = [
-        row for row in run.rows if any(row in speedups(run, s, c) for s in SUITES for c in cases)
+        name
+        for name in run.contenders
+        if any(name in speedups(run, suite, case) for suite in SUITES for case in cases)
     ]
     figure, panels = pyplot.subplots(
         1, len(SUITES), sharey=True, figsize=(12, 1.5 + 0.6 * len(cases)), layout="constrained"
@@ -44,8 +46,8 @@ def _draw(panel, run: Run, suite: str, cases: list[str], peers: list[str]) -> No
     height = 0.8 / max(len(peers), 1)
     for index, peer in enumerate(peers):
         shift = (index - (len(peers) - 1) / 2) * height
-        found = {i: speedups(run, suite, case).get(peer) for i, case in enumerate(cases)}
-        bars = {i: ratio for i, ratio in found.items() if ratio is not None}
+        ratios = {i: speedups(run, suite, case).get(peer) for i, case in enumerate(cases)}
+        bars = {i: ratio for i, ratio in ratios.items() if ratio is not None}
         panel.barh([i + shift for i in bars], list(bars.values()), height, label=peer)
     panel.axvline(1.0, color="black", linewidth=1)
     panel.set_xscale("log")

@@ -31,7 +31,7 @@ SUITES = (
 """What a record may be about: the operator (its fused entry, its replay from a CUDA graph), a whole
 detector of transformers and patched, our own detector, the import, one tiny call."""
 
-SCHEMA = 1
+SCHEMA = 2
 
 RECORDED_NAMES = {"as it comes": "unpatched"}
 """Names in older result files, and what they are called now."""
@@ -39,12 +39,12 @@ RECORDED_NAMES = {"as it comes": "unpatched"}
 
 @dataclass(frozen=True)
 class Record:
-    """One implementation on one case.
+    """One contender on one case.
 
     Args:
         suite: one of ``SUITES``.
         case: what was run; records of the same suite and case are compared.
-        row: which implementation.
+        contender: which implementation.
         median_s: median, in seconds.
         min_s: shortest, in seconds.
         rounds: how many measurements.
@@ -54,7 +54,7 @@ class Record:
 
     suite: str
     case: str
-    row: str
+    contender: str
     median_s: float
     min_s: float
     rounds: int
@@ -67,13 +67,13 @@ class Run:
 
     Args:
         machine: CPU, threads, versions, commit, date.
-        rows: implementations: name to version, or to None when it was not installed.
+        contenders: name to version, or to None when it was not installed.
         records: the results.
         gpu_check: of a run on a GPU: its steps, ceilings, failures, and whether it was a dry run.
     """
 
     machine: dict[str, Any]
-    rows: dict[str, str | None]
+    contenders: dict[str, str | None]
     records: tuple[Record, ...]
     gpu_check: dict[str, Any] | None = None
 
@@ -81,19 +81,20 @@ class Run:
 def summarize(
     suite: str, case: str, seconds: Mapping[str, Sequence[float]], **details: float
 ) -> list[Record]:
-    """Records of rows that took turns; ``details`` go to each."""
+    """Records of contenders that took turns; ``details`` go to each."""
     return [
-        Record(suite, case, row, median(times), min(times), len(times), dict(details))
-        for row, times in seconds.items()
+        Record(suite, case, contender, median(times), min(times), len(times), dict(details))
+        for contender, times in seconds.items()
     ]
 
 
 def from_pytest(document: Mapping[str, Any]) -> list[Record]:
-    """Records of a pytest-benchmark document; rounds of a row become one, the median of medians."""
+    """Records of a pytest-benchmark document; rounds of a contender become one, the median of medians."""
     rounds: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for entry in document["benchmarks"]:
         info = entry["extra_info"]
-        rounds.setdefault((info["suite"], info["case"], info["row"]), []).append(entry["stats"])
+        key = (info["suite"], info["case"], info["contender"])
+        rounds.setdefault(key, []).append(entry["stats"])
     return [
         Record(
             *key,
@@ -108,7 +109,7 @@ def from_pytest(document: Mapping[str, Any]) -> list[Record]:
 def save(run: Run, path: Path) -> None:
     """Write ``run`` as JSON, one record per line; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = {"schema": SCHEMA, "machine": run.machine, "rows": run.rows}
+    head = {"schema": SCHEMA, "machine": run.machine, "contenders": run.contenders}
     if run.gpu_check is not None:
         head["gpu_check"] = run.gpu_check
     lines = ",\n".join(f"  {json.dumps(_rounded(record))}" for record in run.records)
@@ -128,12 +129,12 @@ def load(path: Path) -> Run:
     if document.get("schema") != SCHEMA:
         raise ValueError(f"{path}: expected schema {SCHEMA}, got {document.get('schema')!r}")
     records = tuple(_read_record(entry) for entry in document["records"])
-    return Run(document["machine"], document["rows"], records, document.get("gpu_check"))
+    return Run(document["machine"], document["contenders"], records, document.get("gpu_check"))
 
 
 def _read_record(entry: Mapping[str, Any]) -> Record:
-    name = entry["row"]
-    return Record(**{**entry, "row": RECORDED_NAMES.get(name, name)})
+    name = entry["contender"]
+    return Record(**{**entry, "contender": RECORDED_NAMES.get(name, name)})
 
 
 def _rounded(record: Record) -> dict[str, Any]:

@@ -25,7 +25,7 @@ TITLES = {
     "import": "Import, after torch is imported",
 }
 
-README_ROWS = ("torch-ms-deform-attn", "msda-triton", "grid_sample")
+README_PEERS = ("torch-ms-deform-attn", "msda-triton", "grid_sample")
 README_SUITES = (
     "forward",
     "forward+backward",
@@ -50,8 +50,8 @@ def full_report(run: Run) -> str:
         if suite == DETECTOR and cases:
             parts += [f"## {title}", _detector_table(run)]
         elif cases:
-            picked = [(suite, case) for case in cases]
-            parts += [f"## {title}", _table(run, picked, _rows(run, suite))]
+            pairs = [(suite, case) for case in cases]
+            parts += [f"## {title}", _table(run, pairs, _contenders(run, suite))]
     parts += _differences(run)
     parts += _storage_section(run)
     parts.append(_participants(run))
@@ -60,18 +60,20 @@ def full_report(run: Run) -> str:
 
 def readme_block(run: Run, source: str) -> str:
     """The few numbers a newcomer wants; ``source`` names the file they come from."""
-    picked = [
+    pairs = [
         (suite, case)
         for suite in README_SUITES
         for case in _cases(run, suite)
         if case.endswith("float32 ring")
     ]
-    timed = {record.row for record in run.records if (record.suite, record.case) in picked}
-    rows = [row for row in run.rows if row in timed and (is_ours(row) or row in README_ROWS)]
-    parts = [_table(run, picked, rows, spread=False, name_suite=True)]
+    timed = {record.contender for record in run.records if (record.suite, record.case) in pairs}
+    contenders = [
+        name for name in run.contenders if name in timed and (is_ours(name) or name in README_PEERS)
+    ]
+    parts = [_table(run, pairs, contenders, spread=False, name_suite=True)]
     models = [("model", case) for case in _cases(run, "model")]
     if models:
-        parts.append(_table(run, models, _rows(run, "model"), spread=False))
+        parts.append(_table(run, models, _contenders(run, "model"), spread=False))
     if _cases(run, DETECTOR):
         parts.append(_detector_table(run))
     maker = "make gpu-check" if "gpu" in run.machine else "python benchmarks/run.py"
@@ -84,19 +86,21 @@ def readme_block(run: Run, source: str) -> str:
 
 
 def speedups(run: Run, suite: str, case: str) -> dict[str, float]:
-    """How many times slower than the first of our rows each other row is, by medians."""
-    found = {record.row: record for record in _records(run, suite, case)}
-    base = next((record for row, record in found.items() if is_ours(row)), None)
+    """How many times slower than the first contender of ours each other one is, by medians."""
+    records = _records(run, suite, case)
+    base = next((record for name, record in records.items() if is_ours(name)), None)
     if base is None:
         return {}
     return {
-        row: record.median_s / base.median_s for row, record in found.items() if not is_ours(row)
+        name: record.median_s / base.median_s
+        for name, record in records.items()
+        if not is_ours(name)
     }
 
 
-def is_ours(row: str) -> bool:
-    """Whether a row is this package's."""
-    return row.startswith("rtdetr")
+def is_ours(contender: str) -> bool:
+    """Whether a contender is this package's."""
+    return contender.startswith("rtdetr")
 
 
 def seconds_text(seconds: float) -> str:
@@ -107,8 +111,13 @@ def seconds_text(seconds: float) -> str:
     return f"{scaled:.{decimals}f} {unit}"
 
 
-def _records(run: Run, suite: str, case: str) -> list[Record]:
-    return [record for record in run.records if (record.suite, record.case) == (suite, case)]
+def _records(run: Run, suite: str, case: str) -> dict[str, Record]:
+    """By contender."""
+    return {
+        record.contender: record
+        for record in run.records
+        if (record.suite, record.case) == (suite, case)
+    }
 
 
 def _cases(run: Run, suite: str) -> list[str]:
@@ -116,53 +125,56 @@ def _cases(run: Run, suite: str) -> list[str]:
     return list(dict.fromkeys(record.case for record in run.records if record.suite == suite))
 
 
-def _rows(run: Run, suite: str) -> list[str]:
+def _contenders(run: Run, suite: str) -> list[str]:
     """Ours first, the others in the order they were run."""
-    names = dict.fromkeys(record.row for record in run.records if record.suite == suite)
+    names = dict.fromkeys(record.contender for record in run.records if record.suite == suite)
     return sorted(names, key=lambda name: not is_ours(name))
 
 
 def _table(
     run: Run,
-    picked: Iterable[tuple[str, str]],
-    rows: Sequence[str],
+    pairs: Iterable[tuple[str, str]],
+    contenders: Sequence[str],
     spread: bool = True,
     name_suite: bool = False,
 ) -> str:
-    lines = [["", *rows], ["---", *["---:"] * len(rows)]]
-    for suite, case in picked:
-        found = {record.row: record for record in _records(run, suite, case)}
-        slower = speedups(run, suite, case)
+    """A row for each (suite, case), a column for each contender."""
+    rows = []
+    for suite, case in pairs:
+        records, slower = _records(run, suite, case), speedups(run, suite, case)
         label = f"{case}, {suite}" if name_suite else case
-        lines.append([label, *[_cell(found.get(row), slower.get(row), spread) for row in rows]])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        cells = (_cell(records.get(name), slower.get(name), spread) for name in contenders)
+        rows.append([label, *cells])
+    return _markdown(["", *contenders], rows)
 
 
 def _detector_table(run: Run) -> str:
-    """A line for each row, a column for each case."""
+    """A row for each contender, a column for each case."""
     cases = _cases(run, DETECTOR)
-    lines = [["", *cases], ["---", *["---:"] * len(cases)]]
-    for row in _rows(run, DETECTOR):
-        lines += [[row, *(_detector_cell(run, case, row) for case in cases)]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [
+        [contender, *(_detector_cell(run, case, contender) for case in cases)]
+        for contender in _contenders(run, DETECTOR)
+    ]
+    return _markdown(["", *cases], rows)
 
 
-def _detector_cell(run: Run, case: str, row: str) -> str:
-    found = {record.row: record for record in _records(run, DETECTOR, case)}
-    if row not in found:
+def _detector_cell(run: Run, case: str, contender: str) -> str:
+    records = _records(run, DETECTOR, case)
+    if contender not in records:
         return "-"
-    text = seconds_text(found[row].median_s)
-    text = f"**{text}**" if is_ours(row) else text
-    if row == DETECTOR_BASE or DETECTOR_BASE not in found:
+    median_s = records[contender].median_s
+    text = seconds_text(median_s)
+    text = f"**{text}**" if is_ours(contender) else text
+    if contender == DETECTOR_BASE or DETECTOR_BASE not in records:
         return text
-    return f"{text} ({found[DETECTOR_BASE].median_s / found[row].median_s:.2f}x)"
+    return f"{text} ({records[DETECTOR_BASE].median_s / median_s:.2f}x)"
 
 
 def _cell(record: Record | None, slower: float | None, spread: bool) -> str:
     if record is None:
         return "-"
     text = seconds_text(record.median_s)
-    text = f"**{text}**" if slower is None and is_ours(record.row) else text
+    text = f"**{text}**" if slower is None and is_ours(record.contender) else text
     if slower is not None:
         text += f" ({slower:.{2 if slower < 2 else 1}f}x)"
     return f"{text}, min {seconds_text(record.min_s)}" if spread else text
@@ -170,28 +182,26 @@ def _cell(record: Record | None, slower: float | None, spread: bool) -> str:
 
 def _storage_section(run: Run) -> list[str]:
     """Our bfloat16 storage against our float32."""
-    lines = [["", "float32", "bfloat16", "float32 / bfloat16"], ["---", "---:", "---:", "---:"]]
+    rows = []
     for wide in run.records:
-        if not is_ours(wide.row) or " float32 " not in wide.case:
+        if not is_ours(wide.contender) or " float32 " not in wide.case:
             continue
         narrow_case = wide.case.replace(" float32 ", " bfloat16 ")
-        for narrow in _records(run, wide.suite, narrow_case):
-            if narrow.row == wide.row:
-                times = seconds_text(wide.median_s), seconds_text(narrow.median_s)
-                label = f"{wide.case.replace(' float32', '')}, {wide.suite}, {wide.row}"
-                lines.append([label, *times, f"{wide.median_s / narrow.median_s:.2f}x"])
-    if len(lines) == 2:
-        return []
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return ["## 16-bit storage", table]
+        narrow = _records(run, wide.suite, narrow_case).get(wide.contender)
+        if narrow is not None:
+            times = seconds_text(wide.median_s), seconds_text(narrow.median_s)
+            label = f"{wide.case.replace(' float32', '')}, {wide.suite}, {wide.contender}"
+            rows.append([label, *times, f"{wide.median_s / narrow.median_s:.2f}x"])
+    head = ["", "float32", "bfloat16", "float32 / bfloat16"]
+    return ["## 16-bit storage", _markdown(head, rows)] if rows else []
 
 
 def _differences(run: Run) -> list[str]:
     """How far the outputs of a patched detector are from those it had before."""
-    found = {r.case: r.details["max_difference"] for r in run.records if r.suite == "model"}
+    differences = {r.case: r.details["max_difference"] for r in run.records if r.suite == "model"}
     return [
         f"{case}: logits and boxes before and after patching differ by {difference:.0e} at most."
-        for case, difference in found.items()
+        for case, difference in differences.items()
     ]
 
 
@@ -228,5 +238,11 @@ def _participants(run: Run) -> str:
         "A dash: the row does not take the case.",
         "",
     ]
-    lines += [f"- {row}: {version or 'not installed'}" for row, version in run.rows.items()]
+    lines += [f"- {name}: {version or 'not installed'}" for name, version in run.contenders.items()]
     return "\n".join(lines)
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose other columns are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

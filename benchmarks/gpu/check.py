@@ -107,15 +107,15 @@ class Check:
         return True
 
     def benchmarks(self) -> bool:
-        """The rows of the operator."""
+        """The operator."""
         return self._measure(steps.measure, lambda suite: suite != DETECTOR, 1.0)
 
     def detector(self) -> bool:
-        """The rows of the detector, in a part of the time."""
+        """Whole detectors, in a part of the time."""
         return self._measure(steps.detect, lambda suite: suite == DETECTOR, DETECTOR_SHARE)
 
     def _measure(self, step: Step, owns: Callable[[str], bool], share: float) -> bool:
-        """Rows in a process of their own that is started again where it died.
+        """Contenders in a process of their own that is started again where it died.
 
         A kernel that faults takes the whole process with it.
         """
@@ -133,18 +133,18 @@ class Check:
                 return True
 
     def _forget(self, owns: Callable[[str], bool]) -> None:
-        """What an earlier run found in these suites."""
+        """Leave out the results of an earlier run in these suites."""
         run = load(self.path)
         notes = run.gpu_check or {}
-        kept = {
+        others = {
             name: [entry for entry in notes.get(name, []) if not owns(entry[0])]
             for name in ("failures", "not_reached")
         }
         save(replace(run, records=tuple(r for r in run.records if not owns(r.suite))), self.path)
-        self._save(**kept)
+        self._save(**others)
 
     def judge(self) -> None:
-        """Compare what was found with what was asked for."""
+        """Compare the results with the targets."""
         self._save(targets=[asdict(judgment) for judgment in judge(load(self.path))])
 
     def _run(self, commands: list[Command], in_dry_run: bool = True) -> list[Outcome]:
@@ -158,9 +158,9 @@ class Check:
 
     def _note(self, *outcomes: Outcome) -> None:
         """The last outcome of each step is kept, wherever it came from."""
-        known = {step["name"]: step for step in (load(self.path).gpu_check or {})["steps"]}
-        known.update((outcome.name, asdict(outcome)) for outcome in outcomes)
-        self._save(steps=list(known.values()))
+        results = {step["name"]: step for step in (load(self.path).gpu_check or {})["steps"]}
+        results.update((outcome.name, asdict(outcome)) for outcome in outcomes)
+        self._save(steps=list(results.values()))
 
     def _save(self, **notes: Any) -> None:
         run = load(self.path)
@@ -183,9 +183,9 @@ def _entries(run: Run) -> int:
 
 
 def failed(run: Run) -> bool:
-    """Whether a step failed, or a row of this package did."""
+    """Whether a step failed, or a contender of this package did."""
     notes = run.gpu_check or {}
-    ours = [row for _, _, row, _ in notes.get("failures", []) if is_ours(row)]
+    ours = [name for _, _, name, _ in notes.get("failures", []) if is_ours(name)]
     return bool(ours) or any(Outcome(**step).fails_the_check for step in notes["steps"])
 
 
@@ -207,7 +207,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--commit", help="of these sources, where they lie without their repository"
     )
     parser.add_argument(
-        "--minutes", type=float, default=5, help="when to start no more rows; default 5"
+        "--minutes", type=float, default=5, help="when to start no more contenders; default 5"
     )
     parser.add_argument(
         "--results",

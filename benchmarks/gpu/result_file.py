@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The result file while it grows: what is measured, what failed, what was left out.
 
-It is saved after every entry. Before a row runs its failure is written down in advance: if the
-process dies, the entry stays, and the next process goes on after it.
+It is saved after every entry. Before a contender runs its failure is written down in advance: if
+the process dies, the entry stays, and the next process goes on after it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
     suite: str
     case: str
-    row: str
+    contender: str
 
 
 class ResultFile:
@@ -43,15 +43,15 @@ class ResultFile:
         self._run = load(path)
         self._checks = self._run.gpu_check or {}
         self._failures = {Key(*entry[:3]): entry[3] for entry in self._checks.get("failures", [])}
-        self._records = {Key(r.suite, r.case, r.row): r for r in self._run.records}
+        self._records = {Key(r.suite, r.case, r.contender): r for r in self._run.records}
 
     def has(self, key: Key) -> bool:
         """Whether there is nothing left to do for ``key``."""
         return key in self._records or key in self._failures
 
-    def add_versions(self, rows: dict[str, str | None]) -> None:
+    def add_versions(self, versions: dict[str, str | None]) -> None:
         """Who takes part, in which version."""
-        self._run = replace(self._run, rows=self._run.rows | rows)
+        self._run = replace(self._run, contenders=self._run.contenders | versions)
         self._save()
 
     def begin(self, keys: Sequence[Key]) -> None:

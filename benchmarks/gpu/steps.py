@@ -31,7 +31,7 @@ PEERS = ROOT / ".peers"
 
 MICRO = ROOT / "benchmarks" / "gpu" / "micro.cu"
 SANITIZERS = ("memcheck", "racecheck", "initcheck")
-FOUND = 99
+ERROR_STATUS = 99
 """The status that compute-sanitizer exits with when it reports an error."""
 
 
@@ -66,16 +66,16 @@ def build(setting: Setting) -> list[Command]:
     """The package and the peers, all from source, side by side."""
     package = Command("package", _pip(ROOT), 300, environment=setting.environment)
     forced = {**setting.environment, "FORCE_CUDA": "1"}  # some peers build for the CPU otherwise
-    found = sorted(PEERS.iterdir()) if PEERS.is_dir() else []
+    sources = sorted(PEERS.iterdir()) if PEERS.is_dir() else []
     peers = [
         Command(f"peer {path.name}", _pip(path), 300, environment=forced, required=False)
-        for path in found
+        for path in sources
     ]
     return [package, *peers]
 
 
 def look(setting: Setting) -> list[Command]:
-    """Ask the installed package whether its CUDA row runs here."""
+    """Ask the installed package whether its CUDA backend runs here."""
     code = (
         "import torch, rtdetr_ops\n"
         "print(rtdetr_ops.build_info())\n"
@@ -119,7 +119,7 @@ def sanitize(setting: Setting) -> list[Command]:
     tool = find_sanitizer(setting)
     if tool is None:
         return []
-    flags = (f"--error-exitcode={FOUND}", "--report-api-errors=no", "--print-limit=20")
+    flags = (f"--error-exitcode={ERROR_STATUS}", "--report-api-errors=no", "--print-limit=20")
     words = (*_pytest(), "gpu/test_gpu_short_set.py")
     # Every tensor an allocation of its own, so that its end is an end to the tool as well.
     alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
@@ -151,7 +151,7 @@ def _measuring(name: str, plan: str, setting: Setting, result: Path, seconds: fl
     words = (sys.executable, "-m", "gpu.measure", f"--plan={plan}")
     flags = (f"--json={result}", f"--seconds={seconds:.0f}")
     dry = ("--dry-run",) if setting.dry_run else ()
-    # Not required: the rows that fail are in the file, and some of them are not ours.
+    # Not required: the contenders that fail are in the file, and some of them are not ours.
     return Command(name, (*words, *flags, *dry), seconds + 30, ROOT / "benchmarks", required=False)
 
 

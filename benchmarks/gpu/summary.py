@@ -12,7 +12,7 @@ from core.tables import is_ours, seconds_text
 __all__ = ["summary"]
 
 GATHERS = {"float32": "gather_128B_22MB", "bfloat16": "gather_64B_22MB"}
-"""The ceiling of an encoder's gathers by dtype: its rows have 32 channels and fit the L2 cache."""
+"""The ceiling of an encoder's gathers by dtype: its vectors have 32 channels and fit the L2 cache."""
 
 REDUCTIONS = ("red_f32_22MB", "red_f32x4_22MB", "bulk_reduce_22MB")
 """Ways to add to the gradient of the value; the fastest is the ceiling."""
@@ -29,8 +29,8 @@ def summary(run: Run) -> str:
     parts += _section("no time for", _counted(notes.get("not_reached", [])))
     parts += _section("ceilings, GB/s", _ceilings(notes.get("ceilings", {})))
     parts += _section("detectors", _detectors(run))
-    parts += [_times(run, ours) for ours in run.rows if _has_times(run, ours)]
-    parts.append(_table(("target", "found", "asked for", "met"), map(_target, notes["targets"])))
+    parts += [_times(run, ours) for ours in run.contenders if _has_times(run, ours)]
+    parts.append(_table(("target", "reached", "asked for", "met"), map(_target, notes["targets"])))
     return "\n\n".join(parts)
 
 
@@ -39,31 +39,31 @@ def _step(step: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _target(target: dict[str, Any]) -> tuple[str, ...]:
-    found, unit = target["found"], target["unit"]
+    value, unit = target["value"], target["unit"]
     answers = {None: "not measured", True: "yes", False: "NO"}
     sign = "at most" if target["at_most"] else "at least"
     return (
         target["target"],
-        "-" if found is None else f"{found:.2f}{unit}",
+        "-" if value is None else f"{value:.2f}{unit}",
         f"{sign} {target['bound']}{unit}",
         answers[target["met"]],
     )
 
 
 def _failures(entries: Sequence[Sequence[str]]) -> Iterable[str]:
-    """Where each row failed first, for each reason, and how often after that."""
+    """Where each contender failed first, for each reason, and how often after that."""
     places: dict[tuple[str, str], list[str]] = {}
-    for suite, case, row, reason in entries:
-        places.setdefault((row, reason[:160]), []).append(f"{suite} | {case}")
-    for (row, reason), found in places.items():
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        yield f"{row}, {found[0]}{more}: {reason}"
+    for suite, case, contender, reason in entries:
+        places.setdefault((contender, reason[:160]), []).append(f"{suite} | {case}")
+    for (contender, reason), (first, *rest) in places.items():
+        more = f" and {len(rest)} more" if rest else ""
+        yield f"{contender}, {first}{more}: {reason}"
 
 
 def _counted(keys: Sequence[Sequence[str]]) -> Iterable[str]:
-    """How many rows of each case there was no time for."""
+    """How many contenders of each case there was no time for."""
     cases = [f"{suite} | {case}" for suite, case, _ in keys]
-    return [f"{case}: {cases.count(case)} rows" for case in dict.fromkeys(cases)]
+    return [f"{case}: {cases.count(case)} contenders" for case in dict.fromkeys(cases)]
 
 
 def _ceilings(ceilings: dict[str, Any]) -> Iterable[str]:
@@ -71,26 +71,29 @@ def _ceilings(ceilings: dict[str, Any]) -> Iterable[str]:
 
 
 def _detectors(run: Run) -> Iterable[str]:
-    return [f"{r.case}, {r.row}: {_spread(r)}" for r in run.records if r.suite == DETECTOR]
+    return [f"{r.case}, {r.contender}: {_spread(r)}" for r in run.records if r.suite == DETECTOR]
 
 
-def _has_times(run: Run, row: str) -> bool:
-    return is_ours(row) and any(r.row == row and r.suite != DETECTOR for r in run.records)
+def _has_times(run: Run, contender: str) -> bool:
+    return is_ours(contender) and any(
+        r.contender == contender and r.suite != DETECTOR for r in run.records
+    )
 
 
 def _times(run: Run, ours: str) -> str:
-    """One of our rows: its time, what it gathers, and how many times longer the others take."""
-    found = {(r.suite, r.case, r.row): r for r in run.records if r.suite != DETECTOR}
-    others = [row for row in run.rows if row != ours and any(row == key[2] for key in found)]
+    """One contender of ours: its time, what it gathers, and how many times longer the others take."""
+    records = {(r.suite, r.case, r.contender): r for r in run.records if r.suite != DETECTOR}
+    timed = {contender for _, _, contender in records}
+    others = [name for name in run.contenders if name != ours and name in timed]
     lines = [
         (
             f"{record.case}, {record.suite}",
             _spread(record),
             _moved(run, record),
-            *(_slower(found.get((record.suite, record.case, row)), record) for row in others),
+            *(_slower(records.get((record.suite, record.case, name)), record) for name in others),
         )
-        for record in found.values()
-        if record.row == ours
+        for record in records.values()
+        if record.contender == ours
     ]
     return _table((ours, "median (quartiles)", "corners", *others), lines)
 

@@ -21,8 +21,8 @@ class Judgment:
     """One line of the table.
 
     Args:
-        target: what was asked for.
-        found: the number, None where something it needs was not measured.
+        target: what is asked for.
+        value: the number reached, None where something it needs was not measured.
         bound: the number asked for.
         at_most: whether it is an upper bound.
         met: whether it was reached, None where there is no number.
@@ -30,7 +30,7 @@ class Judgment:
     """
 
     target: str
-    found: float | None
+    value: float | None
     bound: float
     at_most: bool
     met: bool | None
@@ -54,16 +54,16 @@ def judge(run: Run) -> list[Judgment]:
 
 
 def _judge(target: Target, run: Run) -> Judgment:
-    found = target.find(run)
+    value = target.find(run)
     met = None
-    if found is not None:
-        met = found <= target.bound if target.at_most else found >= target.bound
-    return Judgment(target.text, found, target.bound, target.at_most, met, target.unit)
+    if value is not None:
+        met = value <= target.bound if target.at_most else value >= target.bound
+    return Judgment(target.text, value, target.bound, target.at_most, met, target.unit)
 
 
-def _record(run: Run, suite: str, case: str, row: str) -> Record | None:
-    found = (r for r in run.records if (r.suite, r.case, r.row) == (suite, case, row))
-    return next(found, None)
+def _record(run: Run, suite: str, case: str, contender: str) -> Record | None:
+    key = (suite, case, contender)
+    return next((r for r in run.records if (r.suite, r.case, r.contender) == key), None)
 
 
 def _ratio(slow: tuple[str, str, str], fast: tuple[str, str, str]) -> Callable[[Run], float | None]:
@@ -77,7 +77,7 @@ def _ratio(slow: tuple[str, str, str], fast: tuple[str, str, str]) -> Callable[[
 
 
 def _over_gather_floor(run: Run) -> float | None:
-    """Time of the bfloat16 encoder over the time its corners need at the measured rate of 64-byte rows."""
+    """Time of the bfloat16 encoder over the time its corners need at the measured rate of 64-byte vectors."""
     ours = _record(run, "forward", f"{ENCODER} bfloat16 ring", OURS)
     rate = (run.gpu_check or {}).get("ceilings", {}).get("gather_64B_22MB")
     if ours is None or rate is None:

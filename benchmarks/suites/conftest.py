@@ -51,7 +51,11 @@ def measure(
         direction: str, case: Case, contender: Contender, function: Callable[[], object]
     ) -> None:
         benchmark.group = f"{direction} {case.id}"
-        benchmark.extra_info = {"suite": direction, "case": case.id, "row": contender.name}
+        benchmark.extra_info = {
+            "suite": direction,
+            "case": case.id,
+            "contender": contender.name,
+        }
         key = f"{benchmark.group} {contender.name}"
         if key not in known_seconds:
             known_seconds[key] = DEVICE.seconds(function)  # the check before it was the warm-up

@@ -91,5 +91,5 @@ def measure_detectors(device: Device, quick: bool) -> list[Record]:
         )
     records = summarize(DETECTOR, case_name(SIDE), seconds)
     for record in records:
-        record.details["max_difference"] = differences[record.row]
+        record.details["max_difference"] = differences[record.contender]
     return records

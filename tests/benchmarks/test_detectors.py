@@ -23,7 +23,7 @@ def test_names_are_unique(contenders):
 def test_every_recorded_detector_can_be_measured_again(path):
     run = load(path)
     contenders = GPU_CONTENDERS if "gpu" in run.machine else CPU_CONTENDERS
-    recorded = {record.row for record in run.records if record.suite == DETECTOR}
+    recorded = {record.contender for record in run.records if record.suite == DETECTOR}
     assert recorded <= {contender.name for contender in contenders}
 
 

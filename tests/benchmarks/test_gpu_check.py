@@ -50,9 +50,9 @@ def test_dry_run_goes_through_everything_and_says_what_it_is(tmp_path):
     assert run.gpu_check["dry_run"] is True
     assert run.gpu_check["failures"] == []
     assert {record.suite for record in run.records} == {*SUITES, "detector"}
-    found = {step["name"]: step["status"] for step in run.gpu_check["steps"]}
-    assert found["package"] == found["backends"] == "printed"
-    assert found["tests"] == found["detector"] == found["benchmarks"] == "passed"
+    status = {step["name"]: step["status"] for step in run.gpu_check["steps"]}
+    assert status["package"] == status["backends"] == "printed"
+    assert status["tests"] == status["detector"] == status["benchmarks"] == "passed"
     assert [target["met"] for target in run.gpu_check["targets"]] == [None] * len(TARGETS)
     assert "Dry run: these numbers mean nothing." in done.stdout
     assert "pip install --no-build-isolation --no-deps" in done.stdout
@@ -138,7 +138,7 @@ def test_parts_run_in_order_and_the_benchmarks_go_on_where_they_died(check_with)
     ]
     assert run.gpu_check["ceilings"]["gather_64B_22MB"] == 6e12
     assert run.gpu_check["failures"] == [[*KEY, DIED]]
-    assert [record.row for record in run.records] == ["peer"]
+    assert [record.contender for record in run.records] == ["peer"]
     assert run.gpu_check["dry_run"] is False
     assert status == 1  # a contender of ours died
 
@@ -161,8 +161,8 @@ def test_benchmarks_that_die_at_once_are_not_started_for_ever(check_with, monkey
     status, groups, run = check_with()
     assert status == 1
     assert groups[-3:] == [["detector"], ["benchmarks"], ["tests"]]
-    steps_found = {step["name"]: step["note"] for step in run.gpu_check["steps"]}
-    assert steps_found["benchmarks"] == "died before it did anything"
+    notes = {step["name"]: step["note"] for step in run.gpu_check["steps"]}
+    assert notes["benchmarks"] == "died before it did anything"
 
 
 def test_commands_run_side_by_side_and_leave_logs(tmp_path):
@@ -243,7 +243,7 @@ def test_result_file_keeps_what_was_measured_and_what_failed(result):
     result_file.attempt(OTHER, Mock(side_effect=RuntimeError("no\nat all")))
     result_file.add_versions({"other": "1.0"})
     run = load(result)
-    assert run.rows == {"peer": None, "other": "1.0"}
+    assert run.contenders == {"peer": None, "other": "1.0"}
     details = {"q1_s": 1.0, "q3_s": 3.0, "gather_bytes": 8.0}
     assert run.records == (Record(*KEY, 2.0, 1.0, 3, details),)
     assert run.gpu_check["failures"] == [[*OTHER, "RuntimeError: no"]]
@@ -274,8 +274,7 @@ def test_suites_have_their_names_in_the_form_of_results():
 
 
 def test_jobs_are_unique_and_ours_alone_run_deterministically():
-    found = list(jobs(CpuStandIn(), dry_run=True))
-    keys = [(suite, job.case.id, job.contender.name) for job in found for suite in job.suites]
+    keys = [key for job in jobs(CpuStandIn(), dry_run=True) for key in job.keys]
     assert len(set(keys)) == len(keys)
     deterministic = {
         contender for suite, _, contender in keys if suite == "backward, deterministic"
@@ -284,15 +283,11 @@ def test_jobs_are_unique_and_ours_alone_run_deterministically():
 
 
 def test_no_entry_of_the_plan_is_measured_twice():
-    keys = [
-        (suite, job.case.id, job.contender.name)
-        for job in jobs(CpuStandIn(), dry_run=False)
-        for suite in job.suites
-    ]
+    keys = [key for job in jobs(CpuStandIn(), dry_run=False) for key in job.keys]
     assert len(set(keys)) == len(keys)
 
 
-def test_a_wrong_row_is_not_timed():
+def test_a_wrong_contender_is_not_timed():
     job = next(iter(jobs(CpuStandIn(), dry_run=True)))
     good = bind(job.case, job.contender)
     bad = replace(good, kernel=lambda *leaves: good.kernel(*leaves) * 1.001)
@@ -312,8 +307,8 @@ ENCODER, DECODER = "encoder_800x1333", "decoder_b1"
 OURS, TRITON = "rtdetr_ops cuda", "rtdetr_ops triton"
 
 
-def record(suite, case, row, microseconds, **details):
-    return Record(suite, case, row, microseconds * 1e-6, microseconds * 1e-6, 9, details)
+def record(suite, case, contender, microseconds, **details):
+    return Record(suite, case, contender, microseconds * 1e-6, microseconds * 1e-6, 9, details)
 
 
 MEASURED = Run(
@@ -337,7 +332,7 @@ MEASURED = Run(
     {"dry_run": False, "steps": [], "ceilings": {"gather_64B_22MB": 6e12, "red_f32_22MB": 4e12}},
 )
 
-FOUND = [
+ANSWERS = [
     (200e-6 / (1e9 / 6e12), True),  # over the floor
     (4.0, True),  # bfloat16 against the classic op
     (1.6, False),  # float32 against the classic op
@@ -355,12 +350,12 @@ FOUND = [
 
 
 @pytest.mark.parametrize(
-    ("index", "found", "met"), [(i, *answer) for i, answer in enumerate(FOUND)]
+    ("index", "value", "met"), [(i, *answer) for i, answer in enumerate(ANSWERS)]
 )
-def test_targets_are_judged_line_by_line(index, found, met):
+def test_targets_are_judged_line_by_line(index, value, met):
     judgment = judge(MEASURED)[index]
     assert judgment.met is met
-    assert judgment.found == (None if found is None else pytest.approx(found))
+    assert judgment.value == (None if value is None else pytest.approx(value))
 
 
 def test_nothing_measured_is_no_failure_to_reach():
@@ -379,7 +374,7 @@ def test_summary_answers_every_target():
     run = Run({}, {OURS: None, CLASSIC: None}, records, notes)
     text = summary(run)
     assert "peer, forward | a and 1 more: RuntimeError: no" in text
-    assert "forward | b: 2 rows" in text
+    assert "forward | b: 2 contenders" in text
     assert "gather_64B_22MB: 6000" in text
     assert "encoder_800x1333 bfloat16 ring, forward" in text
     assert "5.00 TB/s, 83 %" in text

@@ -17,7 +17,7 @@ ABSENT = Contender("absent", lambda workload: torch.add, "a-distribution-nobody-
 
 def test_every_backend_but_the_definition_takes_part():
     assert [contender.name for contender in OURS] == [
-        f"rtdetr_ops {contender.name}" for contender in BACKENDS if contender.name != "reference"
+        f"rtdetr_ops {backend.name}" for backend in BACKENDS if backend.name != "reference"
     ]
 
 
@@ -63,7 +63,7 @@ def test_gathered_bytes_count_every_corner():
     assert Case(DISCRETE, torch.float32, "ring").gather_bytes == 2 * 5 * 2 * 4 * 8 * 4
 
 
-def test_a_row_says_where_it_runs_and_why_it_is_missing():
+def test_a_contender_says_where_it_runs_and_why_it_is_missing():
     elsewhere = Contender("elsewhere", lambda workload: torch.add, devices=("cuda",))
     assert elsewhere.why_not(TINY) == "runs on cuda tensors only"
     assert elsewhere.why_not(TINY, "cuda") is None
@@ -76,7 +76,7 @@ def test_an_absent_peer_says_so():
     assert ABSENT.why_not(TINY) == "not installed"
 
 
-def test_a_classic_row_refuses_ragged_points_and_a_bilinear_row_the_discrete_mode():
+def test_a_classic_contender_refuses_ragged_points_and_a_bilinear_one_the_discrete_mode():
     classic = Contender("classic", lambda workload: torch.add, classic=True)
     assert classic.why_not(TINY) is None
     assert classic.why_not(RAGGED) == "takes the same number of points on every level only"
@@ -84,7 +84,7 @@ def test_a_classic_row_refuses_ragged_points_and_a_bilinear_row_the_discrete_mod
 
 
 @pytest.mark.parametrize("wrong", ["out", "grads"])
-def test_a_wrong_row_is_not_timed(wrong):
+def test_a_wrong_contender_is_not_timed(wrong):
     case = Case(TINY, torch.float32, "ring")
     good = bind(case, PEERS[0])
     # Too large by one part in a thousand: far above rounding, far below what an eye would see.

@@ -64,12 +64,12 @@ def test_recorded_results_give_the_recorded_tables(path):
 def test_another_schema_is_refused(tmp_path):
     path = tmp_path / "run.json"
     path.write_text('{"schema": 99}')
-    with pytest.raises(ValueError, match="expected schema 1, got 99"):
+    with pytest.raises(ValueError, match="expected schema 2, got 99"):
         load(path)
 
 
-def test_rounds_of_a_row_become_one_record():
-    info = {"suite": "forward", "case": "a", "row": "r"}
+def test_rounds_of_a_contender_become_one_record():
+    info = {"suite": "forward", "case": "a", "contender": "r"}
     rounds = [(3.0, 2.0, 5), (1.0, 0.5, 7), (2.0, 1.0, 1)]
     entries = [
         {"extra_info": info, "stats": {"median": median, "min": low, "rounds": count}}
@@ -128,7 +128,7 @@ def test_report_has_ours_first_ratios_dashes_and_the_absent():
 
 @pytest.mark.parametrize(("median", "warned"), [(1.4, False), (1.6, True)])
 def test_report_warns_when_the_machine_was_busy(median, warned):
-    run = Run(MACHINE, RUN.rows, (Record("forward", "a", OURS, median, 1.0, 9),))
+    run = Run(MACHINE, RUN.contenders, (Record("forward", "a", OURS, median, 1.0, 9),))
     assert ("**The machine was busy:** 1 of 1 medians" in full_report(run)) == warned
 
 
@@ -173,15 +173,15 @@ def test_the_newest_file_of_every_machine_is_reported(tmp_path):
 
 def test_the_readme_takes_results_of_clean_commits_alone(tmp_path):
     clean, modified = tmp_path / "clean.json", tmp_path / "modified.json"
-    save(Run(MACHINE | {"modified": False}, RUN.rows, RUN.records), clean)
-    save(Run(MACHINE | {"modified": True}, RUN.rows, RUN.records), modified)
+    save(Run(MACHINE | {"modified": False}, RUN.contenders, RUN.records), clean)
+    save(Run(MACHINE | {"modified": True}, RUN.contenders, RUN.records), modified)
     assert of_clean_commits([modified, clean]) == [clean]
     with pytest.raises(SystemExit, match="without uncommitted changes"):
         of_clean_commits([modified])
 
 
-def test_report_command_writes_markdown_and_picture(tmp_path):
-    pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
+def test_report_command_writes_markdown_and_plot(tmp_path):
+    pytest.importorskip("matplotlib", reason="the plot needs matplotlib")
     path = tmp_path / "run.json"
     save(RUN, path)
     command = [sys.executable, str(BENCHMARKS / "report.py"), str(path)]
