@@ -69,13 +69,13 @@ def rewrite_readme(readme: Path, sources: Sequence[Path]) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{readme}: expected the lines {BEGIN} and {END}")
-    blocks = "\n\n".join(readme_block(load(source), _shown(source)) for source in sources)
+    blocks = "\n\n".join(readme_block(load(source), _path_from_root(source)) for source in sources)
     readme.write_text(f"{before}{BEGIN}\n{blocks}\n{END}{after}", encoding="utf-8")
 
 
-def _shown(source: Path) -> str:
-    name = source.resolve()
-    return name.relative_to(ROOT).as_posix() if name.is_relative_to(ROOT) else name.name
+def _path_from_root(source: Path) -> str:
+    path = source.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
 def _options() -> argparse.Namespace:

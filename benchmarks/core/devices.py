@@ -141,7 +141,7 @@ class CudaDevice(Device):
     CYCLES_PER_SECOND = 2e9  # about the highest clock there is; waiting longer does no harm
 
     def __init__(self) -> None:
-        self._flushed = torch.empty(self.FLUSH_BYTES, dtype=torch.int8, device=self.type)
+        self._flush_buffer = torch.empty(self.FLUSH_BYTES, dtype=torch.int8, device=self.type)
 
     def describe(self) -> dict[str, Any]:
         """Name, capability, sizes, versions, and the clocks and limits as the driver reports them."""
@@ -200,7 +200,7 @@ class CudaDevice(Device):
         each = time.perf_counter() - start
 
         def prepare() -> None:
-            self._flushed.zero_()
+            self._flush_buffer.zero_()
             torch.cuda._sleep(int(1.5 * enqueue * self.CYCLES_PER_SECOND))
 
         return self._between_events(function, limits.repetitions(each + 2 * enqueue), prepare)
@@ -243,5 +243,5 @@ def _ask_driver(*fields: str) -> dict[str, str]:
     if shutil.which("nvidia-smi") is None:
         return {}
     query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
-    done = subprocess.run(query, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(zip(fields, done.stdout.strip().split(", "), strict=True))
+    answer = subprocess.run(query, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return dict(zip(fields, answer.strip().split(", "), strict=True))

@@ -31,26 +31,26 @@ class FusedInputs(NamedTuple):
         return self[:4]
 
 
-def fused_inputs(workload: Workload, drawn: Inputs, dtype: torch.dtype) -> FusedInputs:
-    """The call whose points and weights are those of ``drawn``, up to the rounding of its offsets.
+def fused_inputs(workload: Workload, plain: Inputs, dtype: torch.dtype) -> FusedInputs:
+    """The call whose points and weights are those of ``plain``, up to the rounding of its offsets.
 
     Boxes are a fifth of the image wide. They keep float32 at least; offsets and logits, which come
     out of projections, have the storage dtype.
     """
-    centers = drawn.locations.mean((2, 3))  # [B, Q, 2]
+    centers = plain.locations.mean((2, 3))  # [B, Q, 2]
     boxes = torch.cat([centers, torch.full_like(centers, 0.2)], -1)[:, :, None]
     reference = boxes.to(torch.promote_types(dtype, torch.float32))
     anchor = reference.double()[:, :, None]  # [B, Q, 1, 1, 4]
-    step = _fractions(workload, drawn.value)[:, None] * anchor[..., 2:]  # [B, Q, 1, T, 2]
-    offsets = ((drawn.locations - anchor[..., :2]) / step).to(dtype)
+    step = _fractions(workload, plain.value)[:, None] * anchor[..., 2:]  # [B, Q, 1, T, 2]
+    offsets = ((plain.locations - anchor[..., :2]) / step).to(dtype)
     tensors = (
-        drawn.value.to(dtype),
+        plain.value.to(dtype),
         reference,
         _off_borders(offsets, anchor[..., :2], step, workload),
-        drawn.weights.log().to(dtype),
+        plain.weights.log().to(dtype),
     )
     leaves = (tensor.detach().requires_grad_() for tensor in tensors)
-    return FusedInputs(*leaves, drawn.grad_out.to(dtype))
+    return FusedInputs(*leaves, plain.grad_out.to(dtype))
 
 
 def bind_fused_entry(contender: Contender, workload: Workload) -> Kernel:

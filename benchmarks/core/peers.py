@@ -91,8 +91,8 @@ class Contender:
 @cache
 def _installed(distribution: str) -> str | None:
     """Its name and version; looking takes long, and nothing is installed meanwhile."""
-    found = metadata.packages_distributions().values()
-    if not any(distribution in names for names in found):
+    installed = metadata.packages_distributions().values()
+    if not any(distribution in names for names in installed):
         return None
     return f"{distribution} {metadata.version(distribution)}"
 

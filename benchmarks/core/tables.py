@@ -66,9 +66,9 @@ def readme_block(run: Run, source: str) -> str:
         for case in _cases(run, suite)
         if case.endswith("float32 ring")
     ]
-    timed = {record.contender for record in run.records if (record.suite, record.case) in pairs}
+    names = {record.contender for record in run.records if (record.suite, record.case) in pairs}
     contenders = [
-        name for name in run.contenders if name in timed and (is_ours(name) or name in README_PEERS)
+        name for name in run.contenders if name in names and (is_ours(name) or name in README_PEERS)
     ]
     parts = [_table(run, pairs, contenders, spread=False, name_suite=True)]
     models = [("model", case) for case in _cases(run, "model")]

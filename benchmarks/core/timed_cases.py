@@ -14,7 +14,7 @@ from core.fused_entry import FusedInputs, bind_fused_entry, fused_inputs
 from core.peers import CONTENDERS, Contender, Kernel
 from rtdetr_ops.testing.workloads import Inputs, Offsets, Workload, find_workload, make_inputs
 
-__all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "drawn", "inputs_of", "turns"]
+__all__ = ["CASES", "QUICK_CASES", "Bound", "Case", "bind", "float64_inputs", "inputs_of", "turns"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Case:
         """What the sampled pixels weigh, each counted as often as it is read."""
         shape = self.workload
         corners = 1 if shape.mode == "discrete" else 4
-        contenders = shape.batch * shape.queries * shape.heads * shape.taps * corners
-        return contenders * shape.channels * self.dtype.itemsize
+        pixels = shape.batch * shape.queries * shape.heads * shape.taps * corners
+        return pixels * shape.channels * self.dtype.itemsize
 
 
 def _cases(dtype: torch.dtype, offsets: Offsets, *names: str) -> tuple[Case, ...]:
@@ -88,7 +88,7 @@ class Bound:
 
 
 @lru_cache(maxsize=1)
-def drawn(workload: Workload, offsets: Offsets, device: str) -> Inputs:
+def float64_inputs(workload: Workload, offsets: Offsets, device: str) -> Inputs:
     """The seeded numbers of a case in float64."""
     inputs = make_inputs(workload, torch.float64, seed=0, offsets=offsets)
     return Inputs(*(tensor.detach().to(device) for tensor in inputs))
@@ -97,7 +97,7 @@ def drawn(workload: Workload, offsets: Offsets, device: str) -> Inputs:
 @lru_cache(maxsize=1)
 def inputs_of(case: Case) -> Inputs | FusedInputs:
     """The tensors of a case; its contenders share them. Locations keep at least float32."""
-    numbers = drawn(case.workload, case.offsets, case.device)
+    numbers = float64_inputs(case.workload, case.offsets, case.device)
     if case.fused:
         return fused_inputs(case.workload, numbers, case.dtype)
     coordinate = torch.promote_types(case.dtype, torch.float32)

@@ -63,17 +63,19 @@ def _in_chunks(kernel: Kernel, leaves: list[Tensor], grad_out: Tensor, chunk: in
     grad_value = torch.zeros_like(value)
     outs, grads = [], []
     for start in range(0, grad_out.shape[1], chunk):
-        rows = slice(start, start + chunk)
-        others = [leaf[:, rows].requires_grad_() for leaf in leaves[1:]]
+        queries = slice(start, start + chunk)
+        others = [leaf[:, queries].requires_grad_() for leaf in leaves[1:]]
         out = kernel(value, *others)
-        found = torch.autograd.grad(out, (value, *others), grad_out[:, rows], allow_unused=True)
-        grad_value += found[0]
+        first, *rest = torch.autograd.grad(
+            out, (value, *others), grad_out[:, queries], allow_unused=True
+        )
+        grad_value += first
         outs.append(out.detach())
-        grads.append(found[1:])
-    joined = [
+        grads.append(rest)
+    grad_others = [
         None if parts[0] is None else torch.cat(parts, 1) for parts in zip(*grads, strict=True)
     ]
-    return Truth(torch.cat(outs, 1), (grad_value, *joined))
+    return Truth(torch.cat(outs, 1), (grad_value, *grad_others))
 
 
 def check_forward(bound: Bound, case: Case) -> None:

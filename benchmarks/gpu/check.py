@@ -39,10 +39,10 @@ DETECTOR_SHARE = 0.3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, print the summary, return the exit status."""
     options = _options(arguments)
-    started = time.monotonic()
-    check = Check(options, find_device(options.dry_run), started + 60 * options.minutes)
+    start = time.monotonic()
+    check = Check(options, find_device(options.dry_run), start + 60 * options.minutes)
     for name in options.only:
-        print(f"== {name} (after {time.monotonic() - started:.0f} s)", flush=True)
+        print(f"== {name} (after {time.monotonic() - start:.0f} s)", flush=True)
         if not PARTS[name](check):
             break
     check.judge()
@@ -87,9 +87,9 @@ class Check:
 
     def sanitize(self) -> bool:
         """A few of the tests under each tool of compute-sanitizer."""
-        sanitized = steps.sanitize(self._setting)
-        if sanitized:
-            self._run(sanitized, in_dry_run=False)
+        commands = steps.sanitize(self._setting)
+        if commands:
+            self._run(commands, in_dry_run=False)
         else:
             self._note(Outcome("compute-sanitizer", "absent", note="neither on PATH nor by nvcc"))
         return True

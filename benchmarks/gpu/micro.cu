@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// How fast this GPU gathers and reduces short rows: the ceilings of the operator. Prints one JSON
-// object.
+// How fast this GPU gathers and reduces short vectors: the ceilings of the operator. Prints one
+// JSON object.
 //
 //   nvcc -O3 -std=c++17 -arch=sm_90 micro.cu -o micro && ./micro
 //
-// Every lane group draws its rows from a hash, so that no index array is read. Reductions add 1 to
-// each element; where the buffer is large enough for the counts to stay exact, their sum is
+// Every lane group draws its vectors from a hash, so that no index array is read. Reductions add 1
+// to each element; where the buffer is large enough for the counts to stay exact, their sum is
 // checked.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -28,11 +28,11 @@
   } while (0)
 
 constexpr int kThreads = 256;
-constexpr int kRowBytes = 128;
-constexpr int kUnroll = 4;  // independent rows in flight per lane group
-constexpr uint32_t kRowsPerLaunch = 1u << 23;
+constexpr int kVectorBytes = 128;
+constexpr int kUnroll = 4;  // independent vectors in flight per lane group
+constexpr uint32_t kVectorsPerLaunch = 1u << 23;
 constexpr int kLaunches = 10;
-constexpr int kHotRows = 20 * 20;
+constexpr int kHotVectors = 20 * 20;
 
 // The architecture this file was compiled for: one, as the command above names one.
 constexpr int kArchs[] = {__CUDA_ARCH_LIST__};
@@ -46,57 +46,58 @@ __device__ uint32_t hash(uint32_t x) {
   return x ^ (x >> 16);
 }
 
-// Uniform over the rows, or with probability ~ 1 / rank over a few hot ones.
+// Uniform over the vectors, or with probability ~ 1 / rank over a few hot ones.
 struct Uniform {
-  uint32_t rows;
-  __device__ uint32_t operator()(uint32_t draw) const { return __umulhi(hash(draw), rows); }
+  uint32_t vectors;
+  __device__ uint32_t operator()(uint32_t draw) const { return __umulhi(hash(draw), vectors); }
 };
 
 struct Zipf {
-  uint32_t rows;
+  uint32_t vectors;
   __device__ uint32_t operator()(uint32_t draw) const {
     float u = hash(draw) * 0x1p-32f;
-    return min(static_cast<uint32_t>(exp2f(u * log2f(rows + 1.f))) - 1u, rows - 1u);
+    return min(static_cast<uint32_t>(exp2f(u * log2f(vectors + 1.f))) - 1u, vectors - 1u);
   }
 };
 
-// What a lane group does to the row it drew. kLanes lanes share a row of kRowBytes bytes.
+// What a lane group does to the vector it drew. kLanes lanes share a vector of kVectorBytes bytes.
 struct RedF32 {
   static constexpr int kLanes = 32;
-  static __device__ void apply(char* row, int lane) {
-    asm volatile("red.relaxed.gpu.global.add.f32 [%0], %1;" ::"l"(row + 4 * lane), "f"(1.f)
+  static __device__ void apply(char* vector, int lane) {
+    asm volatile("red.relaxed.gpu.global.add.f32 [%0], %1;" ::"l"(vector + 4 * lane), "f"(1.f)
                  : "memory");
   }
 };
 
 struct RedF32x4 {
   static constexpr int kLanes = 8;
-  static __device__ void apply(char* row, int lane) {
+  static __device__ void apply(char* vector, int lane) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %1, %1, %1};" ::"l"(row + 16 * lane),
-                 "f"(1.f)
-                 : "memory");
+    asm volatile(
+        "red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %1, %1, %1};" ::"l"(vector + 16 * lane),
+        "f"(1.f)
+        : "memory");
 #endif
   }
 };
 
 struct RedBf16x8 {
   static constexpr int kLanes = 8;
-  static __device__ void apply(char* row, int lane) {
+  static __device__ void apply(char* vector, int lane) {
 #if __CUDA_ARCH__ >= 900
     const uint32_t ones = 0x3f803f80u;  // two bfloat16 ones
-    asm volatile(
-        "red.relaxed.gpu.global.add.noftz.v4.bf16x2 [%0], {%1, %1, %1, %1};" ::"l"(row + 16 * lane),
-        "r"(ones)
-        : "memory");
+    asm volatile("red.relaxed.gpu.global.add.noftz.v4.bf16x2 [%0], {%1, %1, %1, %1};" ::"l"(
+                     vector + 16 * lane),
+                 "r"(ones)
+                 : "memory");
 #endif
   }
 };
 
 struct Store16 {
   static constexpr int kLanes = 8;
-  static __device__ void apply(char* row, int lane) {
-    asm volatile("st.global.v4.f32 [%0], {%1, %1, %1, %1};" ::"l"(row + 16 * lane), "f"(1.f)
+  static __device__ void apply(char* vector, int lane) {
+    asm volatile("st.global.v4.f32 [%0], {%1, %1, %1, %1};" ::"l"(vector + 16 * lane), "f"(1.f)
                  : "memory");
   }
 };
@@ -108,27 +109,27 @@ __global__ void __launch_bounds__(kThreads)
   const uint32_t groups = gridDim.x * kThreads / Op::kLanes;
   const int lane = threadIdx.x % Op::kLanes;
   for (uint32_t i = group; i < count; i += groups) {
-    Op::apply(buffer + size_t{draw(i)} * kRowBytes, lane);
+    Op::apply(buffer + size_t{draw(i)} * kVectorBytes, lane);
   }
 }
 
-// One thread hands whole rows of ones in shared memory to the copy engine, which adds them to the
-// buffer.
+// One thread hands whole vectors of ones in shared memory to the copy engine, which adds them to
+// the buffer.
 template <class Draw>
 __global__ void __launch_bounds__(kThreads) bulk_kernel(char* buffer, Draw draw, uint32_t count) {
 #if __CUDA_ARCH__ >= 900
-  __shared__ alignas(128) float ones[kRowBytes / 4];
-  if (threadIdx.x < kRowBytes / 4) ones[threadIdx.x] = 1.f;
+  __shared__ alignas(128) float ones[kVectorBytes / 4];
+  if (threadIdx.x < kVectorBytes / 4) ones[threadIdx.x] = 1.f;
   __syncthreads();
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
   const uint32_t source = static_cast<uint32_t>(__cvta_generic_to_shared(ones));
   const uint32_t threads = gridDim.x * kThreads;
   for (uint32_t i = blockIdx.x * kThreads + threadIdx.x; i < count; i += threads) {
-    char* row = buffer + size_t{draw(i)} * kRowBytes;
+    char* vector = buffer + size_t{draw(i)} * kVectorBytes;
     asm volatile(
-        "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(row),
-        "r"(source), "n"(kRowBytes)
+        "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(vector),
+        "r"(source), "n"(kVectorBytes)
         : "memory");
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
     asm volatile("cp.async.bulk.wait_group.read 8;" ::: "memory");
@@ -139,21 +140,22 @@ __global__ void __launch_bounds__(kThreads) bulk_kernel(char* buffer, Draw draw,
 
 template <int kBytes>
 __global__ void __launch_bounds__(kThreads)
-    gather_kernel(const char* buffer, float* sink, uint32_t rows, uint32_t count) {
+    gather_kernel(const char* buffer, float* sink, uint32_t vectors, uint32_t count) {
   constexpr int kLanes = kBytes / 16;
-  const Uniform draw{rows};
+  const Uniform draw{vectors};
   const uint32_t group = (blockIdx.x * kThreads + threadIdx.x) / kLanes;
   const uint32_t groups = gridDim.x * kThreads / kLanes;
   const int lane = threadIdx.x % kLanes;
   float sum = 0.f;
   for (uint32_t i = group * kUnroll; i < count; i += groups * kUnroll) {
-    float4 row[kUnroll];
+    float4 part[kUnroll];
 #pragma unroll
     for (int k = 0; k < kUnroll; ++k) {
-      row[k] = __ldg(reinterpret_cast<const float4*>(buffer + size_t{draw(i + k)} * kBytes) + lane);
+      part[k] =
+          __ldg(reinterpret_cast<const float4*>(buffer + size_t{draw(i + k)} * kBytes) + lane);
     }
 #pragma unroll
-    for (int k = 0; k < kUnroll; ++k) sum += row[k].x + row[k].y + row[k].z + row[k].w;
+    for (int k = 0; k < kUnroll; ++k) sum += part[k].x + part[k].y + part[k].z + part[k].w;
   }
   if (sum == -1.f) *sink = sum;  // never true, and the compiler cannot know
 }
@@ -228,18 +230,18 @@ void measure_scatter(Gpu& gpu, const std::string& name, size_t bytes, bool count
   CHECK(cudaMemset(gpu.buffer, 0, bytes));
   launch();
   CHECK(cudaGetLastError());
-  const double expected = double{kRowsPerLaunch} * (kRowBytes / 4);
+  const double expected = double{kVectorsPerLaunch} * (kVectorBytes / 4);
   if (counts_stay_exact && sum_of(gpu, bytes) != expected) {
     std::fprintf(stderr, "%s: the sum is not %.0f: reductions were lost\n", name.c_str(), expected);
     std::exit(1);
   }
-  report(gpu, name, double{kRowsPerLaunch} * kRowBytes, median_seconds(launch));
+  report(gpu, name, double{kVectorsPerLaunch} * kVectorBytes, median_seconds(launch));
 }
 
 template <class Op, class Draw>
 void scatter(Gpu& gpu, const std::string& name, size_t bytes, Draw draw, bool counts_stay_exact) {
   measure_scatter(gpu, name, bytes, counts_stay_exact, [&] {
-    scatter_kernel<Op><<<gpu.blocks, kThreads>>>(gpu.buffer, draw, kRowsPerLaunch);
+    scatter_kernel<Op><<<gpu.blocks, kThreads>>>(gpu.buffer, draw, kVectorsPerLaunch);
   });
 }
 
@@ -251,18 +253,18 @@ void scatter_all(Gpu& gpu, const std::string& where, size_t bytes, Draw draw, bo
     scatter<RedF32x4>(gpu, "red_f32x4_" + where, bytes, draw, sparse);
     scatter<RedBf16x8>(gpu, "red_bf16x8_" + where, bytes, draw, false);
     measure_scatter(gpu, "bulk_reduce_" + where, bytes, sparse, [&] {
-      bulk_kernel<<<gpu.blocks, kThreads>>>(gpu.buffer, draw, kRowsPerLaunch);
+      bulk_kernel<<<gpu.blocks, kThreads>>>(gpu.buffer, draw, kVectorsPerLaunch);
     });
   }
 }
 
 template <int kBytes>
 void gather(Gpu& gpu, const std::string& where, size_t bytes) {
-  const auto rows = static_cast<uint32_t>(bytes / kBytes);
-  const uint32_t count = kRowsPerLaunch * (kRowBytes / kBytes);
+  const auto vectors = static_cast<uint32_t>(bytes / kBytes);
+  const uint32_t count = kVectorsPerLaunch * (kVectorBytes / kBytes);
   const double seconds = median_seconds([&] {
     gather_kernel<kBytes>
-        <<<gpu.blocks, kThreads>>>(gpu.buffer, reinterpret_cast<float*>(gpu.total), rows, count);
+        <<<gpu.blocks, kThreads>>>(gpu.buffer, reinterpret_cast<float*>(gpu.total), vectors, count);
   });
   report(gpu, "gather_" + std::to_string(kBytes) + "B_" + where, double{count} * kBytes, seconds);
 }
@@ -296,15 +298,15 @@ int main() {
   CHECK(cudaGetLastError());
 
   copy(gpu);
-  const size_t small = 22'000'000 / kRowBytes * kRowBytes;
-  const size_t large = 275'000'000 / kRowBytes * kRowBytes;
+  const size_t small = 22'000'000 / kVectorBytes * kVectorBytes;
+  const size_t large = 275'000'000 / kVectorBytes * kVectorBytes;
   gather<128>(gpu, "22MB", small);
   gather<64>(gpu, "22MB", small);
   gather<128>(gpu, "275MB", large);
   gather<64>(gpu, "275MB", large);
-  scatter_all(gpu, "22MB", small, Uniform{static_cast<uint32_t>(small / kRowBytes)}, true);
-  scatter_all(gpu, "275MB", large, Uniform{static_cast<uint32_t>(large / kRowBytes)}, true);
-  scatter_all(gpu, "hot_20x20", kHotRows * kRowBytes, Zipf{kHotRows}, false);
+  scatter_all(gpu, "22MB", small, Uniform{static_cast<uint32_t>(small / kVectorBytes)}, true);
+  scatter_all(gpu, "275MB", large, Uniform{static_cast<uint32_t>(large / kVectorBytes)}, true);
+  scatter_all(gpu, "hot_20x20", kHotVectors * kVectorBytes, Zipf{kHotVectors}, false);
   print(gpu);
   return 0;
 }

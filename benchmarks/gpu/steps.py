@@ -65,10 +65,10 @@ class Setting:
 def build(setting: Setting) -> list[Command]:
     """The package and the peers, all from source, side by side."""
     package = Command("package", _pip(ROOT), 300, environment=setting.environment)
-    forced = {**setting.environment, "FORCE_CUDA": "1"}  # some peers build for the CPU otherwise
+    for_cuda = {**setting.environment, "FORCE_CUDA": "1"}  # some peers build for the CPU otherwise
     sources = sorted(PEERS.iterdir()) if PEERS.is_dir() else []
     peers = [
-        Command(f"peer {path.name}", _pip(path), 300, environment=forced, required=False)
+        Command(f"peer {path.name}", _pip(path), 300, environment=for_cuda, required=False)
         for path in sources
     ]
     return [package, *peers]

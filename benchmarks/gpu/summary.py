@@ -83,8 +83,8 @@ def _has_times(run: Run, contender: str) -> bool:
 def _times(run: Run, ours: str) -> str:
     """One contender of ours: its time, what it gathers, and how many times longer the others take."""
     records = {(r.suite, r.case, r.contender): r for r in run.records if r.suite != DETECTOR}
-    timed = {contender for _, _, contender in records}
-    others = [name for name in run.contenders if name != ours and name in timed]
+    names = {contender for _, _, contender in records} - {ours}
+    others = [name for name in run.contenders if name in names]
     lines = [
         (
             f"{record.case}, {record.suite}",

@@ -36,14 +36,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def known_seconds() -> dict[str, float]:
+def first_seconds() -> dict[str, float]:
     """Seconds of one call by direction, case and contender, measured in the first round."""
     return {}
 
 
 @pytest.fixture
 def measure(
-    benchmark, known_seconds
+    benchmark, first_seconds
 ) -> Callable[[str, Case, Contender, Callable[[], object]], None]:
     """Time a function for one round, in as many calls as fit, after a warm-up."""
 
@@ -57,9 +57,9 @@ def measure(
             "contender": contender.name,
         }
         key = f"{benchmark.group} {contender.name}"
-        if key not in known_seconds:
-            known_seconds[key] = DEVICE.seconds(function)  # the check before it was the warm-up
-        calls = int(ROUND_SECONDS / known_seconds[key])
+        if key not in first_seconds:
+            first_seconds[key] = DEVICE.seconds(function)  # the check before it was the warm-up
+        calls = int(ROUND_SECONDS / first_seconds[key])
         benchmark.pedantic(
             function,
             rounds=max(1, min(calls, MAX_CALLS)),

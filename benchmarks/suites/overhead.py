@@ -28,13 +28,8 @@ print(time.perf_counter() - start)
 
 def measure_import(quick: bool) -> list[Record]:
     """Seconds that importing takes in a fresh process that has imported torch."""
-    modules = {contender: _IMPORT.format(module=contender) for contender in ("rtdetr_ops",)}
-    rounds = 3 if quick else 9
-    seconds = {
-        contender: [_run_import(program) for _ in range(rounds)]
-        for contender, program in modules.items()
-    }
-    return summarize("import", "import after torch", seconds)
+    seconds = [_import_seconds("rtdetr_ops") for _ in range(3 if quick else 9)]
+    return summarize("import", "import after torch", {"rtdetr_ops": seconds})
 
 
 def measure_calls(device: Device, quick: bool) -> list[Record]:
@@ -49,8 +44,6 @@ def measure_calls(device: Device, quick: bool) -> list[Record]:
     return summarize("call", f"forward {TINY.name} {TINY}", seconds)
 
 
-def _run_import(program: str) -> float:
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return float(done.stdout)
+def _import_seconds(module: str) -> float:
+    command = [sys.executable, "-c", _IMPORT.format(module=module)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)

@@ -12,8 +12,8 @@ pytest.importorskip("transformers", reason="the models are those of transformers
 def detect(model):
     image = torch.randn((1, 3, 128, 128), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        found = model(image)
-    return found.logits, found.pred_boxes
+        outputs = model(image)
+    return outputs.logits, outputs.pred_boxes
 
 
 @pytest.mark.parametrize("name", MODELS)
