@@ -40,17 +40,17 @@ Mode = Callable[[Any, Tensor, torch.dtype, Device], Callable[[], Outputs]]
 
 
 class Models:
-    """The same weights in every form, each made when it is first asked for.
+    """The same weights in every form, each built at its first use.
 
     Args:
-        folder: for the files that one form is made from by way of another.
+        folder: for checkpoint and ONNX file.
         device: where the models lie.
     """
 
     def __init__(self, folder: Path, device: Device) -> None:
         self._folder, self._device = folder, device.type
 
-    @cache  # noqa: B019  # lives as long as the process
+    @cache  # noqa: B019  # a few small models may stay as long as the process
     def theirs(self, dtype: torch.dtype) -> Any:
         """That of transformers."""
         return make_rt_detr_v2().to(device=self._device, dtype=dtype)
