@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the C++ compiler, and ask compilers questions."""
+"""Find the C++ compiler."""
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
-import subprocess
-import textwrap
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from questions import ask
 
 _CXX_NAMES = ("c++", "g++", "clang++")
-_CXX20_PROBE = "#include <bit>\n#include <concepts>\n#include <span>\nint main() { return 0; }\n"
-
-# For a compiler on a slow network disk; one that takes longer to say its version does not work.
-TIMEOUT = 60.0  # seconds
-
-_ERROR = re.compile(r"\b(?:fatal|error)\b.*", re.IGNORECASE)
+_CXX20_PROBE = """#include <bit>
+#include <span>
+#include <concepts>
+template <std::floating_point T> T probe(T number) { return number; }
+template float probe(float);
+"""
 
 
 @dataclass(frozen=True)
@@ -28,67 +30,42 @@ class Compiler:
     target: str  # "x86_64-linux-gnu"; decides which instruction sets are built
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a compiler did with a question."""
-
-    output: str
-    refusal: str = ""  # why it failed, in one line; empty if it did not
-
-
 def find_cxx() -> Compiler:
-    """Return the compiler named by CXX, else the first of c++, g++, clang++ that accepts C++20.
+    """Return the compiler named by CXX, else the first of c++, g++, clang++ that suits.
 
     Raises:
-        SystemExit: no candidate compiles C++20; the text lists what each one answered.
+        SystemExit: CXX is no command, or no candidate compiles C++20; the text lists what each one answered.
     """
-    named = os.environ.get("CXX")
-    candidates = (tuple(shlex.split(named)),) if named else tuple((name,) for name in _CXX_NAMES)
     refusals = []
-    for command in candidates:
-        probe = ask(*command, "-std=c++20", "-fsyntax-only", "-x", "c++", "-", source=_CXX20_PROBE)
-        if not probe.refusal:
+    for command in _candidates(os.environ.get("CXX", "")):
+        target = ask(*command, "-dumpmachine")
+        refusal = (
+            _refusal(command) or target.refusal or ("" if target.output else "names no target")
+        )
+        if not refusal:
             version = ask(*command, "--version").output.partition("\n")[0]
-            return Compiler(command, version, ask(*command, "-dumpmachine").output.strip())
-        refusals.append(f"  {shlex.join(command)}: {probe.refusal}")
+            return Compiler(command, version, target.output.strip())
+        refusals.append(f"  {shlex.join(command)}: {refusal}")
     raise SystemExit(
-        "rtdetr_ops: no C++20 compiler; install g++ or clang++, or set CXX. Tried:\n"
+        "rtdetr_ops: no C++20 compiler; install g++ from 11 on or clang++ from 13 on, or set CXX. Tried:\n"
         + "\n".join(refusals)
     )
 
 
-def ask(*command: str, source: str = "") -> Answer:
-    """Run a compiler, with a source on its standard input; whatever goes wrong is its answer."""
+def _candidates(named: str) -> list[tuple[str, ...]]:
     try:
-        done = subprocess.run(
-            command,
-            input=source,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=TIMEOUT,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except FileNotFoundError:
-        return Answer("", "not found")
-    except OSError as error:
-        return Answer("", error.strerror or str(error))
-    except subprocess.TimeoutExpired:
-        return Answer("", f"no answer within {TIMEOUT:g} s")
-    if done.returncode == 0:
-        return Answer(done.stdout)
-    return Answer(done.stdout, _first_error(done.stderr + done.stdout) or _ending(done.returncode))
+        words = shlex.split(named)
+    except ValueError as error:
+        raise SystemExit(
+            f"CXX: expected a command such as 'ccache g++', got {named!r}: {error}"
+        ) from error
+    return [tuple(words)] if words else [(name,) for name in _CXX_NAMES]
 
 
-def _first_error(text: str) -> str:
-    """Return the first error without the path before it, else the first line, shortened."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [match[0] for match in map(_ERROR.search, lines) if match]
-    line = next(iter(errors or lines), "")
-    printable = "".join(letter if letter.isprintable() else " " for letter in line)
-    return textwrap.shorten(printable, 160, placeholder=" ...")
-
-
-def _ending(returncode: int) -> str:
-    return f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
+def _refusal(command: Sequence[str]) -> str:
+    """Return what keeps a compiler from making an object of a few lines of C++20; empty if nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "probe.o")
+        words = ("-std=c++20", "-c", "-x", "c++", "-", "-o", str(made))
+        probe = ask(*command, *words, source=_CXX20_PROBE)
+        return probe.refusal or ("" if made.is_file() else "no error, and no output")

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from compilers import Compiler, ask
+from compilers import Compiler
+from questions import ask
 
 _PROBE = """#include <concepts>
 template <std::floating_point T> __global__ void probe(T* numbers) { numbers[0] += T(1); }

@@ -19,6 +19,7 @@ import compilers
 import cuda_targets
 import nvcc
 import options
+import questions
 
 NVCC_13 = "sm_75 sm_80 sm_86 sm_87 sm_88 sm_89 sm_90 sm_100 sm_103 sm_110 sm_120 sm_121"
 NVCC_12_4 = "sm_50 sm_75 sm_80 sm_86 sm_89 sm_90"
@@ -188,7 +189,7 @@ def test_an_unsuitable_nvcc_leaves_cuda_out_and_says_why(
     kind, arch_list_text, reason = UNSUITABLE[situation]
     make_nvcc(**kind)
     if "hang" in situation:
-        monkeypatch.setattr(compilers, "TIMEOUT", 0.5)
+        monkeypatch.setattr(questions, "TIMEOUT", 0.5)
 
     cuda = choose(TORCH_CUDA_ARCH_LIST=arch_list_text)
 
