@@ -23,12 +23,16 @@ import sysconfig
 from collections import Counter
 from pathlib import Path
 
+# A PEP 517 front end puts this folder on the path; `python setup.py` does not.
+sys.path.insert(0, str(Path(__file__).resolve().parent / "build_tools"))
+
+from needs import check_needs, refuse
+
+check_needs()
+
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-
-# A PEP 517 front end puts this folder on the path; `python setup.py` does not.
-sys.path.insert(0, str(Path(__file__).resolve().parent / "build_tools"))
 
 from compile_plan import Unit, cuda_units, cxx_units
 from compilers import Compiler, find_cxx
@@ -82,13 +86,9 @@ def require_torch() -> TorchInstall:
     """Return the torch to build against, or say what is missing."""
     torch = find_torch()
     if torch is None:
-        raise SystemExit(
-            f"rtdetr_ops: expected {REQUIREMENT} to build against, found none. "
-            f"Install it first, or build without --no-build-isolation."
-        )
+        refuse(REQUIREMENT, "no torch")
     if not torch.new_enough:
-        found = f"{torch.version} in {torch.root}"
-        raise SystemExit(f"rtdetr_ops: expected {REQUIREMENT} to build against, found {found}")
+        refuse(REQUIREMENT, f"torch {torch.version} in {torch.root}")
     return torch
 
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from needs import check_needs
+
+check_needs()
+
 from setuptools import build_meta
 from setuptools.build_meta import (
     build_editable,
