@@ -5,6 +5,7 @@ Environment:
     CXX                    the C++ compiler; else c++, g++ or clang++, whichever speaks C++20
     CUDA_HOME, CUDA_PATH   where nvcc is; else PATH, then /usr/local/cuda
     MAX_JOBS               parallel compilations; else ninja decides
+    RTDETR_OPS_TORCH       the site-packages whose torch is built against; else the one that `import torch` finds
     TORCH_CUDA_ARCH_LIST   GPUs to build for, e.g. "8.0;9.0+PTX" or "Ampere;Hopper"; else all from sm_80 to sm_120
     RTDETR_OPS_CUDA        0: no CUDA, though nvcc may be there. 1: an error where CUDA kernels cannot be built; else
                            they are left out, and build_info() says why

@@ -29,6 +29,17 @@ print(json.dumps({"file": rtdetr_ops.__file__, "build": str(rtdetr_ops.build_inf
 """
 
 
+# Notes its arguments beside itself, and makes an empty file behind -o and -MF.
+COMPILER = """#!/bin/sh
+echo "$*" >> "$0.log"
+case "$*" in *-dumpmachine*) echo x86_64-linux-gnu ;; esac
+for word; do
+    case "$previous" in -o|-MF) : > "$word" ;; esac
+    previous=$word
+done
+"""
+
+
 class Environment:
     """A virtual environment of its own."""
 
@@ -49,6 +60,22 @@ class Environment:
         printed = run(self.python, "-I", "-c", SMOKE, cwd=cwd)
         answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return answer
+
+
+def fake_compiler(path: Path) -> Path:
+    """Write a program that passes for a C++ compiler and compiles nothing."""
+    path.write_text(COMPILER)
+    path.chmod(0o755)
+    return path
+
+
+def fake_torch(site: Path, version: str = "2.13.0+cpu", line: str = "cuda = None") -> Path:
+    """Put a torch into a site-packages folder that can be found and not imported; return its folder."""
+    torch = site / "torch"
+    torch.mkdir(parents=True)
+    (torch / "__init__.py").write_text("raise AssertionError('imported')\n")
+    (torch / "version.py").write_text(f"__version__ = '{version}'\n{line}\n")
+    return torch
 
 
 def run(*command: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

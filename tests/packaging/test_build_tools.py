@@ -13,7 +13,6 @@ from environments import ROOT
 sys.path.insert(0, str(ROOT / "build_tools"))
 
 import compile_plan
-import compilers
 import cuda_targets
 import emulated_plan
 import ninja_build
@@ -36,12 +35,6 @@ def csrc(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return tmp_path / "csrc"
-
-
-def _fake_torch(folder: Path, version: str) -> None:
-    (folder / "torch").mkdir()
-    (folder / "torch" / "__init__.py").write_text("raise AssertionError('imported')\n")
-    (folder / "torch" / "version.py").write_text(f"__version__ = '{version}'\n")
 
 
 def test_a_file_name_decides_its_instruction_set(csrc: Path) -> None:
@@ -80,30 +73,6 @@ def test_the_oldest_torch_is_the_same_everywhere() -> None:
 
     assert project.count(f'"{torch_install.REQUIREMENT}"') == 1
     assert torch_install.TARGET_VERSION == "0x020a000000000000"
-
-
-@pytest.mark.parametrize(
-    ("version", "enough"),
-    [("2.9.1", False), ("2.10.0", True), ("2.13.0+cpu", True), ("3.0.0a0+git1", True)],
-)
-def test_torch_is_found_and_judged_without_importing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, enough: bool
-) -> None:
-    _fake_torch(tmp_path, version)
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    found = torch_install.find_torch()
-
-    assert found is not None
-    assert (found.root, found.version, found.new_enough) == (tmp_path / "torch", version, enough)
-
-
-def test_a_compiler_without_cxx20_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler -O3")
-
-    with pytest.raises(SystemExit, match=re.escape("no-such-compiler -O3: not found")):
-        compilers.find_cxx()
 
 
 def test_paths_with_spaces_survive_ninja() -> None:
