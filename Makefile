@@ -44,6 +44,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PY) -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url '$(TORCH_INDEX)') torch
 	$(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[bench,demo,dev,test]' && touch $@
 
+# Beside a torch without CUDA too, where nvcc is: the tests read the machine code of the kernels.
+build $(READY): export TORCH_CUDA_ARCH_LIST ?= All
+
 build: $(READY) ## compile the extension in place; incremental
 	$(PY) setup.py build_ext --inplace --build-temp build/objects
 

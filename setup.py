@@ -6,9 +6,11 @@ Environment:
     CUDA_HOME, CUDA_PATH   where nvcc is; else PATH, then /usr/local/cuda
     MAX_JOBS               parallel compilations; else ninja decides
     RTDETR_OPS_TORCH       the site-packages whose torch is built against; else the one that `import torch` finds
-    TORCH_CUDA_ARCH_LIST   GPUs to build for, e.g. "8.0;9.0+PTX" or "Ampere;Hopper"; else all from sm_80 to sm_120
-    RTDETR_OPS_CUDA        0: no CUDA, though nvcc may be there. 1: an error where CUDA kernels cannot be built; else
-                           they are left out, and build_info() says why
+    TORCH_CUDA_ARCH_LIST   GPUs to build for, e.g. "8.0;9.0+PTX" or "Ampere;Hopper", also beside a torch without CUDA;
+                           else all from sm_80 to sm_120, which is also "All"
+    RTDETR_OPS_CUDA        0: no CUDA, though nvcc may be there. 1: CUDA beside any torch; an error where its kernels
+                           cannot be built. Else they are built beside a torch with CUDA, where nvcc suits;
+                           build_info() says why not
     RTDETR_OPS_WERROR=1    warnings are errors
     RTDETR_OPS_SANITIZE    e.g. "address,undefined": an instrumented build, without CUDA
     RTDETR_OPS_EMULATE_CUDA    1 or races: a library for the tests, whose CUDA kernels run on the CPU
@@ -52,7 +54,7 @@ class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it un
 
     def build_extension(self, ext: Extension) -> None:
         options, torch, cxx = read_options(os.environ), require_torch(), find_cxx()
-        cuda, units = plan(options, cxx)
+        cuda, units = plan(options, cxx, torch)
         info = {
             "RTDETR_OPS_VERSION": self.distribution.get_version(),
             "RTDETR_OPS_TORCH_BUILD": torch.version,
@@ -73,11 +75,11 @@ class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it un
         build(library, folder)
 
 
-def plan(options: Options, cxx: Compiler) -> tuple[Cuda, list[Unit]]:
+def plan(options: Options, cxx: Compiler, torch: TorchInstall) -> tuple[Cuda, list[Unit]]:
     """Return what becomes of CUDA, and every file to compile."""
     if options.emulation:
         return Cuda(STATUS), emulated_units(CSRC, EMULATOR, options)
-    cuda = choose_cuda(list(CSRC.rglob("*.cu")), options, cxx)
+    cuda = choose_cuda(list(CSRC.rglob("*.cu")), options, cxx, torch)
     built = cuda.nvcc is not None
     units = cxx_units(CSRC, cxx.target, options.sanitizers, cuda=built)
     return cuda, units + (cuda_units(CSRC, cuda.targets) if built else [])

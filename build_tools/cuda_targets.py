@@ -14,6 +14,7 @@ from arch_list import Arch, parse_arch_list
 from compilers import Compiler
 from nvcc import UnsuitableError, find_nvcc, gpu_codes, refusal
 from options import Options
+from torch_install import TorchInstall
 
 # A100, RTX 30, RTX 40, H100/H200, B200, RTX 50. The newest also as PTX, for GPUs still to come.
 DEFAULT = ("80", "86", "89", "90", "100", "120")
@@ -29,7 +30,9 @@ class Cuda:
     complete: bool = False  # everything asked for is built
 
 
-def choose_cuda(sources: Collection[object], options: Options, cxx: Compiler) -> Cuda:
+def choose_cuda(
+    sources: Collection[object], options: Options, cxx: Compiler, torch: TorchInstall
+) -> Cuda:
     """Return what is built from these .cu files.
 
     Raises:
@@ -37,7 +40,8 @@ def choose_cuda(sources: Collection[object], options: Options, cxx: Compiler) ->
             and RTDETR_OPS_CUDA=1 asks for it.
     """
     try:
-        cuda = _plan(sources, options, cxx)
+        _check_wanted(sources, options, torch)
+        cuda = _plan(options, cxx)
     except UnsuitableError as reason:
         cuda = Cuda(f"not built: {reason}")
     if options.cuda_required and not cuda.complete:
@@ -52,15 +56,21 @@ def gencode_flags(targets: Collection[str]) -> tuple[str, ...]:
     )
 
 
-def _plan(sources: Collection[object], options: Options, cxx: Compiler) -> Cuda:
+def _check_wanted(sources: Collection[object], options: Options, torch: TorchInstall) -> None:
     reasons = {
         "no .cu sources": not sources,
         "RTDETR_OPS_CUDA=0": not options.cuda,
         "RTDETR_OPS_SANITIZE is set": bool(options.sanitizers),
+        f"torch {torch.version} has no CUDA, and neither RTDETR_OPS_CUDA=1 nor TORCH_CUDA_ARCH_LIST asks for it": (
+            not torch.cuda and not options.cuda_asked
+        ),
     }
     for reason, holds in reasons.items():
         if holds:
             raise UnsuitableError(reason)
+
+
+def _plan(options: Options, cxx: Compiler) -> Cuda:
     nvcc = find_nvcc(cxx.command)
     archs = parse_arch_list(options.arch_list)
     if archs == []:

@@ -30,6 +30,11 @@ class Options:
     emulated_arch: str
     arch_list: str  # TORCH_CUDA_ARCH_LIST, not yet parsed
 
+    @property
+    def cuda_asked(self) -> bool:
+        """Whether CUDA kernels are wanted beside a torch without CUDA too."""
+        return self.cuda_required or bool(self.arch_list.strip())
+
 
 def read_options(environ: Mapping[str, str]) -> Options:
     """Read a build's variables.

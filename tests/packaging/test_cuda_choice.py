@@ -20,10 +20,14 @@ import cuda_targets
 import nvcc
 import options
 import questions
+from torch_install import TorchInstall
 
 NVCC_13 = "sm_75 sm_80 sm_86 sm_87 sm_88 sm_89 sm_90 sm_100 sm_103 sm_110 sm_120 sm_121"
 NVCC_12_4 = "sm_50 sm_75 sm_80 sm_86 sm_89 sm_90"
 CXX = compilers.Compiler(("ccache", "g++", "-m64"), "12.2", "x86_64-linux-gnu")
+
+WITH_CUDA = TorchInstall("2.13.0+cu130", Path("/site/torch"), "a test", cuda=True)
+WITHOUT_CUDA = TorchInstall("2.13.0+cpu", Path("/site/torch"), "a test", cuda=False)
 
 # A stand-in for nvcc: it answers the two questions, and makes the file behind -o.
 ANSWERS = """#!/bin/sh
@@ -66,8 +70,10 @@ def make_nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeNvcc:
     return make
 
 
-def choose(sources: tuple[str, ...] = ("k.cu",), **environ: str) -> cuda_targets.Cuda:
-    return cuda_targets.choose_cuda(sources, options.read_options(environ), CXX)
+def choose(
+    sources: tuple[str, ...] = ("k.cu",), *, torch: TorchInstall = WITH_CUDA, **environ: str
+) -> cuda_targets.Cuda:
+    return cuda_targets.choose_cuda(sources, options.read_options(environ), CXX, torch)
 
 
 def test_nvcc_of_cuda_home_comes_first_and_calls_our_compiler(make_nvcc: MakeNvcc) -> None:
@@ -218,6 +224,33 @@ def test_a_build_without_cuda_says_so(
     assert choose(sources, **environ) == cuda_targets.Cuda(status)
 
 
+@pytest.mark.parametrize(
+    ("environ", "targets"),
+    [
+        ({}, ""),
+        ({"TORCH_CUDA_ARCH_LIST": " "}, ""),
+        ({"TORCH_CUDA_ARCH_LIST": "9.0"}, "sm_90"),
+        ({"TORCH_CUDA_ARCH_LIST": "All"}, "sm_80 sm_86 sm_89 sm_90 compute_90"),
+        ({"RTDETR_OPS_CUDA": "1"}, "sm_80 sm_86 sm_89 sm_90 compute_90"),
+        ({"RTDETR_OPS_CUDA": "0", "TORCH_CUDA_ARCH_LIST": "9.0"}, ""),
+    ],
+    ids=["by itself", "blank list", "list", "whole list", "switched on", "switched off"],
+)
+def test_a_torch_without_cuda_gets_cuda_kernels_on_request(
+    make_nvcc: MakeNvcc, environ: dict[str, str], targets: str
+) -> None:
+    make_nvcc("12.4", NVCC_12_4)
+
+    cuda = choose(torch=WITHOUT_CUDA, **environ)
+
+    assert " ".join(cuda.targets) == targets
+    if not environ:
+        assert cuda.status == (
+            "not built: torch 2.13.0+cpu has no CUDA, "
+            "and neither RTDETR_OPS_CUDA=1 nor TORCH_CUDA_ARCH_LIST asks for it"
+        )
+
+
 def test_no_nvcc_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvcc, "nvcc_path", lambda: None)
 
@@ -273,7 +306,7 @@ def test_a_build_beside_an_unsuitable_nvcc_has_the_other_kernels(
     compiler = tmp_path / "c++"
     compiler.write_text('#!/bin/sh\nexec c++ "$@" -O0\n')  # speed is not asked here
     compiler.chmod(0o755)
-    env = {"CXX": str(compiler), "RTDETR_OPS_CUDA": "", "TORCH_CUDA_ARCH_LIST": ""}
+    env = {"CXX": str(compiler), "RTDETR_OPS_CUDA": "", "TORCH_CUDA_ARCH_LIST": "All"}
 
     log = run(sys.executable, "setup.py", *words, cwd=source, env=env)
     run(sys.executable, "-c", BUILD_INFO, cwd=made)
