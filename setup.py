@@ -24,6 +24,7 @@ import os
 import sys
 import sysconfig
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 # A PEP 517 front end puts this folder on the path; `python setup.py` does not.
@@ -41,6 +42,7 @@ from compile_plan import Unit, cuda_units, cxx_units
 from compilers import Compiler, find_cxx
 from cuda_targets import Cuda, choose_cuda
 from emulated_plan import STATUS, emulated_units
+from kept_headers import keep_headers
 from ninja_build import Library, Rule, build
 from options import Options, read_options
 from torch_install import REQUIREMENT, TorchInstall, find_torch
@@ -61,17 +63,20 @@ class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it un
             "RTDETR_OPS_CUDA_STATUS": cuda.status,
         }
         announce(units, torch, cxx, cuda, options)
+        # pip gives an editable build a temporary folder; a kept one makes the next build short.
+        folder = Path("build/objects" if self.editable_mode else self.build_temp).resolve()
+        # pybind11 before torch, which bundles an older copy of it.
+        pybind11_folder = keep_headers(Path(pybind11.get_include()), folder / "pybind11")
+        folders = (pybind11_folder, torch.root / "include", Path(sysconfig.get_path("include")))
         # nvcc adds its own runtime, statically; no kernel calls into another file's.
         nvcc_links = cuda.nvcc and (*cuda.nvcc.command, "--no-device-link")
         library = Library(
             path=Path(self.get_ext_fullpath(ext.name)).resolve(),
             units=units,
-            rules=rules(torch, cxx, cuda, info, options),
+            rules=rules(folders, cxx, cuda, info, options),
             linker=nvcc_links or cxx.command,
             link_flags=link_flags(torch, options.sanitizers),
         )
-        # pip gives an editable build a temporary folder; a kept one makes the next build short.
-        folder = Path("build/objects" if self.editable_mode else self.build_temp).resolve()
         build(library, folder)
 
 
@@ -96,17 +101,18 @@ def require_torch() -> TorchInstall:
 
 
 def rules(
-    torch: TorchInstall, cxx: Compiler, cuda: Cuda, info: dict[str, str], options: Options
+    folders: Sequence[Path],
+    cxx: Compiler,
+    cuda: Cuda,
+    info: dict[str, str],
+    options: Options,
 ) -> dict[str, Rule]:
     """One rule per compiler; CUDA sources see csrc/ alone, which keeps torch out of them."""
-    # pybind11 before torch, which bundles an older copy of it.
-    system = (pybind11.get_include(), torch.root / "include", sysconfig.get_path("include"))
+    system = [f"-isystem{folder}" for folder in folders]
     defines = [f"-D{name}={json.dumps(value)}" for name, value in info.items()]
     ours, werror = f"-I{CSRC}", ["-Werror"] if options.werror else []
     table = {
-        "cxx": Rule(
-            cxx.command, [ours, *(f"-isystem{folder}" for folder in system), *defines, *werror]
-        ),
+        "cxx": Rule(cxx.command, [ours, *system, *defines, *werror]),
         "emulated": Rule(cxx.command, [ours, *werror]),
     }
     if cuda.nvcc:

@@ -45,9 +45,11 @@ def build(library: Library, folder: Path) -> None:
     """
     for made in (folder, library.path.parent):
         made.mkdir(parents=True, exist_ok=True)
-    script = _write_whole(folder / "build.ninja", ninja_script(library, folder))
-    jobs = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
-    command = [sys.executable, "-m", "ninja", "-f", str(script), *jobs]
+    # The bytes of the paths, whatever the locale takes them for.
+    text = os.fsencode(ninja_script(library, folder))
+    script = write_whole(folder / "build.ninja", text)
+    parallel = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
+    command = [sys.executable, "-m", "ninja", "-f", str(script), *parallel]
     if subprocess.run(command, check=False).returncode:
         raise SystemExit(f"rtdetr_ops: {library.path.name} was not built; the reason stands above")
 
@@ -71,10 +73,10 @@ def ninja_script(library: Library, folder: Path) -> str:
     return "\n".join(blocks) + "\n"
 
 
-def _write_whole(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: bytes) -> Path:
     """Write a file that another build may read at this moment."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_bytes(text)
     return temporary.replace(path)
 
 

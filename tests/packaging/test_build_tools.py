@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "build_tools"))
 import compile_plan
 import cuda_targets
 import emulated_plan
+import kept_headers
 import ninja_build
 import options
 import torch_install
@@ -90,6 +91,21 @@ def test_paths_with_spaces_survive_ninja() -> None:
     assert "build /obj$ dir/my$ csrc/a.cpp.o: cxx my$ csrc/a.cpp" in script
     assert "c++ $flags '-DTEXT=\"a b\"' '-I/in $$dir' -MD" in script
     assert "build /out$ dir/_C.so: link /obj$ dir/my$ csrc/a.cpp.o" in script
+
+
+def test_headers_that_are_installed_anew_are_not_new(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    for folder, text in {"first": "1", "second": "1", "third": "2"}.items():
+        (tmp_path / folder / "detail").mkdir(parents=True)
+        (tmp_path / folder / "detail" / "a.h").write_text(text)
+
+    dates = []
+    for folder in ("first", "second", "third"):
+        assert kept_headers.keep_headers(tmp_path / folder, kept) == kept
+        dates.append((kept / "detail" / "a.h").stat().st_mtime_ns)
+
+    assert dates[0] == dates[1] < dates[2]
+    assert (kept / "detail" / "a.h").read_text() == "2"
 
 
 @pytest.mark.parametrize("cuda", [True, False], ids=["with nvcc", "without"])

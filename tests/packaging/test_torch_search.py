@@ -53,6 +53,10 @@ class Shell:
         )
         return {folder.removesuffix("/include") for folder in folders}
 
+    def compilations(self) -> int:
+        """Count what was compiled for the library."""
+        return self._commands().count(" csrc/")
+
     def _commands(self) -> str:
         return self.compiler.with_name("c++.log").read_text()
 
@@ -200,3 +204,28 @@ def test_pip_takes_no_torch_from_an_environment_that_it_does_not_install_into(
 
     with pytest.raises(AssertionError, match=r"torch>=2\.10"):
         pip_wheel(shell, source, VIRTUAL_ENV=tmp_path / "env")
+
+
+def test_an_editable_install_compiles_what_changed(
+    shell: Shell, source: Path, tmp_path: Path
+) -> None:
+    fake_torch(site_of(shell.bin.parent))
+    python = shell.bin / "python"
+    install = (
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "-e",
+        source,
+    )
+
+    shell.start(*install)
+    all_files = shell.compilations()
+    shell.start(*install)
+
+    assert all_files > 1
+    assert shell.compilations() == all_files
