@@ -77,7 +77,7 @@ class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it un
             linker=nvcc_links or cxx.command,
             link_flags=link_flags(torch, options.sanitizers),
         )
-        build(library, folder)
+        build(library, folder, options.jobs)
 
 
 def plan(options: Options, cxx: Compiler, torch: TorchInstall) -> tuple[Cuda, list[Unit]]:
@@ -109,7 +109,7 @@ def rules(
 ) -> dict[str, Rule]:
     """One rule per compiler; CUDA sources see csrc/ alone, which keeps torch out of them."""
     system = [f"-isystem{folder}" for folder in folders]
-    defines = [f"-D{name}={json.dumps(value)}" for name, value in info.items()]
+    defines = [f"-D{name}={_literal(value)}" for name, value in info.items()]
     ours, werror = f"-I{CSRC}", ["-Werror"] if options.werror else []
     table = {
         "cxx": Rule(cxx.command, [ours, *system, *defines, *werror]),
@@ -119,6 +119,11 @@ def rules(
         werror = ["-Werror=all-warnings"] if options.werror else []
         table["nvcc"] = Rule(cuda.nvcc.command, [ours, *werror])
     return table
+
+
+def _literal(text: str) -> str:
+    """Return a string of C++; a path in it may have bytes that are no letter."""
+    return json.dumps(text.encode(errors="replace").decode())
 
 
 def link_flags(torch: TorchInstall, sanitizers: str) -> list[str]:
@@ -144,8 +149,11 @@ def announce(
         "CUDA": cuda.status,
         "sanitizers": options.sanitizers or "none",
     }
-    lines = (f"  {name:12}{value}" for name, value in rows.items())
-    print("building rtdetr_ops._C", *lines, sep="\n", flush=True)
+    lines = (f"  {name:12}{value}\n" for name, value in rows.items())
+    # The bytes of the paths, which the locale need not have letters for.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode("building rtdetr_ops._C\n" + "".join(lines)))
+    sys.stdout.flush()
 
 
 setup(

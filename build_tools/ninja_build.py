@@ -33,12 +33,13 @@ class Library:
     link_flags: Sequence[str]
 
 
-def build(library: Library, folder: Path) -> None:
+def build(library: Library, folder: Path, jobs: int | None = None) -> None:
     """Compile what changed, then link.
 
     Args:
         library: what to make.
         folder: for objects and build.ninja; where it is kept, the next build is incremental.
+        jobs: parallel compilations; else ninja decides.
 
     Raises:
         SystemExit: a compiler or the linker failed; what it said stands above.
@@ -48,7 +49,7 @@ def build(library: Library, folder: Path) -> None:
     # The bytes of the paths, whatever the locale takes them for.
     text = os.fsencode(ninja_script(library, folder))
     script = write_whole(folder / "build.ninja", text)
-    parallel = ["-j", os.environ["MAX_JOBS"]] if "MAX_JOBS" in os.environ else []
+    parallel = [] if jobs is None else ["-j", str(jobs)]
     command = [sys.executable, "-m", "ninja", "-f", str(script), *parallel]
     if subprocess.run(command, check=False).returncode:
         raise SystemExit(f"rtdetr_ops: {library.path.name} was not built; the reason stands above")

@@ -29,6 +29,7 @@ class Options:
     emulation: str  # "": the product; else a key of EMULATIONS
     emulated_arch: str
     arch_list: str  # TORCH_CUDA_ARCH_LIST, not yet parsed
+    jobs: int | None  # parallel compilations; None: ninja decides
 
     @property
     def cuda_asked(self) -> bool:
@@ -61,4 +62,13 @@ def read_options(environ: Mapping[str, str]) -> Options:
         emulation=emulation,
         emulated_arch=environ.get("RTDETR_OPS_EMULATED_ARCH") or EMULATIONS.get(emulation, ""),
         arch_list=environ.get("TORCH_CUDA_ARCH_LIST", ""),
+        jobs=_read_jobs(environ.get("MAX_JOBS", "")),
     )
+
+
+def _read_jobs(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise SystemExit(f"MAX_JOBS: expected a positive integer, or unset; got {text!r}")
+    return int(text)

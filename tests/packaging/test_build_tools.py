@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from environments import ROOT
+from environments import ROOT, fake_compiler, fake_torch, run
 
 sys.path.insert(0, str(ROOT / "build_tools"))
 
@@ -108,6 +108,27 @@ def test_headers_that_are_installed_anew_are_not_new(tmp_path: Path) -> None:
     assert (kept / "detail" / "a.h").read_text() == "2"
 
 
+@pytest.mark.slow
+def test_a_path_may_have_letters_that_the_locale_lacks(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "é"
+    folder.mkdir()
+    fake_torch(folder)
+    words = ("-q", "build", "--build-lib", folder / "made", "--build-temp", folder / "objects")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    variables = {"CXX": str(fake_compiler(folder / "c++")), "RTDETR_OPS_TORCH": str(folder)}
+
+    log = run(
+        sys.executable,
+        "setup.py",
+        *words,
+        cwd=source.rename(folder / "source"),
+        env=locale | variables,
+    )
+
+    assert f"in {folder / 'torch'}, found in RTDETR_OPS_TORCH" in log
+    assert list((folder / "made" / "rtdetr_ops").glob("_C.*.so"))
+
+
 @pytest.mark.parametrize("cuda", [True, False], ids=["with nvcc", "without"])
 def test_the_binding_of_cuda_is_compiled_where_cuda_is(csrc: Path, cuda: bool) -> None:
     planned = {u.source.name for u in compile_plan.cxx_units(csrc, "x86_64-linux-gnu", cuda=cuda)}
@@ -129,13 +150,15 @@ def test_each_target_is_one_gencode() -> None:
     [
         ({"RTDETR_OPS_CUDA": "no"}, "RTDETR_OPS_CUDA: expected 0 or 1, or unset; got 'no'"),
         ({"RTDETR_OPS_EMULATE_CUDA": "yes"}, "expected 1 or races, or unset; got 'yes'"),
+        ({"MAX_JOBS": "all"}, "MAX_JOBS: expected a positive integer, or unset; got 'all'"),
+        ({"MAX_JOBS": "0"}, "MAX_JOBS: expected a positive integer, or unset; got '0'"),
         ({"RTDETR_OPS_EMULATED_ARCH": "90"}, "expected 800 or 900, or unset; got '90'"),
         (
             {"RTDETR_OPS_EMULATE_CUDA": "races", "RTDETR_OPS_SANITIZE": "address"},
             "RTDETR_OPS_SANITIZE: expected unset with RTDETR_OPS_EMULATE_CUDA=races",
         ),
     ],
-    ids=["switch", "flavor", "architecture", "two instruments"],
+    ids=["switch", "flavor", "word for a number", "no jobs", "architecture", "two instruments"],
 )
 def test_a_variable_without_meaning_is_refused(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SystemExit, match=re.escape(message)):
