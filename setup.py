@@ -41,6 +41,7 @@ from setuptools.command.build_ext import build_ext
 from compile_plan import Unit, cuda_units, cxx_units
 from compilers import Compiler, find_cxx
 from cuda_targets import Cuda, choose_cuda
+from description import read_description
 from emulated_plan import STATUS, emulated_units
 from kept_headers import keep_headers
 from ninja_build import Library, Rule, build
@@ -157,6 +158,8 @@ def announce(
 
 
 setup(
+    long_description=read_description(Path("README.md")),
+    long_description_content_type="text/markdown",
     ext_modules=[Extension("rtdetr_ops._C", sorted(map(str, CSRC.rglob("*.cpp"))))],
     cmdclass={"build_ext": NinjaBuildExt},
 )

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "build_tools"))
 
 import compile_plan
 import cuda_targets
+import description
 import emulated_plan
 import kept_headers
 import ninja_build
@@ -106,6 +107,15 @@ def test_headers_that_are_installed_anew_are_not_new(tmp_path: Path) -> None:
 
     assert dates[0] == dates[1] < dates[2]
     assert (kept / "detail" / "a.h").read_text() == "2"
+
+
+def test_a_page_without_neighbors_has_no_links_to_them(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("[a](docs/a.md#b), ![é](é.png), [out](https://example.org/a), [0](#b)\n")
+
+    assert description.read_description(readme) == (
+        "a (docs/a.md), é (é.png), [out](https://example.org/a), [0](#b)\n"
+    )
 
 
 @pytest.mark.slow
