@@ -55,8 +55,13 @@ EMULATOR = Path("tests/emulation")
 class NinjaBuildExt(build_ext):  # type: ignore[misc]  # setuptools leaves it untyped
     """Compile through ninja: flags per file, header dependencies, in parallel."""
 
+    def run(self) -> None:
+        # Before setuptools reads CXX, which ends in a traceback where a quote is missing.
+        self.inputs = read_options(os.environ), require_torch(), find_cxx()
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
-        options, torch, cxx = read_options(os.environ), require_torch(), find_cxx()
+        options, torch, cxx = self.inputs
         cuda, units = plan(options, cxx, torch)
         info = {
             "RTDETR_OPS_VERSION": self.distribution.get_version(),

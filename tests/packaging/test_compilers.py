@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def test_a_command_that_is_no_compiler_is_refused_by_name(
 
     with pytest.raises(SystemExit, match=re.escape(reason)):
         compilers.find_cxx()
+
+
+def test_setup_refuses_it_in_one_sentence_too() -> None:
+    command = (sys.executable, "setup.py", "-q", "build_ext")
+    environ = {**os.environ, "CXX": "'unbalanced"}
+
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("CXX: expected a command")
+    assert "Traceback" not in done.stderr
 
 
 def test_where_no_compiler_is_the_error_says_which_would_do(
