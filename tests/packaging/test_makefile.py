@@ -61,3 +61,22 @@ def test_a_torch_without_cuda_is_hinted_at_where_it_would_do(
         (package / "version.py").touch()
 
     assert len([line for line in setup_commands(tmp_path, *words) if HINT in line]) == hints
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, "All"), ("9.0", "9.0"), ("", "")])
+def test_cuda_kernels_are_built_beside_any_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, expected: str
+) -> None:
+    """By `make build` and by the installation before it, whose objects `make build` finds."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$TORCH_CUDA_ARCH_LIST: $*"\n')
+    python.chmod(0o755)
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", asked)
+
+    words = (f"READY={tmp_path / 'ready'}", f"PYTHON={python}", f"PY={python}", f"VENV={tmp_path}")
+    lines = run("make", "-s", *words, "build", cwd=ROOT).splitlines()
+
+    builds = [line for line in lines if " -e " in line or "build_ext" in line]
+    assert [line.partition(": ")[0] for line in builds] == [expected, expected]
