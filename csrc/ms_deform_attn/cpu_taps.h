@@ -33,6 +33,8 @@ struct Taps {
         width(size),
         height(size),
         columns(size),
+        last_column(size),
+        last_line(size),
         y_begin(size),
         y_end(size),
         origin(size),
@@ -44,7 +46,7 @@ struct Taps {
     const std::int64_t padded = (size + kLanes<A> - 1) / kLanes<A> * kLanes<A>;
     for (std::int64_t i = size; i < padded; ++i) {
       width[i] = height[i] = 0;
-      columns[i] = y_begin[i] = y_end[i] = origin[i] = 0;
+      columns[i] = last_column[i] = last_line[i] = y_begin[i] = y_end[i] = origin[i] = 0;
     }
   }
 
@@ -53,8 +55,8 @@ struct Taps {
   Buffer<A> x, y;       // location, then the fraction inside the pixel cell
   Buffer<A> attention;  // attention weight
   // The level of each tap, repeated for every query of the block.
-  Buffer<A> width, height;
-  Buffer<std::int32_t> columns, y_begin, y_end, origin;
+  Buffer<A> width, height;  // rounded from 2^24 on in float32
+  Buffer<std::int32_t> columns, last_column, last_line, y_begin, y_end, origin;
   // Pixel of each corner, -1 where there is none.
   Buffer<std::int32_t> pixel0, pixel1, pixel2, pixel3;
 
@@ -72,6 +74,8 @@ void set_level(const Taps<A>& t, const Level& level, const Strip& strip, std::in
       t.width[i] = static_cast<A>(level.width);
       t.height[i] = static_cast<A>(level.height);
       t.columns[i] = static_cast<std::int32_t>(level.width);
+      t.last_column[i] = static_cast<std::int32_t>(level.width - 1);
+      t.last_line[i] = static_cast<std::int32_t>(level.height - 1);
       t.y_begin[i] = static_cast<std::int32_t>(strip.y_begin);
       t.y_end[i] = static_cast<std::int32_t>(strip.y_end);
       t.origin[i] = static_cast<std::int32_t>(strip.first_pixel - strip.y_begin * level.width);
@@ -97,7 +101,8 @@ inline IntVec<A> floor_to_int(Vec<A> v) {
 
 // location -> corners: pixels(k) and, in place of the location, the fraction inside the cell. A
 // point that is not within one pixel of the level, or is not finite, touches nothing; NaN compares
-// false and so counts as not within. Vectors by hand: compilers see control flow in the
+// false and so counts as not within. A number below a rounded width is below the width too: no
+// other number of its precision lies between. Vectors by hand: compilers see control flow in the
 // comparisons. Arrays are padded to whole vectors.
 template <class A>
 void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
@@ -115,9 +120,10 @@ void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
     store_vector(t.y + i, y - __builtin_convertvector(y0, V));
 
     const I columns = load_vector<I>(t.columns + i);
+    const I last_column = load_vector<I>(t.last_column + i);
     const I y_begin = load_vector<I>(t.y_begin + i), y_end = load_vector<I>(t.y_end + i);
     const I within = lane_mask<A>(touches);
-    const I left = within & (x0 >= 0), right = within & (x0 + 1 < columns);
+    const I left = within & (x0 >= 0), right = within & (x0 < last_column);
     const I top = (y0 >= y_begin) & (y0 < y_end), bottom = (y0 + 1 >= y_begin) & (y0 + 1 < y_end);
     const I pixel = load_vector<I>(t.origin + i) + y0 * columns + x0;
     store_vector(t.pixel0 + i, pixel | ~(left & top));
@@ -128,7 +134,8 @@ void find_bilinear_corners(const Taps<A>& t, std::int64_t n) {
 }
 
 // location -> pixel0, the pixel trunc(location * size + 0.5) clamped to the border; none for a
-// non-finite location.
+// non-finite location. Clamped twice: as a number, so that the cast cannot overflow, and as an
+// integer, for the last pixel of a side of 2^24 or more may be no float32.
 template <class A>
 void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
   const A* const __restrict x = t.x;
@@ -136,6 +143,8 @@ void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
   const A* const __restrict width = t.width;
   const A* const __restrict height = t.height;
   const std::int32_t* const __restrict columns = t.columns;
+  const std::int32_t* const __restrict last_column = t.last_column;
+  const std::int32_t* const __restrict last_line = t.last_line;
   const std::int32_t* const __restrict y_begin = t.y_begin;
   const std::int32_t* const __restrict y_end = t.y_end;
   const std::int32_t* const __restrict origin = t.origin;
@@ -146,10 +155,12 @@ void find_discrete_pixel(const Taps<A>& t, std::int64_t n) {
     A py = y[i] * height[i] + A(0.5);
     px = px > A(0) ? px : A(0);
     py = py > A(0) ? py : A(0);
-    px = px < width[i] - A(1) ? px : width[i] - A(1);
-    py = py < height[i] - A(1) ? py : height[i] - A(1);
-    const std::int32_t column = static_cast<std::int32_t>(px);
-    const std::int32_t line = static_cast<std::int32_t>(py);
+    px = px < width[i] ? px : width[i];
+    py = py < height[i] ? py : height[i];
+    std::int32_t column = static_cast<std::int32_t>(px);
+    std::int32_t line = static_cast<std::int32_t>(py);
+    column = column < last_column[i] ? column : last_column[i];
+    line = line < last_line[i] ? line : last_line[i];
     const bool mine = finite & (line >= y_begin[i]) & (line < y_end[i]);
     pixel0[i] = mine ? origin[i] + line * columns[i] + column : -1;
   }

@@ -110,7 +110,7 @@ struct Tap {
   int pixel[kCorners];  // on the S axis, -1 where there is none or the mask drops it
   A fx, fy;             // fraction inside the cell
   A attention;
-  A width, height;   // of the level
+  A width, height;   // of the level, rounded from 2^24 on in float32
   A step_x, step_y;  // d location / d offset
 
   // A lane without a tap.
@@ -169,7 +169,8 @@ struct Tap {
     }
   }
 
-  // NaN compares false: a point that is not finite touches nothing, as one far outside.
+  // NaN compares false: a point that is not finite touches nothing, as one far outside. A number
+  // below a rounded width is below the width too: no other number of its precision lies between.
   __device__ void find_cell(LevelSize size, A x, A y) {
     x = x * width - A(0.5);
     y = y * height - A(0.5);
@@ -188,17 +189,19 @@ struct Tap {
     pixel[3] = right && bottom ? corner + size.width + 1 : -1;
   }
 
+  // Clamped twice: as a number, so that the cast cannot overflow, and as an integer, for the last
+  // pixel of a side of 2^24 or more may be no float32.
   __device__ void find_pixel(LevelSize size, A x, A y) {
     if (!(x - x == A(0) && y - y == A(0))) return;
     x = x * width + A(0.5);
     y = y * height + A(0.5);
     x = x > A(0) ? x : A(0);
     y = y > A(0) ? y : A(0);
-    x = x < width - A(1) ? x : width - A(1);
-    y = y < height - A(1) ? y : height - A(1);
+    x = x < width ? x : width;
+    y = y < height ? y : height;
     if (size.fits == 0) return;
-    x0 = static_cast<int>(x);
-    y0 = static_cast<int>(y);
+    x0 = min(static_cast<int>(x), size.width - 1);
+    y0 = min(static_cast<int>(y), size.height - 1);
     pixel[0] = size.first_pixel + y0 * size.width + x0;
   }
 

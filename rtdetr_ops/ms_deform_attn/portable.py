@@ -163,10 +163,11 @@ def _discrete_pixel(
 ) -> Tensor:  # [B, Q, M, T]
     """``trunc(coordinate * size + 0.5)`` clamped to the border.
 
-    The clamp comes first, because a far coordinate overflows an integer; then the cast truncates.
+    Clamped twice: as a number, because a far coordinate overflows an integer, and as an integer, because the last pixel
+    of a side of 2^24 or more may be no float32. The cast between truncates.
     """
     position = (coordinate * size + 0.5).clamp(min=0)
-    return torch.minimum(position, (size - 1).to(position.dtype)).long()
+    return torch.minimum(torch.minimum(position, size.to(position.dtype)).long(), size - 1)
 
 
 def _confine(coordinate: Tensor) -> Tensor:

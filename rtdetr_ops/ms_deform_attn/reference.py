@@ -202,13 +202,14 @@ def _sample_bilinear(
     # NaN compares false, so a non-finite point is outside like any far point and gets neither value nor gradient.
     touches = (x > -1) & (x < width) & (y > -1) & (y < height)
     x, y = torch.where(touches, x, 0.0), torch.where(touches, y, 0.0)
-    x0, y0 = x.detach().floor(), y.detach().floor()
-    wx, wy = x - x0, y - y0
+    left, top = x.detach().floor(), y.detach().floor()
+    wx, wy = x - left, y - top
+    # Counted on as integers: from 2^24 on, the pixel after x0 may be no float32.
+    x0, y0 = left.long(), top.long()
 
     def corner(cx: Tensor, cy: Tensor, weight: Tensor) -> Tensor:
         inside = touches & (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height)
-        cx, cy = torch.where(inside, cx, 0.0).long(), torch.where(inside, cy, 0.0).long()
-        pixels = _gather_pixels(level, cy * width + cx)
+        pixels = _gather_pixels(level, torch.where(inside, cy * width + cx, 0))
         # Selecting, not multiplying by 0, keeps a NaN of a pixel that no point touches out of the result; selecting
         # before the product keeps it out of the gradient of the weight too.
         return torch.where(inside[..., None], pixels, 0.0) * weight[..., None]
@@ -233,13 +234,20 @@ def _sample_discrete(
     shift.
     """
     locations = locations.detach()
-    x = (locations[..., 0] * width + 0.5).trunc()
-    y = (locations[..., 1] * height + 0.5).trunc()
     finite = torch.isfinite(locations).all(-1)
-    x = torch.where(finite, x, 0.0).clamp(0, width - 1)
-    y = torch.where(finite, y, 0.0).clamp(0, height - 1)
-    pixels = _gather_pixels(level, y.long() * width + x.long())
+    locations = torch.where(finite[..., None], locations, 0.0)
+    x = _discrete_pixel(locations[..., 0], width)
+    y = _discrete_pixel(locations[..., 1], height)
+    pixels = _gather_pixels(level, y * width + x)
     return torch.where(finite[..., None], pixels, 0.0)
+
+
+def _discrete_pixel(coordinate: Tensor, size: int) -> Tensor:
+    """Clamped twice: as a number, so that the cast cannot overflow, and as an integer.
+
+    The last pixel of a side of 2^24 or more may be no float32.
+    """
+    return (coordinate * size + 0.5).clamp(0, size).long().clamp(max=size - 1)
 
 
 def _gather_pixels(

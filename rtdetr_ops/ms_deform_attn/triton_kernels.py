@@ -146,21 +146,28 @@ def _locate(
 @triton.jit
 def _find_cell(x, y, in_range, height, width, DISCRETE: tl.constexpr, A: tl.constexpr):
     """Corner 0 as x and y, the fraction inside the cell, and whether the tap touches any pixel."""
-    w = width.to(A)
+    w = width.to(A)  # rounded from 2^24 on in float32
     h = height.to(A)
     if DISCRETE:
         touches = in_range & (x - x == 0) & (y - y == 0)  # NaN and infinity fail
-        x = tl.minimum(tl.maximum(tl.where(touches, x * w + 0.5, 0.0), 0.0), w - 1.0)
-        y = tl.minimum(tl.maximum(tl.where(touches, y * h + 0.5, 0.0), 0.0), h - 1.0)
+        # Clamped twice: as a number, so that the cast cannot overflow, and as an integer, for the last pixel of a side
+        # of 2^24 or more may be no float32.
+        x = tl.minimum(tl.maximum(tl.where(touches, x * w + 0.5, 0.0), 0.0), w)
+        y = tl.minimum(tl.maximum(tl.where(touches, y * h + 0.5, 0.0), 0.0), h)
     else:
         x = x * w - 0.5
         y = y * h - 0.5
         touches = in_range & (x > -1.0) & (x < w) & (y > -1.0) & (y < h)
         x = tl.where(touches, x, 0.0)
         y = tl.where(touches, y, 0.0)
-    x0 = tl.floor(x)
-    y0 = tl.floor(y)
-    return x0.to(tl.int32), y0.to(tl.int32), x - x0, y - y0, touches
+    left = tl.floor(x)
+    top = tl.floor(y)
+    x0 = left.to(tl.int32)
+    y0 = top.to(tl.int32)
+    if DISCRETE:
+        x0 = tl.minimum(x0, width - 1)
+        y0 = tl.minimum(y0, height - 1)
+    return x0, y0, x - left, y - top, touches
 
 
 @triton.jit
