@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..levels import Levels, level_count, normalize_levels, normalize_points
 
-__all__ = ["MODES", "check_fused_inputs", "check_inputs"]
+__all__ = ["MODES", "check_fused_inputs", "check_grad_output", "check_inputs"]
 
 MODES = ("bilinear", "discrete")
 
@@ -58,6 +58,19 @@ def check_fused_inputs(
     if value_mask is not None:
         _check_mask(value_mask, value)
     return checked
+
+
+def check_grad_output(
+    grad_output: Tensor,  # [B, Q, M*D]
+    value: Tensor,  # [B, S, M, D]
+    queries: int,
+) -> None:
+    """For who calls a backward by itself; autograd checks what it passes."""
+    _check_float("grad_output", grad_output, value)
+    batch, _, heads, channels = value.shape
+    if grad_output.shape != (batch, queries, heads * channels):
+        expected = f"[B={batch}, Q={queries}, M*D={heads * channels}]"
+        raise ValueError(f"grad_output: expected shape {expected}, got {list(grad_output.shape)}")
 
 
 def _check_points(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..backends import select
 from ..levels import Levels, check_level_start_index
-from .checks import check_inputs
+from .checks import check_grad_output, check_inputs
 from .op import BACKENDS, ms_deform_attn
 
 __all__ = ["classic_attention", "classic_gradients", "is_classic", "read_classic"]
@@ -96,12 +96,13 @@ def classic_gradients(
         Gradients of ``value``, ``sampling_locations`` and ``attention_weights``.
 
     Raises:
-        ValueError: as :func:`classic_attention`.
+        TypeError, ValueError: as :func:`classic_attention`; ``grad_output`` is malformed.
     """
     arguments = read_classic(
         spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step
     )
     levels, locations, weights, counts = check_inputs(value, spatial_shapes, *arguments)
+    check_grad_output(grad_output, value, locations.shape[1])
     grads = select(BACKENDS, None, value).implementation.gradients(
         grad_output, (value, locations, weights), levels, counts, MODE, (True, True, True)
     )

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from rtdetr_ops import ms_deform_attn
+from rtdetr_ops import ms_deform_attn, use_backend
 from rtdetr_ops.patching import install_shim, remove_shim
 
 NAME = "MultiScaleDeformableAttention"
@@ -57,6 +57,40 @@ def test_wrong_start_index_is_refused(start):
     extension = install_shim()
     with pytest.raises(ValueError, match=r"level_start_index: expected \[0, 8\], .* got \["):
         extension.ms_deform_attn_forward(value, shapes, torch.tensor(start), locations, weights, 64)
+
+
+@pytest.mark.parametrize(
+    ("grad", "error", "message"),
+    [
+        (
+            torch.zeros(3, 5, 15),
+            ValueError,
+            r"expected shape \[B=3, Q=5, M\*D=16\], got \[3, 5, 15\]",
+        ),
+        (
+            torch.zeros(3, 4, 16),
+            ValueError,
+            r"expected shape \[B=3, Q=5, M\*D=16\], got \[3, 4, 16\]",
+        ),
+        (
+            torch.zeros(3, 5, 16, device="meta"),
+            ValueError,
+            "expected device cpu as value, got meta",
+        ),
+        (
+            torch.zeros(3, 5, 16).int(),
+            TypeError,
+            "expected a floating-point tensor, got torch.int32",
+        ),
+        (None, TypeError, "expected a tensor, got NoneType"),
+    ],
+    ids=["shape", "queries", "device", "dtype", "none"],
+)
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_wrong_gradient_is_refused(grad, error, message, backend):
+    extension = install_shim()
+    with use_backend(backend), pytest.raises(error, match=f"^grad_output: {message}$"):
+        extension.ms_deform_attn_backward(*inputs(), grad, 64)
 
 
 def test_real_extension_is_not_shadowed_unless_forced(monkeypatch):
