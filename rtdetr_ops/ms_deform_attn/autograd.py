@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..levels import Levels
-from .operators import Operators
+from .operators import Operators, check_devices
 
 __all__ = ["register"]
 
@@ -94,9 +94,15 @@ def _refuse_double_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
 
 
 def _fake_forward(
-    value: Tensor, levels: list[int], level_sizes: Tensor | None, points_xy: Tensor, *_: Any
+    value: Tensor,
+    levels: list[int],
+    level_sizes: Tensor | None,
+    locations: Tensor,
+    weights: Tensor,
+    *_: Any,
 ) -> Tensor:
-    return value.new_empty(points_xy.shape[0], points_xy.shape[1], value.shape[2] * value.shape[3])
+    check_devices(value, {"levels": level_sizes, "locations": locations, "weights": weights})
+    return _fake_output(value, "locations", locations)
 
 
 def _fake_fused_forward(
@@ -105,9 +111,23 @@ def _fake_fused_forward(
     level_sizes: Tensor | None,
     reference: Tensor,
     offsets: Tensor,
-    *_: Any,
+    logits: Tensor,
+    points: list[int],
+    discrete: bool,
+    offset_scale: float,
+    value_mask: Tensor | None,
 ) -> Tensor:
-    return _fake_forward(value, levels, level_sizes, offsets)
+    others = {"levels": level_sizes, "reference": reference, "offsets": offsets, "logits": logits}
+    check_devices(value, {**others, "value_mask": value_mask})
+    return _fake_output(value, "offsets", offsets)
+
+
+def _fake_output(value: Tensor, name: str, points_xy: Tensor) -> Tensor:
+    if value.dim() != 4:
+        raise RuntimeError(f"value: expected shape [B, S, M, D], got {list(value.shape)}")
+    if points_xy.dim() != 5:
+        raise RuntimeError(f"{name}: expected shape [B, Q, M, T, 2], got {list(points_xy.shape)}")
+    return value.new_empty(points_xy.shape[0], points_xy.shape[1], value.shape[2] * value.shape[3])
 
 
 def _fake_gradients(inputs: Sequence[Tensor], needs: Sequence[bool]) -> tuple[Tensor, ...]:
@@ -131,6 +151,8 @@ def _fake_backward(
     deterministic: bool,
     *needs: bool,
 ) -> tuple[Tensor, ...]:
+    _fake_forward(value, levels, level_sizes, locations, weights)
+    check_devices(value, {"grad_output": grad_output})
     return _fake_gradients((value, locations, weights), needs)
 
 
@@ -149,4 +171,7 @@ def _fake_fused_backward(
     deterministic: bool,
     *needs: bool,
 ) -> tuple[Tensor, ...]:
+    geometry = (points, discrete, offset_scale, value_mask)
+    _fake_fused_forward(value, levels, level_sizes, reference, offsets, logits, *geometry)
+    check_devices(value, {"grad_output": grad_output})
     return _fake_gradients((value, reference, offsets, logits), needs)

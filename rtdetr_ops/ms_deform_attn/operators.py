@@ -8,7 +8,7 @@ csrc/ms_deform_attn/op.cpp. The pyramid is two arguments there: ``levels``, flat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import attrgetter
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..levels import Levels, host_levels
 
-__all__ = ["SCHEMAS", "Operators"]
+__all__ = ["SCHEMAS", "Operators", "check_devices"]
 
 _PYRAMID = "SymInt[] levels, Tensor? level_sizes"
 _PLAIN = f"Tensor value, {_PYRAMID}, Tensor locations, Tensor weights, int[] points, bool discrete"
@@ -39,6 +39,19 @@ SCHEMAS = {
 
 
 _REQUIRES_GRAD = attrgetter("requires_grad")
+
+
+def check_devices(value: Tensor, others: Mapping[str, Tensor | None]) -> None:
+    """What the public functions check too; whoever calls a registered operator does not pass them.
+
+    Raises:
+        RuntimeError: a tensor is not on the device of ``value``.
+    """
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != value.device:
+            raise RuntimeError(
+                f"{name}: expected device {value.device} as value, got {tensor.device}"
+            )
 
 
 class Operators:

@@ -6,7 +6,7 @@ Triton and the kernels are imported by the first launch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, lru_cache
 from itertools import accumulate
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import environment
+from .operators import check_devices
 from .reference import compute_dtype
 
 __all__ = ["backward", "backward_fused", "forward", "forward_fused"]
@@ -34,6 +35,9 @@ class _Block(NamedTuple):
 FORWARD = _Block(1, {False: 8, True: 2})
 BACKWARD = _Block(2, {False: 4, True: 2})
 """More warps are slower on an H100; with one, the backward does not fit into the registers of sm_80."""
+
+MAX_PIXELS = 2**30
+"""Pixel indices inside an image are 32-bit in the kernels."""
 
 EXACT = {"enable_fp_fusion": False}
 
@@ -54,6 +58,17 @@ class _Call:
         offset_scale: float = 0.0,
         value_mask: Tensor | None = None,  # [B, S]
     ) -> None:
+        fused = reference is not None
+        others = {
+            "levels": level_sizes,
+            "reference": reference,
+            "offsets" if fused else "locations": points_xy,
+            "logits" if fused else "weights": point_scores,
+            "value_mask": value_mask,
+        }
+        _check_memory(value, others)
+        if value.shape[1] >= MAX_PIXELS:
+            raise RuntimeError(f"value: expected S < 2^30 pixels, got S={value.shape[1]}")
         self.value = _dense_from(value, 3)
         self.points_xy, self.point_scores = _dense_from(points_xy, 3), _dense_from(point_scores, 3)
         self.reference = None if reference is None else reference.contiguous()
@@ -70,7 +85,7 @@ class _Call:
             self.points,
             self.channels,
             (1, 2) if reference is None else (reference.shape[2], reference.shape[3]),
-            reference is not None,
+            fused,
             discrete,
             value_mask is not None,
             level_sizes is not None,
@@ -209,6 +224,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of value, points_xy, point_scores and reference; without elements where none is needed."""
     needs_value, needs_points_xy, needs_point_scores, needs_reference = needs
+    _check_memory(call.value, {"grad_output": grad_output})
     none = call.value.new_empty(0)
     fused = call.reference is not None
     grad_out = grad_output.to(call.value.dtype).contiguous()
@@ -331,8 +347,21 @@ def _sum_locations(call: _Call, grad_locations: Tensor) -> Tensor:
     return torch.stack([level.sum(2) for level in levels], 2).to(call.reference.dtype)
 
 
+def _check_memory(value: Tensor, others: Mapping[str, Tensor | None]) -> None:
+    """What a kernel may take: memory that is there, on the device of ``value``."""
+    check_devices(value, others)
+    for name, tensor in {"value": value, **others}.items():
+        # A storage can be freed under its tensors, as FSDP does by untyped_storage().resize_(0).
+        if tensor is not None and tensor.numel() and not tensor.data_ptr():
+            raise RuntimeError(
+                f"{name}: expected a tensor with memory, got one whose storage was freed"
+            )
+
+
 def _dense_from(tensor: Tensor, axis: int) -> Tensor:
-    """The tensor itself where its axes from ``axis`` on lie without gaps, else a copy."""
+    """The tensor itself where its axes from ``axis`` on lie without gaps and its numbers are aligned, else a copy."""
+    if tensor.data_ptr() % tensor.element_size():  # torch.frombuffer can start anywhere
+        return tensor.clone(memory_format=torch.contiguous_format)
     stride = 1
     axes = zip(tensor.shape[axis:], tensor.stride()[axis:], strict=True)
     for size, actual in reversed(tuple(axes)):

@@ -46,6 +46,35 @@ def test_a_mask_left_on_the_cpu_is_named(kernel: GpuTarget, cuda: str) -> None:
         call.entry(**call.tensors, **call.options)
 
 
+@each_form
+def test_a_tensor_left_on_the_cpu_is_named_by_the_operators(
+    kernel: GpuTarget, cuda: str, form: Fused | None
+) -> None:
+    """Whoever calls a registered operator does not pass the checks of the public functions."""
+    suffix, call = "_fused" if form else "", make_call(Case(RAGGED, fused=form)).to(DEVICE)
+    name = "ms_deform_attn_triton" if kernel.backend == "triton" else "ms_deform_attn"
+    forward, backward = (
+        getattr(torch.ops.rtdetr_ops, name + suffix + end) for end in ("", "_backward")
+    )
+    value, *rest = call.tensors.values()
+    sizes = torch.tensor(call.options["levels"], device=DEVICE)
+    arguments = [value, [], sizes, *rest, call.options["points"], False]
+    if form:
+        arguments += [call.options["offset_scale"], call.options["value_mask"]]
+    needs = [False, *(True for _ in call.tensors)]
+    for place, argument in enumerate(arguments):
+        if not isinstance(argument, torch.Tensor):
+            continue
+        left = [*arguments]
+        left[place] = argument.cpu()
+        with pytest.raises(RuntimeError, match=r"^\w+: expected device \S+ as value, got "):
+            forward(*left)
+        with pytest.raises(RuntimeError, match=r"^\w+: expected device \S+ as value, got "):
+            backward(call.grad_out, *left, *needs)
+    with pytest.raises(RuntimeError, match=r"^grad_output: expected device cuda:0 as value, got "):
+        backward(call.grad_out.cpu(), *arguments, *needs)
+
+
 def test_a_cpu_call_is_refused(kernel: GpuTarget, cuda: str) -> None:
     call = make_call(Case(RAGGED))
     with pytest.raises(RuntimeError, match=f"^backend: '{kernel.backend}' cannot run this call: "):

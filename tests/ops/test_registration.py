@@ -122,6 +122,67 @@ def test_opcheck_backward(implementation: str, case: Case) -> None:
 
 
 FORMS = {"plain": None, "fused": Fused(4)}
+MASKED = Case(RAGGED, fused=Fused(4, masked=True))
+# Every tensor of each operator, and its place among the arguments after grad_output.
+PLACES = {
+    "": {"value": 0, "levels": 2, "locations": 3, "weights": 4},
+    "_fused": {
+        "value": 0, "levels": 2, "reference": 3, "offsets": 4, "logits": 5, "value_mask": 9,
+    },
+}  # fmt: skip
+NEEDS = {"": (True,) * 4, "_fused": (True,) * 5}
+TENSORS = [(suffix, name) for suffix, places in PLACES.items() for name in places]
+
+
+def on_another_device(suffix: str, name: str, device: str) -> tuple[Tensor, list[Any]]:
+    """``grad_output`` and the arguments of a forward operator, the tensor ``name`` among them elsewhere."""
+    call = make_call(MASKED if suffix else Case(RAGGED))
+    arguments = [call.grad_out, *with_size_tensor(operator_arguments(call)[1])]
+    place = 0 if name == "grad_output" else 1 + PLACES[suffix][name]
+    arguments[place] = arguments[place].to(device)
+    return arguments[0], arguments[1:]
+
+
+def expect_refusal(name: str, device: str) -> Any:
+    # Next to a value elsewhere, it is the next tensor that is not where value is.
+    first, expected, got = ("levels", device, "cpu") if name == "value" else (name, "cpu", device)
+    message = rf"^{first}: expected device {expected} as value, got {got}$"
+    return pytest.raises(RuntimeError, match=message)
+
+
+@each_implementation
+@pytest.mark.parametrize(("suffix", "name"), TENSORS)
+def test_a_tensor_on_another_device_is_named(implementation: str, suffix: str, name: str) -> None:
+    # A meta tensor sends the call to the fake kernel, whose result would be memory as it was found.
+    grad_out, arguments = on_another_device(suffix, name, "meta")
+    with expect_refusal(name, "meta"):
+        operator(implementation, suffix)(*arguments)
+    with expect_refusal(name, "meta"):
+        operator(implementation, f"{suffix}_backward")(grad_out, *arguments, *NEEDS[suffix])
+
+
+@each_implementation
+@pytest.mark.parametrize("suffix", PLACES)
+def test_a_gradient_on_another_device_is_named(implementation: str, suffix: str) -> None:
+    grad_out, arguments = on_another_device(suffix, "grad_output", "meta")
+    with expect_refusal("grad_output", "meta"):
+        operator(implementation, f"{suffix}_backward")(grad_out, *arguments, *NEEDS[suffix])
+
+
+@each_implementation
+@pytest.mark.parametrize(("suffix", "name"), TENSORS)
+def test_a_fake_tensor_on_another_device_is_named(
+    implementation: str, suffix: str, name: str
+) -> None:
+    _, arguments = on_another_device(suffix, name, "cpu")
+    with FakeTensorMode() as mode:
+        fake = [mode.from_tensor(a) if isinstance(a, Tensor) else a for a in arguments]
+        place = PLACES[suffix][name]
+        fake[place] = fake[place].to("cuda:0")
+        with expect_refusal(name, "cuda:0"):
+            operator(implementation, suffix)(*fake)
+
+
 each_entry = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 
 
