@@ -84,6 +84,7 @@ DETECTOR_FLOORS = (
 
 TORCH_HEADERS = ("torch/csrc/stable/", "torch/headeronly/")
 BINDINGS = {
+    "common/errors.h",
     "common/tensor.h",
     *(
         f"ms_deform_attn/{name}"

@@ -11,6 +11,12 @@
 #include <new>
 
 namespace rtdetr_ops {
+
+// Thrown by Buffer. It has linkage, for it is caught in another file, and no function of its own.
+struct OutOfMemory {
+  std::int64_t bytes;
+};
+
 namespace {
 
 constexpr std::int64_t kCacheLine = 64;
@@ -35,8 +41,7 @@ class Buffer {
         (size * static_cast<std::int64_t>(sizeof(T)) / kCacheLine + 1) * kCacheLine;
     ScratchStack& stack = scratch_stack;
 #if !defined(__SANITIZE_ADDRESS__)  // separate allocations let the sanitizer see an overrun
-    if (stack.base == nullptr)
-      stack.base = static_cast<char*>(::operator new(ScratchStack::kCapacity, kAlignment));
+    if (stack.base == nullptr) stack.base = static_cast<char*>(allocate(ScratchStack::kCapacity));
     if (stack.used + bytes <= ScratchStack::kCapacity) {
       data_ = reinterpret_cast<T*>(stack.base + stack.used);
       borrowed_ = bytes;
@@ -45,7 +50,7 @@ class Buffer {
     }
 #endif
     (void)stack;
-    data_ = static_cast<T*>(::operator new(static_cast<std::size_t>(bytes), kAlignment));
+    data_ = static_cast<T*>(allocate(bytes));
   }
   ~Buffer() {
     if (borrowed_ == 0) ::operator delete(data_, kAlignment);
@@ -56,6 +61,12 @@ class Buffer {
   operator T*() const { return data_; }
 
  private:
+  static void* allocate(std::int64_t bytes) {
+    void* const memory = ::operator new(static_cast<std::size_t>(bytes), kAlignment, std::nothrow);
+    if (memory == nullptr) throw OutOfMemory{bytes};
+    return memory;
+  }
+
   T* data_;
   std::int64_t borrowed_ = 0;
 };

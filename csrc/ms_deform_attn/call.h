@@ -36,33 +36,15 @@ struct Call {
   Call& operator=(const Call&) = delete;
 
   // The plain entry: locations and weights.
-  Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& points_xy_,
-       const Tensor& point_scores_, bool discrete)
-      : value(dense_from(value_, 3)),
-        points_xy(dense_from(points_xy_, 3)),
-        point_scores(dense_from(point_scores_, 3)) {
-    STD_TORCH_CHECK(value.dim() == 4, "value: expected shape [B, S, M, D], got ",
-                    shape_text(value.sizes()));
-    STD_TORCH_CHECK(points_xy.dim() == 5, "locations: expected shape [B, Q, M, T, 2], got ",
-                    shape_text(points_xy.sizes()));
-    problem.B = value.size(0), problem.S = value.size(1), problem.M = value.size(2),
-    problem.D = value.size(3);
-    problem.Q = points_xy.size(1), problem.T = points_xy.size(3);
-    problem.discrete = discrete;
-    check_shape(points_xy, "locations", {problem.B, problem.Q, problem.M, problem.T, 2});
-    check_shape(point_scores, "weights", {problem.B, problem.Q, problem.M, problem.T});
-    set_levels(pyramid);
-    problem.value = {value.const_data_ptr(), storage_type(value, "value"), value.stride(0),
-                     value.stride(1), value.stride(2)};
-    problem.points_xy = taps_view(points_xy, "locations");
-    problem.point_scores = taps_view(point_scores, "weights");
-  }
+  Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& locations, const Tensor& weights,
+       bool discrete)
+      : Call(value_, pyramid, {"locations", locations}, {"weights", weights}, discrete) {}
 
   // The fused entry.
   Call(const Tensor& value_, const Pyramid& pyramid, const Tensor& reference, const Tensor& offsets,
        const Tensor& logits, bool discrete, double offset_scale,
        const std::optional<Tensor>& value_mask)
-      : Call(value_, pyramid, offsets, logits, discrete) {
+      : Call(value_, pyramid, {"offsets", offsets}, {"logits", logits}, discrete) {
     problem.fused = true;
     problem.offset_scale = offset_scale;
     set_reference(reference);
@@ -70,35 +52,61 @@ struct Call {
   }
 
  private:
+  struct Argument {
+    const char* name;
+    const Tensor& tensor;
+  };
+
+  Call(const Tensor& value_, const Pyramid& pyramid, Argument xy, Argument scores, bool discrete)
+      : value(dense_from(checked(value_, "value", value_), 3)),
+        points_xy(dense_from(checked(xy.tensor, xy.name, value_), 3)),
+        point_scores(dense_from(checked(scores.tensor, scores.name, value_), 3)) {
+    if (value.dim() != 4)
+      fail("value: expected shape [B, S, M, D], got ", shape_text(value.sizes()));
+    if (points_xy.dim() != 5)
+      fail(xy.name, ": expected shape [B, Q, M, T, 2], got ", shape_text(points_xy.sizes()));
+    problem.B = value.size(0), problem.S = value.size(1), problem.M = value.size(2),
+    problem.D = value.size(3);
+    problem.Q = points_xy.size(1), problem.T = points_xy.size(3);
+    problem.discrete = discrete;
+    check_shape(points_xy, xy.name, {problem.B, problem.Q, problem.M, problem.T, 2});
+    check_shape(point_scores, scores.name, {problem.B, problem.Q, problem.M, problem.T});
+    set_levels(pyramid);
+    problem.value = {value.const_data_ptr(), storage_type(value, "value"), value.stride(0),
+                     value.stride(1), value.stride(2)};
+    problem.points_xy = taps_view(points_xy, xy.name);
+    problem.point_scores = taps_view(point_scores, scores.name);
+  }
+
   static TapsView taps_view(const Tensor& tensor, const char* name) {
     return {tensor.const_data_ptr(), storage_type(tensor, name), tensor.stride(0), tensor.stride(1),
             tensor.stride(2)};
   }
 
   void set_reference(const Tensor& reference) {
-    STD_TORCH_CHECK(reference.dim() == 4, "reference: expected shape [B, Q, 1 or L, 2 or 4], got ",
-                    shape_text(reference.sizes()));
-    const std::int64_t shared = reference.size(2), coords = reference.size(3);
-    STD_TORCH_CHECK((shared == 1 || shared == problem.L) && (coords == 2 || coords == 4),
-                    "reference: expected shape [B, Q, 1 or L, 2 or 4], got ",
-                    shape_text(reference.sizes()));
+    const bool has_axes = reference.dim() == 4;
+    const std::int64_t shared = has_axes ? reference.size(2) : 0,
+                       coords = has_axes ? reference.size(3) : 0;
+    if ((shared != 1 && shared != problem.L) || (coords != 2 && coords != 4))
+      fail("reference: expected shape [B, Q, 1 or L, 2 or 4], got ", shape_text(reference.sizes()));
     check_shape(reference, "reference", {problem.B, problem.Q, shared, coords});
-    reference_points = dense_from(reference, 0);
+    reference_points = dense_from(checked(reference, "reference", value), 0);
     problem.reference = {reference_points->const_data_ptr(),
                          storage_type(*reference_points, "reference"), shared, coords};
   }
 
   void set_mask(const Tensor& value_mask) {
-    STD_TORCH_CHECK(value_mask.scalar_type() == ScalarType::Bool,
-                    "value_mask: expected a bool tensor, got ",
-                    torch::headeronly::toString(value_mask.scalar_type()));
+    if (value_mask.scalar_type() != ScalarType::Bool) {
+      fail("value_mask: expected a bool tensor, got ",
+           torch::headeronly::toString(value_mask.scalar_type()));
+    }
     check_shape(value_mask, "value_mask", {problem.B, problem.S});
-    mask = dense_from(value_mask, 0);
+    mask = dense_from(checked(value_mask, "value_mask", value), 0);
     problem.mask = static_cast<const bool*>(mask->const_data_ptr());
   }
 
   void set_levels(const Pyramid& pyramid) {
-    STD_TORCH_CHECK(problem.S < kMaxPixels, "value: expected S < 2^30 pixels, got S=", problem.S);
+    if (problem.S >= kMaxPixels) fail("value: expected S < 2^30 pixels, got S=", problem.S);
     set_points(pyramid.points);
     if (pyramid.sizes_tensor.has_value()) {
       set_size_tensor(*pyramid.sizes_tensor);
@@ -112,41 +120,42 @@ struct Call {
   void set_points(const Sizes& points) {
     std::int64_t tap = 0;
     for (const std::int64_t count : points) {
-      STD_TORCH_CHECK(count >= 0 && count <= problem.T,
-                      "points: expected counts from 0 to T=", problem.T, ", got ", count);
+      if (count < 0 || count > problem.T)
+        fail("points: expected counts from 0 to T=", problem.T, ", got ", count);
       levels.push_back({0, 0, 0, tap, count});
       tap += count;
     }
-    STD_TORCH_CHECK(tap == problem.T, "points: expected ", problem.T,
-                    " in all as T of locations, got ", tap);
+    if (tap != problem.T)
+      fail("points: expected counts that add up to T=", problem.T, ", got ", tap);
   }
 
   // Sizes are checked as they are added up, so that no sum can overflow.
   void set_sizes(const Sizes& sizes) {
-    STD_TORCH_CHECK(sizes.size() == 2 * levels.size(),
-                    "levels: expected one (H, W) for each of the ", levels.size(),
-                    " counts in points, got ", sizes.size(), " numbers");
+    if (sizes.size() != 2 * levels.size()) {
+      fail("levels: expected one (H, W) for each of the ", levels.size(), " counts in points, got ",
+           sizes.size(), " numbers");
+    }
     std::int64_t pixel = 0;
     for (std::size_t l = 0; l < levels.size(); ++l) {
       const std::int64_t height = sizes[2 * l], width = sizes[2 * l + 1];
-      STD_TORCH_CHECK(height > 0 && width > 0, "levels: expected sizes (H, W) >= 1, got (", height,
-                      ", ", width, ")");
-      STD_TORCH_CHECK(
-          height <= problem.S && width <= problem.S && pixel + height * width <= problem.S,
-          "levels: expected ", problem.S, " pixels in all as S of value, got more");
+      if (height < 1 || width < 1)
+        fail("levels: expected sizes (H, W) >= 1, got (", height, ", ", width, ")");
+      if (height > problem.S || width > problem.S || pixel + height * width > problem.S)
+        fail("levels: expected ", problem.S, " pixels in all as S of value, got more");
       levels[l].height = height, levels[l].width = width, levels[l].first_pixel = pixel;
       pixel += height * width;
     }
-    STD_TORCH_CHECK(pixel == problem.S, "levels: expected ", problem.S,
-                    " pixels in all as S of value, got ", pixel);
+    if (pixel != problem.S)
+      fail("levels: expected ", problem.S, " pixels in all as S of value, got ", pixel);
   }
 
   void set_size_tensor(const Tensor& tensor) {
-    STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Long,
-                    "levels: expected an int64 tensor, got ",
-                    torch::headeronly::toString(tensor.scalar_type()));
+    if (tensor.scalar_type() != ScalarType::Long) {
+      fail("levels: expected an int64 tensor, got ",
+           torch::headeronly::toString(tensor.scalar_type()));
+    }
     check_shape(tensor, "levels", {static_cast<std::int64_t>(levels.size()), 2});
-    size_tensor = dense_from(tensor, 0);
+    size_tensor = dense_from(checked(tensor, "levels", value), 0);
     const auto* const sizes = static_cast<const std::int64_t*>(size_tensor->const_data_ptr());
     if (kReadsSizes) {
       set_sizes(Sizes(sizes, sizes + size_tensor->numel()));
@@ -179,10 +188,9 @@ template <bool kReadsSizes>
 Tensor dense_grad_output(const Call<kReadsSizes>& call, const Tensor& grad_output) {
   const Problem& p = call.problem;
   check_shape(grad_output, "grad_output", {p.B, p.Q, p.M * p.D});
-  const Tensor dense = dense_from(grad_output, 0);
-  return dense.scalar_type() == call.value.scalar_type()
-             ? dense
-             : torch::stable::to(dense, call.value.scalar_type());
+  const Tensor& grad = checked(grad_output, "grad_output", call.value);
+  const std::int32_t dtype = dtype_of(call.value);
+  return dtype_of(grad) == dtype ? dense_from(grad, 0) : dense_copy(grad, dtype);
 }
 
 inline Backward backward_arguments(const Problem& problem, const Tensor& grad_out,

@@ -5,6 +5,8 @@
 // `value`, it counts and `levels` is empty.
 #include <torch/csrc/stable/library.h>
 
+#include "common/errors.h"
+
 STABLE_TORCH_LIBRARY_FRAGMENT(rtdetr_ops, m) {
   m.def(
       "ms_deform_attn(Tensor value, SymInt[] levels, Tensor? level_sizes, Tensor locations, "

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The operators on the CPU: the tasks of each pass, shared out to threads.
-#include <memory>
+#include <atomic>
 
+#include "common/scratch.h"
 #include "ms_deform_attn/cpu_kernels.h"
 #include "ms_deform_attn/op.h"
 
 namespace rtdetr_ops {
 namespace {
-
-using torch::stable::parallel_for;
 
 std::int64_t operations(const Problem& p) {
   return p.B * p.Q * p.M * p.T * p.D * (p.discrete ? 1 : kCorners);
@@ -21,6 +20,22 @@ std::int64_t grain_size(std::int64_t tasks, std::int64_t operations) {
   return (tasks + threads - 1) / threads;
 }
 
+// Scratch memory that is not there is noted here: torch would make a code of an exception on its
+// way out of parallel_for.
+template <class Pass>
+void share_out(const Tensor& value, std::int64_t tasks, std::int64_t operations, const Pass& pass) {
+  std::atomic<std::int64_t> missing = 0;
+  torch::stable::parallel_for(0, tasks, grain_size(tasks, operations),
+                              [&](std::int64_t begin, std::int64_t end) {
+                                try {
+                                  pass(begin, end);
+                                } catch (const OutOfMemory& error) {
+                                  missing = error.bytes;
+                                }
+                              });
+  if (missing > 0) fail_to_allocate(missing, TensorDevice(value));
+}
+
 struct Cpu {
   static constexpr bool kReadsSizes = true;
 
@@ -31,8 +46,8 @@ struct Cpu {
     const CpuKernels& kernels = cpu_kernels();
     const CpuPasses& passes = kernels.passes[static_cast<int>(p.value.dtype)];
     const std::int64_t tasks = kernels.query_tasks(p);
-    parallel_for(0, tasks, grain_size(tasks, operations(p)),
-                 [&](std::int64_t begin, std::int64_t end) { passes.forward(args, begin, end); });
+    share_out(call.value, tasks, operations(p),
+              [&](std::int64_t begin, std::int64_t end) { passes.forward(args, begin, end); });
     return out;
   }
 
@@ -42,31 +57,33 @@ struct Cpu {
     const Problem& p = call.problem;
     const Gradients grads = allocate_gradients(call, needs);
     const std::int64_t reference_stride = p.M * p.reference.levels * p.reference.coords;
-    const auto head_grad_reference = std::make_unique_for_overwrite<double[]>(
-        needs.reference ? p.B * p.Q * reference_stride : 0);
-    const Backward args = backward_arguments(p, grad_out, grads, needs, head_grad_reference.get());
+    const Tensor head_grad_reference = allocate_bytes(
+        call.value,
+        needs.reference ? p.B * p.Q * reference_stride * std::int64_t{sizeof(double)} : 0);
+    const Backward args =
+        backward_arguments(p, grad_out, grads, needs, head_grad_reference.mutable_data_ptr());
     const CpuKernels& kernels = cpu_kernels();
     const CpuPasses& passes = kernels.passes[static_cast<int>(p.value.dtype)];
     if (needs.points_xy || needs.point_scores || needs.reference) {
       const std::int64_t tasks = kernels.query_tasks(p);
-      parallel_for(
-          0, tasks, grain_size(tasks, operations(p)),
-          [&](std::int64_t begin, std::int64_t end) { passes.backward_taps(args, begin, end); });
+      share_out(call.value, tasks, operations(p), [&](std::int64_t begin, std::int64_t end) {
+        passes.backward_taps(args, begin, end);
+      });
     }
     if (needs.reference) {
       const std::int64_t tasks = p.B * p.Q;
-      parallel_for(0, tasks, grain_size(tasks, tasks * reference_stride),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     passes.backward_reference(args, begin, end);
-                   });
+      share_out(call.value, tasks, tasks * reference_stride,
+                [&](std::int64_t begin, std::int64_t end) {
+                  passes.backward_reference(args, begin, end);
+                });
     }
     if (needs.value) {
       const std::int64_t threads = torch::stable::get_num_threads();
       const std::int64_t tasks = kernels.value_tasks(p, threads);
-      parallel_for(0, tasks, grain_size(tasks, operations(p) + p.B * p.S * p.M * p.D),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     passes.backward_value(args, threads, begin, end);
-                   });
+      share_out(call.value, tasks, operations(p) + p.B * p.S * p.M * p.D,
+                [&](std::int64_t begin, std::int64_t end) {
+                  passes.backward_value(args, threads, begin, end);
+                });
     }
     return grads;
   }

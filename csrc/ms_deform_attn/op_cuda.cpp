@@ -2,6 +2,7 @@
 // The operators on CUDA: the device, the stream and the memory of each launch.
 #include <torch/csrc/stable/accelerator.h>
 
+#include "common/errors.h"
 #include "ms_deform_attn/cuda_kernels.h"
 #include "ms_deform_attn/op.h"
 
@@ -78,7 +79,7 @@ struct Cuda {
   };
 
   static void check(Status status) {
-    STD_TORCH_CHECK(!status.failed(), "ms_deform_attn: ", status.error());
+    if (status.failed()) fail("ms_deform_attn: ", status.error());
   }
 };
 

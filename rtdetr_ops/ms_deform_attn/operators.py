@@ -69,7 +69,6 @@ class Operators:
         points: Sequence[int],  # L counts, sum T
         mode: str,
     ) -> Tensor:  # [B, Q, M*D]
-        operator = self._operator("")
         arguments = (
             value,
             *_pyramid(levels, value),
@@ -78,8 +77,12 @@ class Operators:
             points,
             mode == "discrete",
         )
-        with _below_autograd(value, locations, weights):
-            output: Tensor = operator(*arguments)
+        try:
+            with _below_autograd(value, locations, weights):
+                output: Tensor = self._operator("")(*arguments)
+        except RuntimeError as error:
+            _raise_if_out_of_memory(error, value)
+            raise
         return output
 
     def run_fused(
@@ -94,7 +97,6 @@ class Operators:
         offset_scale: float,
         value_mask: Tensor | None,  # [B, S], True keeps
     ) -> Tensor:  # [B, Q, M*D]
-        operator = self._operator("_fused")
         arguments = (
             value,
             *_pyramid(levels, value),
@@ -106,8 +108,12 @@ class Operators:
             offset_scale,
             value_mask,
         )
-        with _below_autograd(value, reference, offsets, logits):
-            output: Tensor = operator(*arguments)
+        try:
+            with _below_autograd(value, reference, offsets, logits):
+                output: Tensor = self._operator("_fused")(*arguments)
+        except RuntimeError as error:
+            _raise_if_out_of_memory(error, value)
+            raise
         return output
 
     def gradients(
@@ -122,7 +128,7 @@ class Operators:
         discrete = mode == "discrete"
         needs = (needs[0], needs[1] and not discrete, needs[2])
         value, locations, weights = inputs
-        grads = self._operator("_backward")(
+        arguments = (
             grad_output,
             value,
             *_pyramid(levels, value),
@@ -133,6 +139,11 @@ class Operators:
             torch.are_deterministic_algorithms_enabled(),
             *needs,
         )
+        try:
+            grads = self._operator("_backward")(*arguments)
+        except RuntimeError as error:
+            _raise_if_out_of_memory(error, value)
+            raise
         return _needed(grads, needs)
 
     def gradients_fused(
@@ -149,7 +160,7 @@ class Operators:
         discrete = mode == "discrete"
         needs = (needs[0], needs[1] and not discrete, needs[2] and not discrete, needs[3])
         value, reference, offsets, logits = inputs
-        grads = self._operator("_fused_backward")(
+        arguments = (
             grad_output,
             value,
             *_pyramid(levels, value),
@@ -163,6 +174,11 @@ class Operators:
             torch.are_deterministic_algorithms_enabled(),
             *needs,
         )
+        try:
+            grads = self._operator("_fused_backward")(*arguments)
+        except RuntimeError as error:
+            _raise_if_out_of_memory(error, value)
+            raise
         return _needed(grads, needs)
 
     def _operator(self, suffix: str) -> Callable[..., Any]:
@@ -191,6 +207,17 @@ def _pyramid(levels: Levels, value: Tensor) -> tuple[Sequence[int], Tensor | Non
     if isinstance(levels, Tensor) and levels.device == value.device:
         return (), levels
     return [side for size in host_levels(levels) for side in size], None
+
+
+def _raise_if_out_of_memory(error: RuntimeError, value: Tensor) -> None:
+    """Give the one error that callers catch, to try less, its type.
+
+    torch's stable interface has none, so all of the compiled library are RuntimeErrors.
+    """
+    if type(error) is RuntimeError and "CUDA out of memory" in str(error):
+        # A device that has failed gives no memory either, and says so when it is asked.
+        torch.cuda.mem_get_info(value.device)
+        raise torch.OutOfMemoryError(str(error)) from None
 
 
 def _needed(grads: Sequence[Tensor], needs: Sequence[bool]) -> list[Tensor | None]:

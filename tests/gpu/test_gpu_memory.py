@@ -9,7 +9,8 @@ from cases import RAGGED
 from on_gpu import DEVICE, GpuTarget, forward_backward, poison
 from torch import Tensor
 
-from rtdetr_ops import ms_deform_attn
+from rtdetr_ops import ms_deform_attn, use_backend
+from rtdetr_ops.patching.shim import ms_deform_attn_backward
 from rtdetr_ops.testing.inputs import LAYOUTS, Call, Case, Fused, make_call
 
 BEYOND = 2**31
@@ -127,3 +128,24 @@ def test_locations_of_many_queries(kernel: GpuTarget, cuda: str) -> None:
     part = results(alone, kernel)
     for name in ("output", "locations", "weights"):
         assert_parts_equal(whole[name][:, last], part[name])
+
+
+def test_out_of_memory_has_the_type_of_torch(kernel: GpuTarget, cuda: str) -> None:
+    """An output, and a copy of its gradient, larger than any GPU; afterwards the same device still works."""
+    queries, heads = 2**20, 2**16
+    value = random(1, 4, 1, 2, dtype=torch.float32).expand(1, 4, heads, 2)
+    locations = random(1, 1, 1, 1, 1, 2, dtype=torch.float32).expand(1, queries, heads, 1, 1, 2)
+    weights = locations[..., 0]
+    levels, start = torch.tensor([[2, 2]], device=DEVICE), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        ms_deform_attn(value, [(2, 2)], locations, weights, backend=kernel.backend)
+    grad = random(1, 1, 1, dtype=torch.float32).expand(1, queries, 2 * heads)
+    with (
+        use_backend(kernel.backend),
+        pytest.raises(torch.OutOfMemoryError, match="out of memory"),
+    ):
+        ms_deform_attn_backward(value, levels, start, locations, weights, grad, 64)
+    small = ms_deform_attn(
+        value[:, :, :1], [(2, 2)], locations[:, :3, :1], weights[:, :3, :1], backend=kernel.backend
+    )
+    assert small.shape == (1, 3, 2)

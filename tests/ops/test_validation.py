@@ -334,14 +334,16 @@ def test_operator_refuses(place: int, argument: Any) -> None:
         False,
     ]
     arguments = replaced(valid, place, argument)
-    with pytest.raises(RuntimeError):
+    message = "^(value|levels|locations|weights|points): expected "
+    with pytest.raises(RuntimeError, match=message):
         ops.ms_deform_attn(*arguments)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=message):
         ops.ms_deform_attn_backward(grad_out, *arguments, False, True, True, True)
     boxes = [*arguments[:3], torch.zeros(2, 3, 1, 4), *arguments[3:], 0.5, None]
-    with pytest.raises(RuntimeError):
+    message = "^(value|levels|offsets|logits|points): expected "
+    with pytest.raises(RuntimeError, match=message):
         ops.ms_deform_attn_fused(*boxes)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=message):
         ops.ms_deform_attn_fused_backward(grad_out, *boxes, False, True, True, True, True)
 
 
@@ -376,7 +378,7 @@ def test_fused_operator_refuses(place: int, argument: Tensor) -> None:
     valid = [*fused().values()]
     arguments = [valid[0], FLAT, None, *valid[2:], False, 0.5, torch.ones(2, 10, dtype=torch.bool)]
     torch.ops.rtdetr_ops.ms_deform_attn_fused(*arguments)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"^(levels|reference|value_mask): expected "):
         torch.ops.rtdetr_ops.ms_deform_attn_fused(*replaced(arguments, place, argument))
 
 
@@ -385,7 +387,8 @@ def test_fused_operator_refuses(place: int, argument: Tensor) -> None:
 def test_operator_refuses_grad_output(shape: tuple[int, ...]) -> None:
     tensors = (torch.zeros(PAIRS), torch.zeros(SCALARS))
     valid = (torch.zeros(VALUE), FLAT, None, *tensors, [2, 1], False, False, True, True, True)
-    with pytest.raises(RuntimeError, match=r"grad_output: expected shape \[2, 3, 8\]"):
+    message = r"^grad_output: expected shape \[2, 3, 8\], got "
+    with pytest.raises(RuntimeError, match=message):
         torch.ops.rtdetr_ops.ms_deform_attn_backward(torch.zeros(shape), *valid)
 
 
