@@ -61,7 +61,8 @@ def ms_deform_attn(
 
     Raises:
         TypeError, ValueError: an argument is malformed; the message names it, what was expected and what came.
-        RuntimeError: the backend asked for cannot run this call; the message says why.
+        RuntimeError: the backend asked for cannot run this call; the message says why. Or memory is missing on the CPU.
+        torch.OutOfMemoryError: memory is missing on a GPU; a RuntimeError of the same words in a compiled graph.
 
     Source: Deformable DETR (Zhu et al., 2021), eq. 3; RT-DETRv2 (Lv et al., 2024), sec. 3, for per-level counts and
     discrete sampling.
@@ -112,7 +113,7 @@ def ms_deform_attn_fused(
         [B, Q, M*D], dtype of ``value``.
 
     Raises:
-        TypeError, ValueError, RuntimeError: as :func:`ms_deform_attn`.
+        TypeError, ValueError, RuntimeError, torch.OutOfMemoryError: as :func:`ms_deform_attn`.
 
     Source: Deformable DETR (Zhu et al., 2021), app. A.3; RT-DETRv2 (Lv et al., 2024), sec. 3.
     """

@@ -167,6 +167,20 @@ FAULTS = {
         f"{PLAIN}::test_shape[cpu-bilinear-one_pixel_levels]",
         OVERFLOW,
     ),
+    "discrete_column_clamped_as_a_number_alone": Fault(
+        TAPS,
+        "x0 = min(static_cast<int>(x), size.width - 1);",
+        "x0 = min(static_cast<int>(x), size.width - !PLANTED);",
+        f"{PLAIN}::test_points_on_pixel_borders[cpu-float32-discrete]",
+        OVERFLOW,
+    ),
+    "discrete_line_clamped_as_a_number_alone": Fault(
+        TAPS,
+        "y0 = min(static_cast<int>(y), size.height - 1);",
+        "y0 = min(static_cast<int>(y), size.height - !PLANTED);",
+        f"{PLAIN}::test_points_on_pixel_borders[cpu-float32-discrete]",
+        OVERFLOW,
+    ),
     "point_on_the_right_border_is_inside": Fault(
         TAPS,
         "x > A(-1) && x < width",

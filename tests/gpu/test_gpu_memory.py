@@ -130,6 +130,22 @@ def test_locations_of_many_queries(kernel: GpuTarget, cuda: str) -> None:
         assert_parts_equal(whole[name][:, last], part[name])
 
 
+@pytest.mark.parametrize("side", [2**24 + 3, 2**24 + 4])
+@pytest.mark.parametrize("axis", [0, 1], ids=["x", "y"])
+def test_last_pixel_of_a_long_side(kernel: GpuTarget, cuda: str, axis: int, side: int) -> None:
+    """Discrete sampling reaches it, and what lies behind it stays untouched, though float32 rounds such numbers."""
+    value = torch.zeros(1, side + 8, 1, 1, device=DEVICE)
+    value[0, side - 1], value[0, side:] = 7, 1e9
+    value.requires_grad_()
+    levels = [(1, size) if axis == 0 else (size, 1) for size in (side, 8)]
+    ones = torch.ones(1, 1, 1, 1, 2, device=DEVICE)
+    options = {"points": [1, 0], "mode": "discrete", "backend": kernel.backend}
+    out = ms_deform_attn(value, levels, ones, ones[..., 0], **options)
+    assert out.item() == 7
+    out.sum().backward()
+    assert value.grad.flatten().nonzero().tolist() == [[side - 1]]
+
+
 def test_out_of_memory_has_the_type_of_torch(kernel: GpuTarget, cuda: str) -> None:
     """An output, and a copy of its gradient, larger than any GPU; afterwards the same device still works."""
     queries, heads = 2**20, 2**16
