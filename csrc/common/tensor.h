@@ -149,7 +149,7 @@ inline Tensor allocate_as(std::int32_t dtype, const Tensor& like, Shape shape) {
     overflows |= __builtin_mul_overflow(stride, size, &stride);
     overflows |= __builtin_mul_overflow(bytes, size, &bytes);
   }
-  if (overflows) fail("value: a result of shape ", shape_text(shape), " has no size in bytes");
+  if (overflows) fail("value: expected a result below 2^63 bytes, got shape ", shape_text(shape));
   const TensorDevice device(like);
   AtenTensorHandle handle;
   if (aoti_torch_empty_strided(static_cast<std::int64_t>(shape.size()), shape.data(),

@@ -357,6 +357,20 @@ def test_operator_refuses_counts_that_overflow() -> None:
 
 
 @compiled_only
+def test_operator_refuses_a_result_whose_bytes_overflow() -> None:
+    # An expanded tensor has as many queries as one likes.
+    pairs, scalars = torch.zeros(1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 1)
+    many = (pairs.expand(1, 2**60, 1, 1, 2), scalars.expand(1, 2**60, 1, 1))
+    message = (
+        r"^value: expected a result below 2\^63 bytes, got shape \[1, 1152921504606846976, 8\]"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.rtdetr_ops.ms_deform_attn(
+            torch.zeros(1, 4, 1, 8), [2, 2], None, *many, [1], False
+        )
+
+
+@compiled_only
 @pytest.mark.parametrize(
     ("place", "argument"),
     [
