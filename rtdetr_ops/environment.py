@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["BACKEND", "EXPORT_FORM", "TRITON_INTERPRETED", "autotunes_triton"]
+__all__ = ["BACKEND", "CHECK", "EXPORT_FORM", "TRITON_INTERPRETED", "autotunes_triton"]
 
 BACKEND = os.environ.get("RTDETR_OPS_BACKEND") or None
 """The backend of the process; ``select`` refuses an unknown name."""
+
+CHECK = os.environ.get("RTDETR_OPS_CHECK") == "1"
+"""Whether level sizes and start indices on an accelerator are checked too, which waits for it."""
 
 EXPORT_FORM = os.environ.get("RTDETR_OPS_EXPORT") or None
 """The form of exported graphs; ``should_lower`` refuses an unknown name."""

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
+
+from . import environment
 
 __all__ = [
     "Levels",
+    "as_integer",
     "check_level_start_index",
     "host_levels",
     "level_count",
@@ -20,31 +25,33 @@ __all__ = [
 ]
 
 Levels: TypeAlias = Sequence[Sequence[int]] | Tensor
-"""L pairs (H, W): host integers, or the classic int64 tensor [L, 2]."""
+"""L pairs (H, W): host integers, or the classic integer tensor [L, 2]."""
 
 
-def normalize_levels(levels: Levels, pixels: int) -> Levels:
-    """Check ``levels`` against S = ``pixels`` and return a tuple of (H, W), or the tensor when it must stay one.
+def normalize_levels(levels: Levels, value: Tensor) -> Levels:
+    """Check ``levels`` against S of ``value`` and return a tuple of (H, W), or the tensor when it must stay one.
 
-    A tensor in host memory becomes integers. A tensor on an accelerator, or one that a compiler traces, stays a tensor:
-    reading it would synchronize or break the graph.
+    A tensor in host memory becomes integers. One on an accelerator, or one that a compiler traces, stays a tensor (of
+    int64): reading it would synchronize or break the graph.
+
+    Args:
+        levels: L pairs (H, W).
+        value: [B, S, M, D].
 
     Raises:
-        TypeError: ``levels`` is not a sequence of integer pairs or an int64 tensor.
+        TypeError: ``levels`` is not a sequence of integer pairs or a tensor of integers.
         ValueError: a shape is not [L, 2], a size is not positive, or the sizes do not add up to S.
     """
     if isinstance(levels, Tensor):
-        _check_level_tensor(levels)
-        if levels.device.type != "cpu" or torch.compiler.is_compiling():
+        levels = _check_level_tensor(levels)
+        if levels.device.type == "meta" and not _is_traced(levels):
+            levels = _any_sizes(levels, value)
+        elif not _is_readable(levels):
             return levels
-        levels = levels.tolist()
-    try:
-        sizes = tuple((height, width) for height, width in levels)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"levels: expected L pairs (H, W) of ints or an int64 tensor [L, 2], got {levels!r}"
-        ) from None
-    _check_sizes(sizes, pixels)
+        else:
+            levels = levels.tolist()
+    sizes = _read_sizes(levels)
+    _check_sizes(sizes, value.shape[1])
     return sizes
 
 
@@ -77,54 +84,138 @@ def normalize_points(
                 f"points: T={point_total} does not divide evenly over L={level_total} levels; pass one count per level"
             )
         return (point_total // level_total,) * level_total
-    counts = points if isinstance(points, Sequence) else (points,) * level_total
-    if not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
-        raise TypeError(f"points: expected an int or one int per level, got {points!r}")
-    if len(counts) != level_total:
-        raise ValueError(f"points: expected {level_total} counts, one per level, got {len(counts)}")
-    if any(count < 0 for count in counts):
-        raise ValueError(f"points: expected counts >= 0, got {list(counts)}")
+    counts = as_counts("points", points, level_total)
     if sum(counts) != point_total:
         raise ValueError(
             f"points: expected counts that add up to T={point_total}, got {list(counts)}"
         )
-    return tuple(counts)
+    return counts
 
 
-def check_level_start_index(levels: Levels, level_start_index: Tensor) -> None:
-    """Refuse start indices that ``levels`` do not imply, where looking is free: in host memory, outside a trace.
+def as_counts(name: str, counts: object, level_total: int) -> tuple[int, ...]:
+    """One count per level, from one for all levels or one for each.
 
     Raises:
+        TypeError: a count is not an integer.
+        ValueError: counts are negative or not L in number.
+    """
+    each: Sequence[object] = (counts,) * level_total
+    if isinstance(counts, (tuple, list)):
+        each = counts
+    elif isinstance(counts, Iterable) and as_integer(counts) is None:
+        each = tuple(counts)
+    integers = [integer for integer in map(as_integer, each) if integer is not None]
+    if len(integers) != len(each):
+        raise TypeError(f"{name}: expected an int or one int per level, got {counts!r}")
+    if len(integers) != level_total:
+        raise ValueError(
+            f"{name}: expected {level_total} counts, one per level, got {len(integers)}"
+        )
+    if any(count < 0 for count in integers):
+        raise ValueError(f"{name}: expected counts >= 0, got {integers}")
+    return tuple(integers)
+
+
+def as_integer(number: object) -> int | None:
+    """An int from anything that serves as one, such as numpy's; None for anything else, a bool included."""
+    if type(number) is int:
+        return number
+    if isinstance(number, bool) or getattr(number, "dtype", None) == torch.bool:
+        return None
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def check_level_start_index(
+    levels: Levels, level_start_index: Tensor | Sequence[int] | None
+) -> None:
+    """Refuse start indices that ``levels`` do not imply, where looking is free: in host memory, outside a trace.
+
+    ``RTDETR_OPS_CHECK=1`` looks on accelerators too. None stands for what ``levels`` imply.
+
+    Raises:
+        TypeError: the start indices are neither a tensor nor a sequence.
         ValueError: a start index is not the number of pixels of the levels before it.
     """
-    tensors = [item for item in (levels, level_start_index) if isinstance(item, Tensor)]
-    if torch.compiler.is_compiling() or any(item.device.type != "cpu" for item in tensors):
+    if level_start_index is None:
         return
-    sizes = [(height, width) for height, width in host_levels(levels)]
+    if not isinstance(level_start_index, (Tensor, Sequence)):
+        raise TypeError(
+            f"level_start_index: expected an integer tensor [L], got {type(level_start_index).__name__}"
+        )
+    tensors = [item for item in (levels, level_start_index) if isinstance(item, Tensor)]
+    if torch.compiler.is_compiling() or not all(map(_is_readable, tensors)):
+        return
+    sizes = _read_sizes(levels.tolist() if isinstance(levels, Tensor) else levels)
     expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
     actual = torch.as_tensor(level_start_index).tolist()
     if actual != expected:
         raise ValueError(
-            f"level_start_index: expected {expected}, as levels of {sizes} imply, got {actual}"
+            f"level_start_index: expected {expected}, as levels of {list(sizes)} imply, got {actual}"
         )
 
 
-def _check_level_tensor(levels: Tensor) -> None:
-    if levels.dtype != torch.int64:
-        raise TypeError(f"levels: expected an int64 tensor, got {levels.dtype}")
+def _is_traced(tensor: Tensor) -> bool:
+    """Whether a tensor stands for others of its kind, so that nothing may depend on its numbers."""
+    return torch.compiler.is_compiling() or isinstance(tensor, FakeTensor)
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    """Whether reading the numbers of a tensor is possible and waits for no device, or was asked for."""
+    kind = tensor.device.type
+    return not _is_traced(tensor) and (kind == "cpu" or (environment.CHECK and kind != "meta"))
+
+
+def _check_level_tensor(levels: Tensor) -> Tensor:
     if levels.dim() != 2 or levels.shape[1] != 2:
         raise ValueError(f"levels: expected shape [L, 2], got {list(levels.shape)}")
+    if levels.dtype == torch.int64:
+        return levels
+    if levels.is_floating_point() or levels.is_complex() or levels.dtype == torch.bool:
+        raise TypeError(f"levels: expected a tensor of integers, got {levels.dtype}")
+    return levels.long()
+
+
+def _any_sizes(levels: Tensor, value: Tensor) -> list[tuple[int, int]]:
+    """Sizes for a meta tensor, which has none: they do not enter the shape, all that a result on meta has."""
+    if value.device.type != "meta":
+        raise ValueError(
+            f"levels: expected a tensor with data, as value on {value.device} has, got one on meta"
+        )
+    rest = levels.shape[0] - 1
+    return [(value.shape[1] - rest, 1)] + [(1, 1)] * rest
+
+
+def _read_sizes(levels: Any) -> tuple[tuple[int, int], ...]:
+    """Pairs of ints from host levels, converted only where they are something else that serves as an int."""
+    try:
+        sizes = tuple((height, width) for height, width in levels)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"levels: expected L pairs (H, W) of ints or an integer tensor [L, 2], got {levels!r}"
+        ) from None
+    if all(type(height) is int is type(width) for height, width in sizes):
+        return sizes
+    return tuple((_read_side(size[0], size), _read_side(size[1], size)) for size in sizes)
+
+
+def _read_side(side: Any, size: tuple[Any, Any]) -> int:
+    # A symbolic side stays one: under torch.jit.trace that is a tensor.
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    integer = side if tracing or isinstance(side, torch.SymInt) else as_integer(side)
+    if integer is None:
+        raise TypeError(f"levels: expected pairs (H, W) of ints, got {size!r}")
+    return integer
 
 
 def _check_sizes(sizes: tuple[tuple[int, int], ...], pixels: int) -> None:
     total = 0
-    for size in sizes:
-        for side in size:
-            if not isinstance(side, (int, torch.SymInt)) and not torch.jit.is_tracing():
-                raise TypeError(f"levels: expected pairs (H, W) of ints, got {size!r}")
-            if side < 1:
-                raise ValueError(f"levels: expected sizes (H, W) >= 1, got {size}")
-        total += size[0] * size[1]
+    for height, width in sizes:
+        if height < 1 or width < 1:
+            raise ValueError(f"levels: expected sizes (H, W) >= 1, got {(height, width)}")
+        total += height * width
     if total != pixels:
         raise ValueError(
             f"levels: {list(sizes)} have {total} pixels in all, but value has S={pixels} (value is [B, S, M, D])"

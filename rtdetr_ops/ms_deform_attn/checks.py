@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from ..levels import Levels, level_count, normalize_levels, normalize_points
 
-__all__ = ["MODES", "check_fused_inputs", "check_grad_output", "check_inputs"]
+__all__ = [
+    "MODES",
+    "check_fused_inputs",
+    "check_grad_output",
+    "check_inputs",
+    "expand_reference",
+    "flatten_points",
+]
 
 MODES = ("bilinear", "discrete")
 
@@ -30,47 +38,64 @@ def check_inputs(
 def check_fused_inputs(
     value: Tensor,  # [B, S, M, D]
     levels: Levels,  # L pairs (H, W)
-    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    reference: Tensor,  # [1|B, 1|Q, 1|L, 2|4]
     offsets: Tensor,  # [B, Q, M, T, 2] or [B, Q, M, L, P, 2]
     logits: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
     points: int | Sequence[int] | None,
     mode: str,
     offset_scale: float,
-    value_mask: Tensor | None,  # [B, S]
-) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
-    """Levels, offsets [B, Q, M, T, 2], logits [B, Q, M, T] and one point count per level."""
-    checked = _check_points(value, levels, "offsets", offsets, "logits", logits, points, mode)
+    value_mask: Tensor | None,  # [1|B, S]
+) -> tuple[Levels, Tensor, Tensor, Tensor, tuple[int, ...], Tensor | None]:
+    """Levels, reference [B, Q, 1|L, 2|4], offsets [B, Q, M, T, 2], logits [B, Q, M, T], counts, mask [B, S]."""
+    levels, offsets, logits, counts = _check_points(
+        value, levels, "offsets", offsets, "logits", logits, points, mode
+    )
     _check_float("reference", reference, value)
-    batch, queries = offsets.shape[:2]
-    total = len(checked[3])
-    shape = reference.shape
-    if (
-        len(shape) != 4
-        or shape[:2] != (batch, queries)
-        or shape[2] not in (1, total)
-        or shape[3] not in (2, 4)
+    _check_reference(reference, offsets, len(counts))
+    if not isinstance(offset_scale, (float, Real, torch.SymFloat)) or isinstance(
+        offset_scale, bool
     ):
-        raise ValueError(
-            f"reference: expected shape [B={batch}, Q={queries}, 1 or L={total}, 2 or 4], got {list(shape)}"
-        )
-    if not isinstance(offset_scale, (int, float, torch.SymFloat)):
         raise TypeError(f"offset_scale: expected a number, got {offset_scale!r}")
     if value_mask is not None:
         _check_mask(value_mask, value)
-    return checked
+        if value_mask.shape[0] != value.shape[0]:
+            value_mask = value_mask.expand(value.shape[:2])
+    return levels, expand_reference(reference, offsets), offsets, logits, counts, value_mask
 
 
 def check_grad_output(
-    grad_output: Tensor,  # [B, Q, M*D]
+    grad_output: Tensor,
     value: Tensor,  # [B, S, M, D]
-    queries: int,
+    locations: Tensor,  # [B, Q, M, ...]
 ) -> None:
-    """For who calls a backward by itself; autograd checks what it passes."""
+    """Refuse a gradient that is not of the shape of the output, [B, Q, M*D]."""
     _check_float("grad_output", grad_output, value)
     batch, _, heads, channels = value.shape
-    if grad_output.shape != (batch, queries, heads * channels):
-        expected = f"[B={batch}, Q={queries}, M*D={heads * channels}]"
+    shape = [batch, locations.shape[1], heads * channels]
+    if list(grad_output.shape) != shape:
+        expected = "[B={}, Q={}, M*D={}]".format(*shape)
         raise ValueError(f"grad_output: expected shape {expected}, got {list(grad_output.shape)}")
+
+
+def flatten_points(
+    pair: Tensor,  # [B, Q, M, T, 2] or [B, Q, M, L, P, 2]
+    scalar: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
+) -> tuple[Tensor, Tensor]:  # [B, Q, M, T, 2], [B, Q, M, T]
+    """The classic axes of levels and points as one."""
+    if pair.dim() == 6:
+        pair = pair.flatten(3, 4)
+    return pair, scalar.flatten(3) if scalar.dim() == 5 else scalar
+
+
+def expand_reference(
+    reference: Tensor,  # [1|B, 1|Q, 1|L, 2|4]
+    offsets: Tensor,  # [B, Q, ...]
+) -> Tensor:  # [B, Q, 1|L, 2|4]
+    """One reference that serves all images or all queries, as a reference of each."""
+    batch, queries = offsets.shape[:2]
+    if reference.shape[:2] == (batch, queries):
+        return reference
+    return reference.expand(batch, queries, -1, -1)
 
 
 def _check_points(
@@ -88,17 +113,15 @@ def _check_points(
     _check_float("value", value, None)
     if value.dim() != 4:
         raise ValueError(f"value: expected shape [B, S, M, D], got {list(value.shape)}")
-    batch, pixels, heads, channels = value.shape
+    batch, _, heads, channels = value.shape
     if heads < 1 or channels < 1:
         raise ValueError(f"value: expected [B, S, M >= 1, D >= 1], got {list(value.shape)}")
-    levels = normalize_levels(levels, pixels)
+    levels = normalize_levels(levels, value)
     _check_float(pair_name, pair, value)
     _check_float(scalar_name, scalar, value)
     if pair.dim() == 6:
         _check_classic(pair_name, pair, level_count(levels))
-        pair = pair.flatten(3, 4)
-    if scalar.dim() == 5:
-        scalar = scalar.flatten(3)
+    pair, scalar = flatten_points(pair, scalar)
     shape = pair.shape
     if len(shape) != 5 or shape[0] != batch or shape[2] != heads or shape[4] != 2:
         raise ValueError(
@@ -119,6 +142,24 @@ def _check_classic(name: str, pair: Tensor, total: int) -> None:
         )
 
 
+def _check_reference(
+    reference: Tensor,
+    offsets: Tensor,  # [B, Q, M, T, 2]
+    total: int,  # L
+) -> None:
+    batch, queries = offsets.shape[:2]
+    shape = reference.shape
+    if (
+        len(shape) != 4
+        or (shape[0] != batch and shape[0] != 1)
+        or (shape[1] != queries and shape[1] != 1)
+        or shape[2] not in (1, total)
+        or shape[3] not in (2, 4)
+    ):
+        expected = f"[1 or B={batch}, 1 or Q={queries}, 1 or L={total}, 2 or 4]"
+        raise ValueError(f"reference: expected shape {expected}, got {list(shape)}")
+
+
 def _check_float(name: str, tensor: Tensor, value: Tensor | None) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
@@ -132,9 +173,10 @@ def _check_mask(value_mask: Tensor, value: Tensor) -> None:
     if not isinstance(value_mask, Tensor) or value_mask.dtype != torch.bool:
         got = value_mask.dtype if isinstance(value_mask, Tensor) else type(value_mask).__name__
         raise TypeError(f"value_mask: expected a bool tensor, got {got}")
-    if value_mask.shape != value.shape[:2]:
+    batch, pixels = value.shape[:2]
+    if value_mask.shape not in ((batch, pixels), (1, pixels)):
         raise ValueError(
-            f"value_mask: expected shape [B={value.shape[0]}, S={value.shape[1]}], got {list(value_mask.shape)}"
+            f"value_mask: expected shape [1 or B={batch}, S={pixels}], got {list(value_mask.shape)}"
         )
     if value_mask.device != value.device:
         raise ValueError(

@@ -7,6 +7,7 @@ follow from the shapes, and the operator has no limit that ``im2col_step`` would
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -22,13 +23,15 @@ MODE = "bilinear"
 
 
 def is_classic(arguments: tuple[Any, ...]) -> bool:
-    """Whether what follows ``value`` and ``levels`` is classic: start indices, integers, where locations would be."""
-    return isinstance(arguments[0], Tensor) and not arguments[0].is_floating_point()
+    """Whether what follows ``value`` and ``levels`` is classic: no locations in front, no mode at the end."""
+    first, last = arguments[0], arguments[-1]
+    in_front = isinstance(first, Tensor) and first.is_floating_point()
+    return not in_front and not isinstance(last, str)
 
 
 def read_classic(
     spatial_shapes: Levels,
-    level_start_index: Tensor,
+    level_start_index: Tensor | Sequence[int] | None,
     sampling_locations: Tensor,
     attention_weights: Tensor,
     im2col_step: int,
@@ -36,7 +39,7 @@ def read_classic(
     """``locations``, ``weights``, ``points`` and ``mode`` of :func:`rtdetr_ops.ms_deform_attn`.
 
     Raises:
-        ValueError: start indices in host memory do not follow from the shapes.
+        TypeError, ValueError: see :func:`~rtdetr_ops.levels.check_level_start_index`.
     """
     check_level_start_index(spatial_shapes, level_start_index)
     return sampling_locations, attention_weights, None, MODE
@@ -45,7 +48,7 @@ def read_classic(
 def classic_attention(
     value: Tensor,
     spatial_shapes: Levels,
-    level_start_index: Tensor,
+    level_start_index: Tensor | Sequence[int] | None,
     sampling_locations: Tensor,
     attention_weights: Tensor,
     im2col_step: int,
@@ -54,8 +57,9 @@ def classic_attention(
 
     Args:
         value: [B, S, M, D].
-        spatial_shapes: int64 tensor [L, 2], (H, W) of each level.
-        level_start_index: int64 tensor [L], the first pixel of each level on the S axis.
+        spatial_shapes: integer tensor [L, 2] or pairs, (H, W) of each level.
+        level_start_index: integer tensor [L] or a sequence, the first pixel of each level on the S axis; None for what
+            the shapes imply.
         sampling_locations: [B, Q, M, L, P, 2].
         attention_weights: [B, Q, M, L, P].
         im2col_step: not read.
@@ -64,7 +68,8 @@ def classic_attention(
         [B, Q, M*D], dtype of ``value``.
 
     Raises:
-        ValueError: host-side start indices do not follow from the shapes; else as :func:`rtdetr_ops.ms_deform_attn`.
+        TypeError, ValueError: start indices that can be read do not follow from the shapes, or are no indices; else as
+            :func:`rtdetr_ops.ms_deform_attn`.
     """
     locations, weights, points, mode = read_classic(
         spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step
@@ -75,7 +80,7 @@ def classic_attention(
 def classic_gradients(
     value: Tensor,
     spatial_shapes: Levels,
-    level_start_index: Tensor,
+    level_start_index: Tensor | Sequence[int] | None,
     sampling_locations: Tensor,
     attention_weights: Tensor,
     grad_output: Tensor,
@@ -85,8 +90,8 @@ def classic_gradients(
 
     Args:
         value: [B, S, M, D]; it and the others as for :func:`classic_attention`.
-        spatial_shapes: int64 tensor [L, 2].
-        level_start_index: int64 tensor [L].
+        spatial_shapes: integer tensor [L, 2] or pairs.
+        level_start_index: integer tensor [L], a sequence or None.
         sampling_locations: [B, Q, M, L, P, 2].
         attention_weights: [B, Q, M, L, P].
         grad_output: [B, Q, M*D], gradient of the result.
@@ -96,13 +101,13 @@ def classic_gradients(
         Gradients of ``value``, ``sampling_locations`` and ``attention_weights``.
 
     Raises:
-        TypeError, ValueError: as :func:`classic_attention`; ``grad_output`` is malformed.
+        TypeError, ValueError: as :func:`classic_attention`, or ``grad_output`` is not of the shape of its result.
     """
     arguments = read_classic(
         spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step
     )
     levels, locations, weights, counts = check_inputs(value, spatial_shapes, *arguments)
-    check_grad_output(grad_output, value, locations.shape[1])
+    check_grad_output(grad_output, value, locations)
     grads = select(BACKENDS, None, value).implementation.gradients(
         grad_output, (value, locations, weights), levels, counts, MODE, (True, True, True)
     )

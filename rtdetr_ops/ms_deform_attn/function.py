@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..backends import select
 from ..levels import Levels
-from .checks import check_fused_inputs, check_inputs
+from .checks import check_fused_inputs, check_inputs, expand_reference, flatten_points
 from .classic import is_classic, read_classic
 from .op import BACKENDS
 
@@ -39,29 +39,31 @@ class MSDeformAttnFunction(torch.autograd.Function):
         locations, weights, points, mode = (
             read_classic(levels, *arguments) if ctx.classic else arguments
         )
-        ctx.shapes = locations.shape, weights.shape
+        inputs = value, locations, weights
         levels, locations, weights, counts = check_inputs(
             value, levels, locations, weights, points, mode
         )
+        # What is made of the inputs here is cut off from them, and a derivative of the gradient would end there.
+        ctx.save_for_backward(*inputs)
         implementation = select(BACKENDS, None, value).implementation
         ctx.call = implementation, levels, counts, mode
-        ctx.save_for_backward(value, locations, weights)
         return implementation.run(value, levels, locations, weights, counts, mode)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         implementation, levels, counts, mode = ctx.call
+        value, locations, weights = ctx.saved_tensors
         needs_value, _, *needs = ctx.needs_input_grad
         needs_locations, needs_weights = needs[1:3] if ctx.classic else needs[:2]
         grad_value, grad_locations, grad_weights = implementation.gradients(
             grad_output,
-            ctx.saved_tensors,
+            (value, *flatten_points(locations, weights)),
             levels,
             counts,
             mode,
             (needs_value, needs_locations, needs_weights),
         )
-        grads = _shaped(grad_locations, ctx.shapes[0]), _shaped(grad_weights, ctx.shapes[1])
+        grads = _like(grad_locations, locations), _like(grad_weights, weights)
         if ctx.classic:
             return grad_value, None, None, *grads, None
         return grad_value, None, *grads, None, None
@@ -90,13 +92,14 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
         offset_scale: float = 0.5,
         value_mask: Tensor | None = None,
     ) -> Tensor:
-        ctx.shapes = offsets.shape, logits.shape
-        levels, offsets, logits, counts = check_fused_inputs(
+        inputs = value, reference, offsets, logits, value_mask
+        levels, reference, offsets, logits, counts, value_mask = check_fused_inputs(
             value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
         )
+        ctx.save_for_backward(*inputs)
+        offset_scale = float(offset_scale)
         implementation = select(BACKENDS, None, value).implementation
         ctx.call = implementation, levels, counts, mode, offset_scale
-        ctx.save_for_backward(value, reference, offsets, logits, value_mask)
         return implementation.run_fused(
             value, levels, reference, offsets, logits, counts, mode, offset_scale, value_mask
         )
@@ -104,20 +107,22 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         implementation, levels, counts, mode, offset_scale = ctx.call
-        *inputs, value_mask = ctx.saved_tensors
+        value, reference, offsets, logits, value_mask = ctx.saved_tensors
         needs_value, _, *needs = ctx.needs_input_grad[:5]
         grad_value, grad_reference, grad_offsets, grad_logits = implementation.gradients_fused(
             grad_output,
-            inputs,
+            (value, expand_reference(reference, offsets), *flatten_points(offsets, logits)),
             levels,
             counts,
             mode,
             offset_scale,
-            value_mask,
+            None if value_mask is None else value_mask.expand(value.shape[:2]),
             (needs_value, *needs),
         )
-        grads = _shaped(grad_offsets, ctx.shapes[0]), _shaped(grad_logits, ctx.shapes[1])
-        return grad_value, None, grad_reference, *grads, None, None, None, None
+        if grad_reference is not None:
+            grad_reference = grad_reference.sum_to_size(reference.shape)
+        grads = grad_reference, _like(grad_offsets, offsets), _like(grad_logits, logits)
+        return grad_value, None, *grads, None, None, None, None
 
 
 def _check_count(arguments: tuple[Any, ...]) -> None:
@@ -129,5 +134,5 @@ def _check_count(arguments: tuple[Any, ...]) -> None:
         )
 
 
-def _shaped(grad: Tensor | None, shape: torch.Size) -> Tensor | None:
-    return None if grad is None else grad.view(shape)
+def _like(grad: Tensor | None, given: Tensor) -> Tensor | None:
+    return None if grad is None else grad.view(given.shape)

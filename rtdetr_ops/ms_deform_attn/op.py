@@ -42,7 +42,7 @@ def ms_deform_attn(
 
     Args:
         value: [B, S, M, D], the flattened pyramid, levels in order, the pixels of a level in raster order.
-        levels: L pairs (H, W), or an int64 tensor [L, 2].
+        levels: L pairs (H, W), or an integer tensor [L, 2].
         locations: [B, Q, M, T, 2], (x, y) in units of the level: (0, 0) its top-left, (1, 1) its bottom-right corner;
             points of level 0 first. The classic [B, Q, M, L, P, 2] is accepted.
         weights: [B, Q, M, T] attention weights, or the classic [B, Q, M, L, P].
@@ -97,14 +97,15 @@ def ms_deform_attn_fused(
 
     Args:
         value: [B, S, M, D], see :func:`ms_deform_attn`.
-        levels: L pairs (H, W), or an int64 tensor [L, 2].
-        reference: [B, Q, 1 or L, 2 or 4], in 0..1 over the image; axis 2 of size 1 serves all levels.
+        levels: L pairs (H, W), or an integer tensor [L, 2].
+        reference: [B, Q, L, 2 or 4], in 0..1 over the image; each of the first three axes may be 1 and then serves all
+            images, queries or levels.
         offsets: [B, Q, M, T, 2], or the classic [B, Q, M, L, P, 2].
         logits: [B, Q, M, T], or the classic [B, Q, M, L, P].
         points: points per level: an int, or one count per level (0 allowed). None divides T evenly.
         mode: ``"bilinear"`` or ``"discrete"``.
         offset_scale: factor of a 4-d reference.
-        value_mask: [B, S] bool, True keeps a pixel, False makes it 0; None keeps all.
+        value_mask: [B or 1, S] bool, True keeps a pixel, False makes it 0; None keeps all.
         backend: a name of the table of backends; None chooses as in :func:`ms_deform_attn`.
 
     Differentiable once in ``value``, ``reference``, ``offsets`` and ``logits``.
@@ -117,7 +118,7 @@ def ms_deform_attn_fused(
 
     Source: Deformable DETR (Zhu et al., 2021), app. A.3; RT-DETRv2 (Lv et al., 2024), sec. 3.
     """
-    levels, offsets, logits, counts = check_fused_inputs(
+    levels, reference, offsets, logits, counts, value_mask = check_fused_inputs(
         value, levels, reference, offsets, logits, points, mode, offset_scale, value_mask
     )
     run_fused = (

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -117,14 +118,54 @@ def test_gradcheck(target: Target) -> None:
         )
 
 
-def test_kernels_refuse_to_differentiate_twice(kernel: Target) -> None:
-    call = make_call(Case(CLASSIC))
-    value, *taps = (t.requires_grad_() for t in call.tensors.values())
+TINY = Workload("tiny", 1, 2, 1, ((3, 2), (2, 2)), (2, 2), 2)
+
+
+def plain_inputs(flat: bool) -> tuple[Any, list[Tensor]]:
+    """``apply`` of the differentiable inputs of MSDeformAttnFunction, and these; else with the classic axes."""
+    shapes, starts = torch.tensor(TINY.levels), torch.tensor([0, 6])
+    value, locations, weights = make_call(Case(TINY, Storage(F64))).tensors.values()
+    if not flat:
+        locations, weights = locations.unflatten(3, (2, 2)), weights.unflatten(3, (2, 2))
+    leaves = [tensor.requires_grad_() for tensor in (value, locations, weights)]
+    return lambda v, x, w: MSDeformAttnFunction.apply(v, shapes, starts, x, w, 64), leaves
+
+
+def fused_inputs(flat: bool) -> tuple[Any, list[Tensor]]:
+    """The same of FusedMSDeformAttnFunction; else also with one reference for all queries."""
+    case = Case(TINY, Storage(F64), fused=Fused(2))
+    value, reference, offsets, logits = make_call(case).tensors.values()
+    if not flat:
+        offsets, logits = offsets.unflatten(3, (2, 2)), logits.unflatten(3, (2, 2))
+        reference = reference[:, :1].clone()
+    leaves = [tensor.requires_grad_() for tensor in (value, reference, offsets, logits)]
+    return lambda v, r, x, w: FusedMSDeformAttnFunction.apply(v, TINY.levels, r, x, w), leaves
+
+
+each_form = pytest.mark.parametrize("flat", [True, False], ids=["flat", "classic_axes"])
+each_function = pytest.mark.parametrize("inputs", [plain_inputs, fused_inputs])
+
+
+@each_form
+@each_function
+def test_reference_differentiates_twice(inputs: Any, flat: bool) -> None:
+    function, leaves = inputs(flat)
+    with use_backend("reference"):
+        assert torch.autograd.gradcheck(function, leaves)
+        assert torch.autograd.gradgradcheck(function, leaves)
+
+
+@each_form
+@each_function
+def test_kernels_refuse_to_differentiate_twice(kernel: Target, inputs: Any, flat: bool) -> None:
+    function, leaves = inputs(flat)
     with use_backend(kernel.backend):
-        out = MSDeformAttnFunction.apply(value, SHAPES, STARTS, *taps, 64)
-        (grad,) = torch.autograd.grad(out.square().sum(), value, create_graph=True)
-        with pytest.raises(NotImplementedError, match="once; use backend='reference'"):
-            grad.sum().backward()
+        out = function(*leaves)
+        # Of a sum: the way from a gradient to an input leads through what was saved alone.
+        grads = torch.autograd.grad(out.sum(), leaves, create_graph=True)
+        for grad, leaf in itertools.product(grads, leaves):
+            with pytest.raises(NotImplementedError, match="once; use backend='reference'"):
+                torch.autograd.grad(grad.sum(), leaf, retain_graph=True)
 
 
 @pytest.mark.parametrize(
@@ -133,13 +174,23 @@ def test_kernels_refuse_to_differentiate_twice(kernel: Target) -> None:
         (torch.tensor([0, 11]), r"level_start_index: expected .*0, 12.*, got .*0, 11"),
         (torch.tensor([0]), r"level_start_index: expected"),
         (torch.tensor([0, 12, 16]), r"level_start_index: expected"),
+        ([0, 11], r"level_start_index: expected .*0, 12.*, got .*0, 11"),
+        (12, "level_start_index: expected an integer tensor .*, got int"),
     ],
-    ids=["wrong", "too_few", "too_many"],
+    ids=["wrong", "too_few", "too_many", "wrong_list", "number"],
 )
-def test_wrong_start_indices(starts: Tensor, message: str) -> None:
+def test_wrong_start_indices(starts: Any, message: str) -> None:
     value, *taps = make_call(Case(CLASSIC)).tensors.values()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         MSDeformAttnFunction.apply(value, SHAPES, starts, *taps, 64)
+
+
+@pytest.mark.parametrize("starts", [None, [0, 12], STARTS.int()], ids=["none", "list", "int32"])
+def test_other_start_indices(starts: Any) -> None:
+    value, *taps = make_call(Case(CLASSIC)).tensors.values()
+    expected = MSDeformAttnFunction.apply(value, SHAPES, STARTS, *taps, 64)
+    result = MSDeformAttnFunction.apply(value, SHAPES, starts, *taps, 64)
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
 def test_wrong_number_of_arguments() -> None:
@@ -148,7 +199,18 @@ def test_wrong_number_of_arguments() -> None:
         MSDeformAttnFunction.apply(value, SHAPES, STARTS, *taps)
 
 
-def test_malformed_argument() -> None:
-    value, locations, weights = make_call(Case(CLASSIC)).tensors.values()
-    with pytest.raises(ValueError, match=r"^weights: expected shape \[B=2, Q=5, M=3, T=8\]"):
-        MSDeformAttnFunction.apply(value, SHAPES, STARTS, locations, weights[:1], 64)
+MALFORMED = {
+    "weights": ({"weights": torch.zeros(1, 5, 3, 8)}, (64,), r"weights: expected shape \[B=2, Q=5"),
+    "no_locations": ({"locations": None}, (64,), "locations: expected a tensor, got NoneType"),
+    "no_locations_in_front": ({"locations": None}, (4, "bilinear"), "locations: expected a tensor"),
+    "wrong_mode": ({}, (4, None), "mode: expected one of 'bilinear', 'discrete', got None"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_argument(name: str) -> None:
+    change, last, message = MALFORMED[name]
+    value, locations, weights = (make_call(Case(CLASSIC)).tensors | change).values()
+    starts = (STARTS,) if len(last) == 1 else ()
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        MSDeformAttnFunction.apply(value, SHAPES, *starts, locations, weights, *last)

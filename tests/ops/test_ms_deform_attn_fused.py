@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -280,6 +281,28 @@ def test_classic_axes(target: Target) -> None:
     expected = target.run(call)
     for name, tensor in target.run(classic).items():
         torch.testing.assert_close(tensor.view_as(expected[name]), expected[name], rtol=0, atol=0)
+
+
+SHARED = {"images": (1, 5), "queries": (2, 1), "images_and_queries": (1, 1)}
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_one_reference_and_one_mask_serve_all(target: Target, shared: str) -> None:
+    """As the same ones written out for each, and the gradient of the reference is the sum of theirs."""
+    call = make_call(Case(RAGGED, fused=Fused(4, masked=True)))
+    batch, queries = SHARED[shared]
+    reference = call.tensors["reference"][:batch, :queries]
+    mask = call.options["value_mask"][:1]
+    written_out = replace(
+        call.with_tensors(reference=reference.expand(2, 5, -1, -1).contiguous()),
+        options=call.options | {"value_mask": mask.expand(2, -1).contiguous()},
+    )
+    expected = target.run(written_out)
+    expected["grad_reference"] = expected["grad_reference"].sum_to_size(reference.shape)
+    results = target.run(
+        replace(call.with_tensors(reference=reference), options=call.options | {"value_mask": mask})
+    )
+    torch.testing.assert_close(results, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("deterministic")

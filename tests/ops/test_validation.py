@@ -9,15 +9,19 @@ from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from cases import F32, F64
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from rtdetr_ops import _extension, ms_deform_attn, ms_deform_attn_fused
 from rtdetr_ops.testing.inputs import Case, Fused, Storage, make_call
 from rtdetr_ops.testing.tester import assert_matches_reference, targets
 from rtdetr_ops.testing.workloads import Workload
+
+compiled_only = pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
 
 # B=2, Q=3, M=2, L=2, T=3, D=4, S=10
 LEVELS = ((2, 3), (2, 2))
@@ -88,12 +92,12 @@ SHARED = [
     (
         {"levels": 3},
         TypeError,
-        "levels: expected L pairs (H, W) of ints or an int64 tensor [L, 2], got 3",
+        "levels: expected L pairs (H, W) of ints or an integer tensor [L, 2], got 3",
     ),
     (
         {"levels": ((2, 3, 1),)},
         TypeError,
-        "levels: expected L pairs (H, W) of ints or an int64 tensor [L, 2], got ((2, 3, 1),)",
+        "levels: expected L pairs (H, W) of ints or an integer tensor [L, 2], got ((2, 3, 1),)",
     ),
     (
         {"levels": ((2.0, 3), (2, 2))},
@@ -107,9 +111,24 @@ SHARED = [
         "levels: expected sizes (H, W) >= 1, got (-2, -3)",
     ),
     (
-        {"levels": torch.tensor(LEVELS).int()},
+        {"levels": torch.tensor(LEVELS).double()},
         TypeError,
-        "levels: expected an int64 tensor, got torch.int32",
+        "levels: expected a tensor of integers, got torch.float64",
+    ),
+    (
+        {"levels": torch.tensor(LEVELS).bool()},
+        TypeError,
+        "levels: expected a tensor of integers, got torch.bool",
+    ),
+    (
+        {"levels": torch.tensor(LEVELS, device="meta")},
+        ValueError,
+        "levels: expected a tensor with data, as value on cpu has, got one on meta",
+    ),
+    (
+        {"levels": ((True, 6), (2, 2))},
+        TypeError,
+        "levels: expected pairs (H, W) of ints, got (True, 6)",
     ),
     (
         {"levels": torch.tensor([2, 3, 2, 2])},
@@ -221,12 +240,12 @@ FUSED_ONLY = [
         (
             {"reference": torch.zeros(shape)},
             ValueError,
-            f"reference: expected shape [B=2, Q=3, 1 or L=2, 2 or 4], got {list(shape)}",
+            f"reference: expected shape [1 or B=2, 1 or Q=3, 1 or L=2, 2 or 4], got {list(shape)}",
         )
         for shape in (
             (2, 3, 4),
-            (1, 3, 1, 4),
-            (2, 1, 1, 4),
+            (3, 3, 1, 4),
+            (2, 2, 1, 4),
             (2, 3, 3, 4),
             (2, 3, 1, 3),
             (2, 3, 2, 1),
@@ -241,12 +260,12 @@ FUSED_ONLY = [
     (
         {"value_mask": torch.ones(2, 9, dtype=torch.bool)},
         ValueError,
-        "value_mask: expected shape [B=2, S=10], got [2, 9]",
+        "value_mask: expected shape [1 or B=2, S=10], got [2, 9]",
     ),
     (
         {"value_mask": torch.ones(10, dtype=torch.bool)},
         ValueError,
-        "value_mask: expected shape [B=2, S=10], got [10]",
+        "value_mask: expected shape [1 or B=2, S=10], got [10]",
     ),
     (
         {"value_mask": torch.ones(2, 10, dtype=torch.bool, device="meta")},
@@ -255,6 +274,7 @@ FUSED_ONLY = [
     ),
     ({"offset_scale": None}, TypeError, "offset_scale: expected a number, got None"),
     ({"offset_scale": "1/2"}, TypeError, "offset_scale: expected a number, got '1/2'"),
+    ({"offset_scale": True}, TypeError, "offset_scale: expected a number, got True"),
 ]
 
 
@@ -284,6 +304,55 @@ def test_well_formed_arguments_pass() -> None:
     assert ms_deform_attn_fused(**fused()).shape == (2, 3, 8)
 
 
+INTEGERS = {
+    "levels_of_numpy": {"levels": np.array(LEVELS)},
+    "levels_of_numpy_pairs": {"levels": [tuple(pair) for pair in np.array(LEVELS, np.int32)]},
+    "levels_of_tensors": {"levels": [tuple(pair) for pair in torch.tensor(LEVELS)]},
+    "levels_of_int32": {"levels": torch.tensor(LEVELS, dtype=torch.int32)},
+    "levels_of_lists": {"levels": [list(pair) for pair in LEVELS]},
+    "points_of_numpy": {"points": np.array([2, 1])},
+    "points_of_numpy_list": {"points": list(np.array([2, 1]))},
+    "points_tensor": {"points": torch.tensor([2, 1])},
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_whatever_serves_as_an_integer_passes(name: str) -> None:
+    tensors = {"value": torch.rand(VALUE), "locations": torch.rand(PAIRS)}
+    tensors["weights"] = torch.rand(SCALARS)
+    result = ms_deform_attn(**plain(**tensors, **INTEGERS[name]))
+    torch.testing.assert_close(result, ms_deform_attn(**plain(**tensors)), rtol=0, atol=0)
+
+
+def test_one_count_of_numpy_and_a_scale_of_numpy_pass() -> None:
+    changes = {"offsets": torch.rand(2, 3, 2, 4, 2), "logits": torch.rand(2, 3, 2, 4)}
+    expected = ms_deform_attn_fused(**fused(**changes, points=2, offset_scale=0.5))
+    numbers = {"points": np.int64(2), "offset_scale": np.float32(0.5)}
+    result = ms_deform_attn_fused(**fused(**changes, **numbers))
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_level_tensors_without_data_pass_beside_a_value_without_data(backend: str | None) -> None:
+    meta = {
+        name: item.to("meta") if isinstance(item, Tensor) else item
+        for name, item in plain(levels=torch.tensor(LEVELS)).items()
+    }
+    assert ms_deform_attn(**meta, backend=backend).shape == (2, 3, 8)
+    with pytest.raises(ValueError, match=r"^levels: expected sizes"):
+        ms_deform_attn(**{**meta, "value": torch.zeros(2, 1, 2, 4, device="meta")})
+
+
+@compiled_only
+def test_level_tensor_passes_under_fake_tensors() -> None:
+    with FakeTensorMode():
+        arguments = plain(value=torch.zeros(VALUE, requires_grad=True))
+        result = ms_deform_attn(**{**arguments, "levels": torch.tensor(LEVELS)})
+        result.sum().backward()
+        assert result.shape == (2, 3, 8)
+        assert arguments["value"].grad.shape == VALUE
+
+
 # The operators themselves, called behind the entries' back: refuse, never read past a tensor.
 FLAT = [2, 3, 2, 2]
 MALFORMED_CALLS = {
@@ -311,7 +380,6 @@ MALFORMED_CALLS = {
     "points_negative": (-2, [4, -1]),
     "points_of_too_many_levels": (-2, [1, 1, 1]),
 }
-compiled_only = pytest.mark.skipif(_extension.MISSING is not None, reason=str(_extension.MISSING))
 
 
 def replaced(arguments: list[Any], place: int, argument: Any) -> list[Any]:
