@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..levels import Levels
+from ..levels import Levels, as_counts, as_integer
 from .checks import MODES
 from .op import ms_deform_attn_fused
 
@@ -33,10 +33,10 @@ class Projections(Protocol):
 def attend(
     layer: Projections,
     query: Tensor,  # [B, Q, C]
-    reference: Tensor,  # [B, Q, 1|L, 2|4]
+    reference: Tensor,  # [1|B, 1|Q, 1|L, 2|4]
     features: Tensor,  # [B, S, C]
     levels: Levels,  # L pairs (H, W)
-    padding_mask: Tensor | None,  # [B, S], True = padded
+    padding_mask: Tensor | None,  # [1|B, S], True = padded
     *,
     heads: int,
     points: int | Sequence[int],
@@ -76,7 +76,7 @@ class MSDeformAttn(nn.Module):
 
     Constructor order, parameter names and shapes, state dict and initialization are those of Deformable DETR, so its
     checkpoints load and one seed gives the same weights. Beyond it: one point count per level, discrete sampling, no
-    ``im2col_step``, no constraint on the batch size.
+    constraint on the batch size; ``im2col_step`` is there for code that sets it, and is not read.
 
     Args:
         d_model: C, channels of the query, of the features and of the result; a multiple of ``n_heads``.
@@ -88,10 +88,13 @@ class MSDeformAttn(nn.Module):
         offset_scale: factor of the box size for 4-d reference points.
 
     Raises:
+        TypeError: a number is not an integer.
         ValueError: ``d_model`` is not a multiple of ``n_heads``, a count is out of range, or ``mode`` is unknown.
 
     Source: Deformable DETR (Zhu et al., 2021), sec. 4.1 and app. A.3; RT-DETRv2 (Lv et al., 2024), sec. 3.
     """
+
+    im2col_step: int = 64
 
     def __init__(
         self,
@@ -104,17 +107,19 @@ class MSDeformAttn(nn.Module):
         offset_scale: float = 0.5,
     ) -> None:
         super().__init__()
+        d_model = _positive("d_model", d_model)
+        n_levels = _positive("n_levels", n_levels)
+        n_heads = _positive("n_heads", n_heads)
         counts = _point_counts(n_points, n_levels)
-        if n_heads < 1 or d_model < 1 or d_model % n_heads:
-            raise ValueError(
-                f"d_model: expected a positive multiple of n_heads={n_heads}, got {d_model}"
-            )
+        if d_model % n_heads:
+            raise ValueError(f"d_model: expected a multiple of n_heads={n_heads}, got {d_model}")
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
         self.d_model = d_model
         self.n_levels = n_levels
         self.n_heads = n_heads
-        self.n_points = n_points if isinstance(n_points, int) else list(counts)
+        shared = as_integer(n_points)
+        self.n_points = list(counts) if shared is None else shared
         self.mode = mode
         self.offset_scale = offset_scale
         self.sampling_offsets = nn.Linear(d_model, n_heads * sum(counts) * 2)
@@ -140,6 +145,10 @@ class MSDeformAttn(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
+    def _reset_parameters(self) -> None:
+        """Deformable DETR's name of it, which the transformers of this family call on each of their layers."""
+        self.reset_parameters()
+
     def forward(
         self,
         query: Tensor,
@@ -153,11 +162,12 @@ class MSDeformAttn(nn.Module):
 
         Args:
             query: [B, Q, C].
-            reference_points: [B, Q, 1 or L, 2 or 4], (x, y) or (cx, cy, w, h) in 0..1 over the image.
+            reference_points: [B, Q, L, 2 or 4], (x, y) or (cx, cy, w, h) in 0..1 over the image; each of the first
+                three axes may be 1 and then serves all.
             input_flatten: [B, S, C], the flattened feature pyramid.
-            input_spatial_shapes: L pairs (H, W), or an int64 tensor [L, 2].
+            input_spatial_shapes: L pairs (H, W), or an integer tensor [L, 2].
             input_level_start_index: accepted for call compatibility and not read: the shapes imply it.
-            input_padding_mask: [B, S] bool, True where a pixel is padding.
+            input_padding_mask: [B or 1, S] bool, True where a pixel is padding.
 
         Returns:
             [B, Q, C].
@@ -197,10 +207,17 @@ class MSDeformAttn(nn.Module):
         )
 
 
+def _positive(name: str, number: int) -> int:
+    integer = as_integer(number)
+    if integer is None:
+        raise TypeError(f"{name}: expected an int, got {number!r}")
+    if integer < 1:
+        raise ValueError(f"{name}: expected an int >= 1, got {integer}")
+    return integer
+
+
 def _point_counts(n_points: int | Sequence[int], n_levels: int) -> tuple[int, ...]:
-    counts = (n_points,) * n_levels if isinstance(n_points, int) else tuple(n_points)
-    if len(counts) != n_levels:
-        raise ValueError(f"n_points: expected {n_levels} counts, one per level, got {len(counts)}")
-    if any(count < 0 for count in counts) or sum(counts) < 1:
-        raise ValueError(f"n_points: expected counts >= 0, not all 0, got {n_points}")
+    counts = as_counts("n_points", n_points, n_levels)
+    if sum(counts) < 1:
+        raise ValueError(f"n_points: expected counts that are not all 0, got {n_points}")
     return counts

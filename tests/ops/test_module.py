@@ -3,6 +3,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -147,6 +148,37 @@ def test_defaults_are_those_of_deformable_detr():
     assert (layer.d_model, layer.n_levels, layer.n_heads, layer.n_points) == (256, 4, 8, 4)
 
 
+def test_transformers_of_this_family_can_reset_it():
+    layer = MSDeformAttn(32, 3, 4)
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    expected = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    with torch.no_grad():
+        layer.sampling_offsets.bias.zero_()
+    torch.manual_seed(0)
+    layer._reset_parameters()
+    torch.testing.assert_close(layer.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_step_of_the_original_is_there_and_changes_nothing():
+    torch.manual_seed(0)
+    layer = MSDeformAttn(32, 3, 4)
+    arguments = inputs(layer, 2, False)[:4]
+    expected = layer(*arguments)
+    assert layer.im2col_step == 64
+    layer.im2col_step = 7
+    torch.testing.assert_close(layer(*arguments), expected, rtol=0, atol=0)
+
+
+def test_one_reference_and_one_mask_serve_all_images():
+    torch.manual_seed(0)
+    layer = MSDeformAttn(32, 3, 4)
+    query, reference, features, levels, mask = inputs(layer, 2, True)
+    one = (reference[:1], features, levels, None, mask[:1])
+    each = (reference[:1].expand(2, -1, -1, -1), features, levels, None, mask[:1].expand(2, -1))
+    torch.testing.assert_close(layer(query, *one), layer(query, *each), rtol=0, atol=0)
+
+
 def test_offsets_start_as_a_star():
     bias = MSDeformAttn(32, 2, 8, [3, 1]).sampling_offsets.bias.view(8, 4, 2)
     directions = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
@@ -184,7 +216,14 @@ def test_discrete_layer_freezes_its_offsets_and_nothing_else():
 
 ERRORS = {
     "channels": ({"d_model": 30, "n_heads": 4}, r"d_model: .* multiple of n_heads=4, got 30"),
-    "heads": ({"n_heads": 0}, r"d_model: .* n_heads=0"),
+    "no_channels": ({"d_model": 0}, r"d_model: expected an int >= 1, got 0"),
+    "half_channels": ({"d_model": 31.5}, r"d_model: expected an int, got 31.5"),
+    "heads": ({"n_heads": 0}, r"n_heads: expected an int >= 1, got 0"),
+    "boolean_heads": ({"n_heads": True}, r"n_heads: expected an int, got True"),
+    "levels": ({"n_levels": 0}, r"n_levels: expected an int >= 1, got 0"),
+    "levels_text": ({"n_levels": "4"}, r"n_levels: expected an int, got '4'"),
+    "half_count": ({"n_points": 2.5}, r"n_points: expected an int or one int per level, got 2.5"),
+    "boolean_count": ({"n_points": True}, r"n_points: expected an int or one int per level, got T"),
     "too_few_counts": ({"n_points": [4, 4]}, r"n_points: expected 4 counts, .* got 2"),
     "negative_count": ({"n_points": [4, 4, 4, -1]}, r"n_points: .* got \[4, 4, 4, -1\]"),
     "no_points": ({"n_points": 0}, r"n_points: .* not all 0, got 0"),
@@ -195,8 +234,18 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_bad_constructor_argument(name):
     options, message = ERRORS[name]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         MSDeformAttn(**options)
+
+
+def test_numbers_of_numpy_build_the_same_layer():
+    torch.manual_seed(0)
+    expected = MSDeformAttn(32, 3, 4, [3, 6, 1])
+    torch.manual_seed(0)
+    layer = MSDeformAttn(*map(np.int64, (32, 3, 4)), np.array([3, 6, 1]))
+    assert str(layer) == str(expected)
+    torch.testing.assert_close(layer.state_dict(), expected.state_dict(), rtol=0, atol=0)
+    assert MSDeformAttn(32, 3, 4, np.int64(2)).n_points == 2
 
 
 def test_bad_reference_points():
