@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The module name under which the original CUDA extension is imported, answered by this library on explicit request."""
+"""The module names under which the original CUDA extension is imported, answered by this library on request."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ __all__ = ["install_shim", "remove_shim"]
 
 NAME = "MultiScaleDeformableAttention"
 
-_shim: ModuleType | None = None
-_shadowed: ModuleType | None = None
+# Name -> the shim under it, and the module that it shadows.
+_installed: dict[str, tuple[ModuleType, ModuleType | None]] = {}
 
 
-def install_shim(*, force: bool = False) -> ModuleType:
+def install_shim(name: str = NAME, *, force: bool = False) -> ModuleType:
     """Make ``import MultiScaleDeformableAttention`` find this library instead of the compiled extension.
 
     For code that cannot be imported without the extension of Deformable DETR (DINO, Mask2Former, MaskDINO and other
-    clones). Call it before importing that code. Calling it twice changes nothing.
+    clones). Call it before importing that code, in every process: spawned workers do not inherit it. Calling it twice
+    changes nothing.
 
     Args:
+        name: the name under which that code imports the extension; ``"detrex._C"`` or ``"groundingdino._C"`` where it
+            is part of a package.
         force: take the name even from a module of that name that is imported already. Code that imported that module
             earlier keeps it; :func:`remove_shim` brings it back.
 
@@ -34,38 +37,63 @@ def install_shim(*, force: bool = False) -> ModuleType:
         The module, with ``ms_deform_attn_forward`` and ``ms_deform_attn_backward``.
 
     Raises:
+        TypeError, ValueError: ``name`` is not a dotted name.
         RuntimeError: another module of that name is imported, and ``force`` is false.
     """
-    global _shim, _shadowed
-    present = sys.modules.get(NAME)
-    if present is not None and present is _shim:
-        return present
+    _check_name(name)
+    present = sys.modules.get(name)
+    shim, _ = _installed.get(name, (None, None))
+    if shim is not None and present is shim:
+        return shim
     if present is not None and not force:
         origin = getattr(present, "__file__", None) or "no file"
         raise RuntimeError(
-            f"install_shim: a module named {NAME} is imported already (from {origin}); call install_shim before "
+            f"install_shim: a module named {name} is imported already (from {origin}); call install_shim before "
             "it is imported, or pass force=True to take its name"
         )
-    _shim, _shadowed = _build_shim(), present
-    sys.modules[NAME] = _shim
-    return _shim
+    shim = _build_shim(name)
+    _installed[name] = shim, present
+    _bind(name, shim)
+    return shim
 
 
-def remove_shim() -> bool:
+def remove_shim(name: str = NAME) -> bool:
     """Undo :func:`install_shim`; False when it was not installed. Code that imported the shim keeps it."""
-    global _shim, _shadowed
-    if _shim is None or sys.modules.get(NAME) is not _shim:
+    _check_name(name)
+    shim, shadowed = _installed.get(name, (None, None))
+    if shim is None or sys.modules.get(name) is not shim:
         return False
-    del sys.modules[NAME]
-    if _shadowed is not None:
-        sys.modules[NAME] = _shadowed
-    _shim = _shadowed = None
+    del _installed[name]
+    _bind(name, shadowed)
     return True
 
 
-def _build_shim() -> ModuleType:
-    module = ModuleType(NAME, "Multi-scale deformable attention by rtdetr_ops.")
-    module.__spec__ = ModuleSpec(NAME, loader=None, origin=__name__)
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected the name of a module, got {name!r}")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"name: expected a dotted name such as 'detrex._C', got {name!r}")
+
+
+def _bind(name: str, module: ModuleType | None) -> None:
+    """Put a module under its name, also into its package where that is imported; None takes away what is there."""
+    package, _, attribute = name.rpartition(".")
+    parent = sys.modules.get(package)
+    if module is None:
+        del sys.modules[name]
+    else:
+        sys.modules[name] = module
+    if parent is None:
+        return
+    if module is not None:
+        setattr(parent, attribute, module)
+    elif hasattr(parent, attribute):
+        delattr(parent, attribute)
+
+
+def _build_shim(name: str) -> ModuleType:
+    module = ModuleType(name, "Multi-scale deformable attention by rtdetr_ops.")
+    module.__spec__ = ModuleSpec(name, loader=None, origin=__name__)
     module.ms_deform_attn_forward = ms_deform_attn_forward  # type: ignore[attr-defined]
     module.ms_deform_attn_backward = ms_deform_attn_backward  # type: ignore[attr-defined]
     return module

@@ -93,6 +93,68 @@ def test_wrong_gradient_is_refused(grad, error, message, backend):
         extension.ms_deform_attn_backward(*inputs(), grad, 64)
 
 
+@pytest.fixture
+def package(monkeypatch, tmp_path):
+    """The name of a package whose code imports the extension as its own ``_C``, as detrex and Grounding DINO do."""
+    folder = tmp_path / "some_detector"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "layers.py").write_text(
+        "try:\n    from some_detector import _C\nexcept ImportError:\n    _C = None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder.name
+    remove_shim(f"{folder.name}._C")
+    for name in [name for name in sys.modules if name.partition(".")[0] == folder.name]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("imported", [False, True], ids=["before_package", "after_package"])
+def test_extension_inside_a_package(package, imported):
+    if imported:
+        importlib.import_module(package)
+    extension = install_shim(f"{package}._C")
+    assert importlib.import_module(f"{package}.layers")._C is extension
+    assert extension.__name__ == "some_detector._C"
+    assert NAME not in sys.modules
+    assert remove_shim(f"{package}._C")
+    del sys.modules[f"{package}.layers"]
+    assert importlib.import_module(f"{package}.layers")._C is None
+
+
+def test_extension_inside_a_package_is_shadowed_when_forced(package):
+    parent, real = importlib.import_module(package), ModuleType(f"{package}._C")
+    sys.modules[real.__name__] = parent._C = real
+    with pytest.raises(RuntimeError, match=r"some_detector\._C is imported already"):
+        install_shim(real.__name__)
+    extension = install_shim(real.__name__, force=True)
+    assert importlib.import_module(f"{package}.layers")._C is extension
+    assert remove_shim(real.__name__)
+    assert parent._C is sys.modules[real.__name__] is real
+
+
+def test_names_are_independent():
+    first, second = install_shim(), install_shim("some_module")
+    assert first is not second
+    assert remove_shim("some_module")
+    assert sys.modules[NAME] is first
+    assert remove_shim()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("detrex/_C", "name: expected a dotted name such as 'detrex._C', got 'detrex/_C'"),
+        ("", "name: expected a dotted name .*, got ''"),
+        (True, "name: expected the name of a module, got True"),
+    ],
+)
+def test_wrong_name_is_refused(name, message):
+    for function in (install_shim, remove_shim):
+        with pytest.raises((TypeError, ValueError), match=message):
+            function(name)
+
+
 def test_real_extension_is_not_shadowed_unless_forced(monkeypatch):
     real = ModuleType(NAME)
     real.__file__ = "elsewhere.so"
