@@ -22,9 +22,12 @@ __all__ = [
     "ClassicFunction",
     "ClassicFunctionFloat32",
     "channels_first",
+    "channels_first_on_host",
     "deformable_detr_forward",
+    "flat_or_level_points",
     "flat_points",
     "mmcv_forward",
+    "rf_detr_forward",
     "square_points",
     "transformers_forward",
 ]
@@ -50,7 +53,7 @@ def flat_points(
     num_points_list: Sequence[int],
     method: str = "default",
 ) -> Tensor:  # [B, Q, M*D]
-    """A point count per level and two sampling methods; RT-DETRv2 has one value tensor, D-FINE and DEIM one per level.
+    """A point count per level and two sampling methods; RT-DETRv2 has one value tensor, D-FINE one per level.
 
     Raises:
         ValueError: ``method`` is neither ``"default"`` nor ``"discrete"``.
@@ -69,15 +72,51 @@ def flat_points(
     )
 
 
+def flat_or_level_points(
+    value: Tensor | Sequence[Tensor],  # [B, S, M, D], or one [B, M, D, H*W] per level
+    value_spatial_shapes: Levels,
+    sampling_locations: Tensor,  # [B, Q, M, T, 2]
+    attention_weights: Tensor,  # [B, Q, M, T]
+    num_points_list: Sequence[int],
+    method: str = "default",
+    value_shape: str = "default",
+) -> Tensor:  # [B, Q, M*D]
+    """DEIM, whose decoders say which of the two values of :func:`flat_points` they have.
+
+    Raises:
+        ValueError: ``value_shape`` is neither ``"default"``, one value per level, nor ``"reshape"``, one for all; or as
+            :func:`flat_points`.
+    """
+    if value_shape not in ("default", "reshape"):
+        raise ValueError(f"value_shape: expected 'default' or 'reshape', got {value_shape!r}")
+    if value_shape == "default":
+        value = tuple(value)
+    return flat_points(
+        value, value_spatial_shapes, sampling_locations, attention_weights, num_points_list, method
+    )
+
+
 def channels_first(
     value: Tensor,  # [B, M, D, S]
     value_spatial_shapes: Levels,
-    sampling_locations: Tensor,  # [B, Q, M, L, P, 2]
+    sampling_locations: Tensor,  # [B, Q, M, L, P, 2], or [B, Q, M, L*P, 2]
     attention_weights: Tensor,  # [B, Q, M, L*P]
 ) -> Tensor:  # [B, Q, M*D]
     """RF-DETR keeps the pixels last."""
     value = value.permute(0, 3, 1, 2)
     return ms_deform_attn(value, value_spatial_shapes, sampling_locations, attention_weights)
+
+
+def channels_first_on_host(
+    value: Tensor,  # [B, M, D, S]
+    value_spatial_shapes: Levels,
+    sampling_locations: Tensor,  # as channels_first
+    attention_weights: Tensor,  # [B, Q, M, L*P]
+    value_spatial_shapes_hw: Sequence[tuple[int, int]] | None = None,
+) -> Tensor:  # [B, Q, M*D]
+    """Later versions of RF-DETR hand over the shapes on the host too, so an accelerator is never waited for."""
+    shapes = value_spatial_shapes if value_spatial_shapes_hw is None else value_spatial_shapes_hw
+    return channels_first(value, shapes, sampling_locations, attention_weights)
 
 
 class ClassicFunction:
@@ -132,6 +171,23 @@ def deformable_detr_forward(
     )
 
 
+def rf_detr_forward(
+    self: Any,
+    query: Tensor,  # [B, Q, C]
+    reference_points: Tensor,  # [B, Q, L, 2|4]
+    input_flatten: Tensor,  # [B, S, C]
+    input_spatial_shapes: Levels,
+    input_level_start_index: Tensor | None = None,
+    input_padding_mask: Tensor | None = None,  # [B, S], True = padded
+    input_spatial_shapes_hw: Sequence[tuple[int, int]] | None = None,
+) -> Tensor:  # [B, Q, C]
+    """The whole layer of later versions of RF-DETR, with the shapes on the host too."""
+    shapes = input_spatial_shapes if input_spatial_shapes_hw is None else input_spatial_shapes_hw
+    return deformable_detr_forward(
+        self, query, reference_points, input_flatten, shapes, None, input_padding_mask
+    )
+
+
 def mmcv_forward(
     self: Any,
     query: Tensor,  # [Q, B, C], or [B, Q, C] when batch_first
@@ -145,7 +201,11 @@ def mmcv_forward(
     level_start_index: Tensor | None = None,
     **kwargs: Any,
 ) -> Tensor:  # as query
-    """The whole layer of mmcv and detrex: positions, projections, attention, dropout, residual."""
+    """The whole layer of mmcv and detrex: positions, projections, attention, dropout, residual.
+
+    ``residual`` among the further keywords is what mmcv called ``identity`` before, and still takes.
+    """
+    identity = kwargs.get("residual") if identity is None else identity
     if reference_points is None or spatial_shapes is None:
         raise TypeError("reference_points, spatial_shapes: expected tensors, got None")
     value = query if value is None else value

@@ -44,10 +44,6 @@ class Place:
     attribute: str
     replacement: Any
 
-    def __str__(self) -> str:
-        kind = "" if isinstance(self.owner, type) else "function "
-        return f"{kind}{self.attribute}, for the whole process"
-
 
 _originals: dict[Place, Any] = {}
 

@@ -20,8 +20,9 @@ def patch(target: Target) -> PatchReport:
 
     A model gets its layers patched one by one where its library allows it; where a layer calls a function of its
     module, that function is replaced for the whole process, and the report says so. Code (a class, a module, a name)
-    is patched for the whole process: for models that exist and for models still to be built. Parameters, state dicts
-    and results stay what they were. Patching twice changes nothing. Nothing is ever patched by an import.
+    is patched for the whole process: for models that exist and for models still to be built. Parameters and state dicts
+    stay what they were, and so do results, except where the report has a note. Patching twice changes nothing. Nothing
+    is ever patched by an import.
 
     Args:
         target: a model (any ``nn.Module``); a class of layers; a module; or a name: ``"transformers"`` for all its
@@ -71,33 +72,38 @@ def unpatch(target: Target) -> PatchReport:
 
 
 class _PatchLog:
-    """Counts per (subject, how). A function that several layers share is replaced once and counts for each of them."""
+    """Counts layers (or classes of them) per subject, how, and note; a function that several share is replaced once."""
 
     def __init__(self) -> None:
-        self.changes: Counter[tuple[str, str]] = Counter()
-        self.already: Counter[tuple[str, str]] = Counter()
+        self.changes: Counter[tuple[str, str, str]] = Counter()
+        self.already: Counter[tuple[str, str, str]] = Counter()
         self.skips: Counter[tuple[str, str]] = Counter()
         self._touched: set[binding.Place] = set()
 
-    def replace(self, cls: type[nn.Module], places: list[binding.Place]) -> None:
+    def replace(self, cls: type[nn.Module], places: list[binding.Place], note: str = "") -> None:
         for place in places:
             if not binding.is_replaced(place):
                 binding.replace(place)
                 self._touched.add(place)
-            counter = self.changes if place in self._touched else self.already
-            counter[_name(cls), str(place)] += 1
+        if self._touched.isdisjoint(places):
+            self.already[_name(cls), _everywhere(places), ""] += 1
+        else:
+            self.changes[_name(cls), _everywhere(places), note] += 1
 
     def restore(self, cls: type[nn.Module], places: list[binding.Place]) -> None:
         for place in places:
             if binding.is_replaced(place):
                 binding.restore(place)
                 self._touched.add(place)
-            if place in self._touched:
-                self.changes[_name(cls), str(place)] += 1
+        restored = [place for place in places if place in self._touched]
+        if restored:
+            self.changes[_name(cls), _everywhere(restored), ""] += 1
 
     def report(self, action: str, target: str) -> PatchReport:
-        def changes(counter: Counter[tuple[str, str]]) -> tuple[Change, ...]:
-            return tuple(Change(subject, how, count) for (subject, how), count in counter.items())
+        def changes(counter: Counter[tuple[str, str, str]]) -> tuple[Change, ...]:
+            return tuple(
+                Change(subject, how, count, note) for (subject, how, note), count in counter.items()
+            )
 
         skips = tuple(Skip(subject, why, count) for (subject, why), count in self.skips.items())
         return PatchReport(action, target, changes(self.changes), changes(self.already), skips)
@@ -107,16 +113,16 @@ def _patch_layer(layer: nn.Module, log: _PatchLog) -> None:
     cls = type(layer)
     key, rule, active = _name(cls), recognize.layer_rule(layer), binding.active_rule(cls)
     if active is not None:
-        log.already[key, active.attribute] += 1
+        log.already[key, active.attribute, ""] += 1
     elif isinstance(rule, ForwardRule) and "forward" in vars(layer):
         log.skips[key, "other code has replaced its forward already"] += 1
     elif rule is not None:
         binding.replace_class(layer, rule)
-        log.changes[key, _how(rule)] += 1
+        log.changes[key, _how(rule), recognize.differences(rule, layer)] += 1
     elif places := binding.function_places(cls):
         log.replace(cls, places)
     elif recognize.calls_this_library(cls):
-        log.already[key, "it calls rtdetr_ops itself"] += 1
+        log.already[key, "it calls rtdetr_ops itself", ""] += 1
     elif recognize.looks_like_attention(layer):
         log.skips[key, recognize.why_unknown(layer)] += 1
 
@@ -124,7 +130,7 @@ def _patch_layer(layer: nn.Module, log: _PatchLog) -> None:
 def _unpatch_layer(layer: nn.Module, log: _PatchLog) -> None:
     rule = binding.active_rule(type(layer))
     if rule is not None and binding.restore_class(layer):
-        log.changes[_name(type(layer)), _how(rule)] += 1
+        log.changes[_name(type(layer)), _how(rule), ""] += 1
     cls = type(layer)
     bases = [base for base in cls.__mro__ if issubclass(base, nn.Module)]
     places = [place for base in bases for place in binding.class_places(base)]
@@ -136,7 +142,7 @@ def _unpatch_layer(layer: nn.Module, log: _PatchLog) -> None:
 def _patch_class(cls: type[nn.Module], log: _PatchLog) -> None:
     places = _places(cls)
     if places:
-        log.replace(cls, places)
+        log.replace(cls, places, recognize.differences(recognize.class_rule(cls), None))
     elif recognize.needs_a_layer(cls):
         log.skips[_name(cls), "its layers are recognized one by one: patch the model"] += 1
 
@@ -144,6 +150,13 @@ def _patch_class(cls: type[nn.Module], log: _PatchLog) -> None:
 def _places(cls: type[nn.Module]) -> list[binding.Place]:
     """What to replace for every layer of ``cls``: an attribute of the class, else the functions its forward calls."""
     return binding.class_places(cls) or binding.function_places(cls)
+
+
+def _everywhere(places: list[binding.Place]) -> str:
+    names = " and ".join(place.attribute for place in places)
+    if isinstance(places[0].owner, type):
+        return f"{names}, for the whole process"
+    return f"{'functions' if len(places) > 1 else 'function'} {names}, for the whole process"
 
 
 def _how(rule: LayerRule) -> str:

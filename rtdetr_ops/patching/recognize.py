@@ -20,6 +20,7 @@ from .table import CORE, CORES, FORWARDS, FUNCTIONS, CoreRule, ForwardRule, Func
 __all__ = [
     "calls_this_library",
     "class_rule",
+    "differences",
     "function_rules",
     "layer_rule",
     "looks_like_attention",
@@ -51,6 +52,15 @@ def function_rules(cls: type[nn.Module]) -> Iterator[tuple[ModuleType, FunctionR
     for rule in FUNCTIONS:
         if rule.symbol in _names_used(_forward(cls)) and _fits(rule, names.get(rule.symbol)):
             yield module, rule
+
+
+def differences(rule: LayerRule | None, layer: nn.Module | None) -> str:
+    """Where the results of ``rule`` differ from the original's: on one layer, else on any layer of a class."""
+    if not isinstance(rule, CoreRule):
+        return ""
+    bound = getattr(vars(layer)[CORE], "keywords", {}) if layer is not None else {}
+    texts = [text for method, text in rule.differences if bound.get("method", method) == method]
+    return "; ".join(texts)
 
 
 def looks_like_attention(layer: nn.Module) -> bool:

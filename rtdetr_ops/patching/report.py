@@ -10,14 +10,23 @@ __all__ = ["Change", "PatchReport", "Skip"]
 
 @dataclass(frozen=True)
 class Change:
-    """``count`` layers, or one function or class, that were replaced (or restored) in one way."""
+    """``count`` layers (or one class of layers) that were patched, or restored, in one way.
+
+    Attributes:
+        subject: their class.
+        how: what was replaced.
+        count: how many.
+        note: where the results differ from those of the code that was replaced; empty where they do not.
+    """
 
     subject: str
     how: str
     count: int = 1
+    note: str = ""
 
     def __str__(self) -> str:
-        return f"{self.count} x {self.subject}: {self.how}"
+        line = f"{self.count} x {self.subject}: {self.how}"
+        return f"{line}\n    note: {self.note}" if self.note else line
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class PatchReport:
 
     @property
     def patched(self) -> int:
-        """How many layers, functions and classes this call changed."""
+        """How many layers this call changed; where the target is code, how many classes of layers."""
         return sum(change.count for change in self.changes)
 
     @property

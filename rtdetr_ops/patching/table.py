@@ -76,19 +76,23 @@ class CoreRule:
         symbol: name of the stored function, or of the one inside a ``functools.partial``.
         parameters: its parameter names.
         replacement: what the layer gets to call instead, with the keywords its partial had bound.
+        differences: where the results differ from the original's, by the ``method`` that its partial has bound.
     """
 
     library: str
     symbol: str
     parameters: tuple[str, ...]
     replacement: Callable[..., Any]
+    differences: tuple[tuple[str, str], ...] = ()
     attribute: str = CORE
 
 
 LayerRule: TypeAlias = ForwardRule | CoreRule
 
 _SQUARE = ("value", "value_spatial_shapes", "sampling_locations", "attention_weights")
+_SQUARE_ON_HOST = (*_SQUARE, "value_spatial_shapes_hw")
 _FLAT = (*_SQUARE, "num_points_list", "method")
+_FLAT_OR_LEVEL = (*_FLAT, "value_shape")
 _CLASSIC = (
     "value",
     "value_spatial_shapes",
@@ -103,10 +107,24 @@ FUNCTIONS = (
     FunctionRule("multi_scale_deformable_attention", _SQUARE, adapters.square_points),
     FunctionRule("multi_scale_deformable_attn_pytorch", _SQUARE, adapters.square_points),
     FunctionRule("ms_deform_attn_core_pytorch", _SQUARE, adapters.channels_first, package="rfdetr"),
+    FunctionRule(
+        "ms_deform_attn_core_pytorch",
+        _SQUARE_ON_HOST,
+        adapters.channels_first_on_host,
+        package="rfdetr",
+    ),
     FunctionRule("MSDeformAttnFunction", _CLASSIC, adapters.ClassicFunction),
     FunctionRule("MultiScaleDeformableAttnFunction", _CLASSIC, adapters.ClassicFunction),
     FunctionRule(
         "MultiScaleDeformableAttnFunction_fp32", _CLASSIC, adapters.ClassicFunctionFloat32
+    ),
+)
+
+_CLAMPED_TO_THE_HEIGHT = (
+    (
+        "discrete",
+        "discrete sampling clamps x to the width of a level, the original to its height: results differ on levels that "
+        "are not square",
     ),
 )
 
@@ -118,14 +136,30 @@ CORES = (
         adapters.flat_points,
     ),
     CoreRule(
-        "RT-DETRv2, D-FINE, DEIM",
+        "RT-DETRv2, D-FINE",
         "deformable_attention_core_func_v2",
         _FLAT,
         adapters.flat_points,
+        _CLAMPED_TO_THE_HEIGHT,
+    ),
+    CoreRule(
+        "DEIM, DEIMv2",
+        "deformable_attention_core_func_v2",
+        _FLAT_OR_LEVEL,
+        adapters.flat_or_level_points,
+        _CLAMPED_TO_THE_HEIGHT,
     ),
     CoreRule("RT-DETR", "deformable_attention_core_func", _SQUARE, adapters.square_points),
 )
 
+_DEFORMABLE_DETR_PARAMETERS = (
+    "query",
+    "reference_points",
+    "input_flatten",
+    "input_spatial_shapes",
+    "input_level_start_index",
+    "input_padding_mask",
+)
 _PROJECTIONS = {"sampling_offsets", "attention_weights", "value_proj", "output_proj", "im2col_step"}
 _MMCV_PARAMETERS = (
     "query",
@@ -139,6 +173,7 @@ _MMCV_PARAMETERS = (
     "level_start_index",
     "kwargs",
 )
+_DEFORMABLE_DETR_ATTRIBUTES = _PROJECTIONS | {"d_model", "n_levels", "n_heads", "n_points"}
 _MMCV_ATTRIBUTES = _PROJECTIONS | {
     "num_heads",
     "num_levels",
@@ -165,16 +200,16 @@ FORWARDS = (
     ForwardRule(
         "Deformable-DETR",
         "MSDeformAttn",
-        (
-            "query",
-            "reference_points",
-            "input_flatten",
-            "input_spatial_shapes",
-            "input_level_start_index",
-            "input_padding_mask",
-        ),
+        _DEFORMABLE_DETR_PARAMETERS,
         adapters.deformable_detr_forward,
-        frozenset(_PROJECTIONS | {"d_model", "n_levels", "n_heads", "n_points"}),
+        frozenset(_DEFORMABLE_DETR_ATTRIBUTES),
+    ),
+    ForwardRule(
+        "RF-DETR",
+        "MSDeformAttn",
+        (*_DEFORMABLE_DETR_PARAMETERS, "input_spatial_shapes_hw"),
+        adapters.rf_detr_forward,
+        frozenset(_DEFORMABLE_DETR_ATTRIBUTES),
     ),
     ForwardRule(
         "mmcv",

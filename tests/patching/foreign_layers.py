@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The surfaces of attention layers that are not installed here, each with only the names, attributes and formulas that
-``patch`` meets: Deformable DETR (and DINO's option), mmcv and detrex, RT-DETR, RT-DETRv2, D-FINE, RF-DETR, BEVFormer.
+``patch`` meets: Deformable DETR (and a clone's option), mmcv and detrex, RT-DETR, RT-DETRv2, D-FINE, RF-DETR,
+BEVFormer, Grounding DINO. ``foreign_deim`` and ``foreign_rf_detr`` have what goes by the same names there with other
+parameters.
 
 The sampling underneath is one plain formula over ``grid_sample``, so every comparison is with code that shares nothing
 with the op.
@@ -204,6 +206,7 @@ class MultiScaleDeformableAttention(nn.Module):
         level_start_index=None,
         **kwargs,
     ):
+        identity = kwargs.get("residual", identity)
         value = query if value is None else value
         identity = query if identity is None else identity
         query = query if query_pos is None else query + query_pos
@@ -250,7 +253,7 @@ class MSDeformableAttention3D(nn.Module):
         )
 
 
-class _StoredCore(nn.Module):
+class StoredCore(nn.Module):
     """RT-DETR, RT-DETRv2 and D-FINE: the constructor of the concrete class stores the function."""
 
     def __init__(self, num_points_list):
@@ -266,7 +269,7 @@ class _StoredCore(nn.Module):
         return reference[..., :2] + offsets * scale * reference[..., 2:] * 0.5, weights
 
 
-class SquareAttention(_StoredCore):
+class SquareAttention(StoredCore):
     """RT-DETR: the same count of points on every level."""
 
     def __init__(self):
@@ -283,7 +286,24 @@ class SquareAttention(_StoredCore):
         )
 
 
-class MSDeformableAttention(_StoredCore):
+class GroundingAttention(nn.Module):
+    """Grounding DINO: its forward names two functions and calls one of them."""
+
+    def __init__(self):
+        super().__init__()
+        add_projections(self, 32, 4, 6)
+
+    def forward(self, query, reference_points, value, spatial_shapes, level_start_index):
+        value, offsets, weights = project(self, query, value, None, 4, 2, 3)
+        locations = locate(reference_points, offsets, spatial_shapes)
+        if value.is_cuda:
+            return MSDeformAttnFunction.apply(
+                value, spatial_shapes, level_start_index, locations, weights, 64
+            )
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations, weights)
+
+
+class MSDeformableAttention(StoredCore):
     """RT-DETRv2 hands over one value tensor, D-FINE (``per_level``) one per level."""
 
     def __init__(self, num_points_list=(3, 1), method="default", per_level=False):

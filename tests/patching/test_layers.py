@@ -4,7 +4,9 @@
 import copy
 import pickle
 
+import foreign_deim
 import foreign_layers as foreign
+import foreign_rf_detr
 import pytest
 import torch
 from torch import nn
@@ -21,8 +23,8 @@ MMCV = {"embed_dims": 32, "norm_cfg": None, "init_cfg": None}
 DETREX = {"embed_dim": 32}
 
 
-def references(last):
-    return torch.rand(2, 6, 2, last) * 1.4 - 0.2  # some points fall off the image
+def references(last, batch=2, queries=6):
+    return torch.rand(batch, queries, 2, last) * 1.4 - 0.2  # some points fall off the image
 
 
 def padding():
@@ -31,10 +33,10 @@ def padding():
     return mask
 
 
-def deformable_detr_inputs(last=2, mask=None):
+def deformable_detr_inputs(last=2, mask=None, **shared):
     return (
         torch.randn(2, 6, 32),
-        references(last),
+        references(last, **shared),
         torch.randn(2, PIXELS, 32),
         SHAPES,
         START,
@@ -87,6 +89,32 @@ CASES = {
         lambda: deformable_detr_inputs(2, padding()),
         FORWARD,
     ),
+    "deformable_detr_one_reference": (
+        foreign.MSDeformAttn,
+        lambda: deformable_detr_inputs(batch=1, queries=1),
+        FORWARD,
+    ),
+    "deformable_detr_one_mask": (
+        foreign.MSDeformAttn,
+        lambda: deformable_detr_inputs(mask=padding()[1:]),
+        FORWARD,
+    ),
+    "clone_one_reference": (
+        lambda: foreign.MSDeformAttn(ratio=1.0),
+        lambda: deformable_detr_inputs(batch=1),
+        FUNCTION("MSDeformAttnFunction"),
+    ),
+    "rf_detr_layer_later": (foreign_rf_detr.MSDeformAttn, deformable_detr_inputs, FORWARD),
+    "rf_detr_layer_later_on_host": (
+        foreign_rf_detr.MSDeformAttn,
+        lambda: (*deformable_detr_inputs(4, padding()), SHAPES.tolist()),
+        FORWARD,
+    ),
+    "rf_detr_clone_later": (
+        lambda: foreign_rf_detr.MSDeformAttn(option=1),
+        lambda: (*deformable_detr_inputs(), SHAPES.tolist()),
+        FUNCTION("ms_deform_attn_core_pytorch"),
+    ),
     "rf_detr_layer": (
         lambda: foreign.MSDeformAttn(_export=False),
         lambda: deformable_detr_inputs(4),
@@ -101,6 +129,16 @@ CASES = {
     "mmcv_batch_first": (
         lambda: foreign.MultiScaleDeformableAttention(True, **MMCV),
         lambda: mmcv_inputs(True, identity=torch.randn(2, 6, 32)),
+        FORWARD,
+    ),
+    "mmcv_one_reference": (
+        lambda: foreign.MultiScaleDeformableAttention(**MMCV),
+        lambda: mmcv_inputs(reference_points=references(4, batch=1)),
+        FORWARD,
+    ),
+    "mmcv_residual": (
+        lambda: foreign.MultiScaleDeformableAttention(**MMCV),
+        lambda: mmcv_inputs(residual=torch.randn(6, 2, 32)),
         FORWARD,
     ),
     "mmcv_byte_padding": (
@@ -118,6 +156,12 @@ CASES = {
         foreign.RFDetrAttention,
         lambda: deformable_detr_inputs(4)[:4],
         FUNCTION("ms_deform_attn_core_pytorch"),
+    ),
+    "grounding_dino": (
+        foreign.GroundingAttention,
+        lambda: deformable_detr_inputs(4)[:5],
+        "functions multi_scale_deformable_attn_pytorch and MSDeformAttnFunction, "
+        "for the whole process",
     ),
     "bevformer": (
         foreign.MSDeformableAttention3D,
@@ -139,6 +183,9 @@ CASES |= {
         "rt_detr_v2": foreign.MSDeformableAttention,
         "rt_detr_v2_discrete": lambda: foreign.MSDeformableAttention(method="discrete"),
         "d_fine": lambda: foreign.MSDeformableAttention((3, 6), per_level=True),
+        "deim": foreign_deim.MSDeformableAttention,
+        "deim_discrete": lambda: foreign_deim.MSDeformableAttention(method="discrete"),
+        "deim_reshape": lambda: foreign_deim.MSDeformableAttention(value_shape="reshape"),
     }.items()
 }
 
@@ -147,7 +194,9 @@ CASES |= {
 def test_patched_layer_gives_the_same_outputs_and_gradients(name):
     build, inputs, how = CASES[name]
     layer, arguments = seeded(lambda: (build().eval(), inputs()))
-    cls, contents, code = type(layer), dict(vars(layer)), dict(vars(foreign))
+    cls, contents = type(layer), dict(vars(layer))
+    modules = (foreign, foreign_deim, foreign_rf_detr)
+    code = [dict(vars(module)) for module in modules]
     before = results(layer, arguments)
     report = patch(layer)
     assert [(change.count, change.how) for change in report.changes] == [(1, how)]
@@ -157,7 +206,7 @@ def test_patched_layer_gives_the_same_outputs_and_gradients(name):
     torch.testing.assert_close(results(layer, arguments), before, rtol=0, atol=0)
     assert type(layer) is cls
     assert vars(layer) == contents
-    assert dict(vars(foreign)) == code
+    assert [vars(module) for module in modules] == code
 
 
 FUSED = [name for name, (_, _, how) in CASES.items() if how in (FORWARD, CORE)]
@@ -170,6 +219,20 @@ def test_patched_layer_never_reaches_the_code_it_replaces(name, monkeypatch):
     patch(layer)
     monkeypatch.setattr(foreign, "sample_and_sum", None)
     call(layer, arguments)
+
+
+@pytest.mark.parametrize("module", [foreign_deim, foreign_rf_detr])
+def test_patched_module_of_later_code(module, monkeypatch):
+    code = dict(vars(module))
+    report = patch(module)
+    assert (report.patched, report.skipped) == (1, 0)
+    monkeypatch.setattr(foreign, "sample_and_sum", None)
+    if module is foreign_deim:
+        call(foreign_deim.MSDeformableAttention(), core_inputs())
+    else:
+        call(foreign_rf_detr.MSDeformAttn(), (*deformable_detr_inputs(), SHAPES.tolist()))
+    unpatch(module)
+    assert dict(vars(module)) == code
 
 
 def test_patched_module_serves_every_layer_of_it(monkeypatch):
@@ -236,6 +299,13 @@ class Derived(foreign.MSDeformableAttention3D):
 
 class DerivedCore(foreign.MSDeformableAttention):
     pass
+
+
+def test_layer_that_calls_two_functions_counts_once():
+    model = nn.Sequential(foreign.GroundingAttention(), foreign.GroundingAttention())
+    assert (patch(model).patched, patch(model).already_patched) == (2, 2)
+    assert unpatch(model).patched == 2
+    assert (patch(foreign.GroundingAttention).patched, unpatch(model).patched) == (1, 2)
 
 
 @pytest.mark.parametrize("build", [Derived, DerivedCore])
@@ -362,6 +432,32 @@ def test_report_reads_well():
         "  2 x foreign_layers.MSDeformAttn: forward, on these layers",
         f"  1 x {__name__}.Unknown: skipped, neither its forward nor a function it calls is known",
     ]
+
+
+@pytest.mark.parametrize(
+    "build", [foreign.MSDeformableAttention, foreign_deim.MSDeformableAttention]
+)
+def test_report_says_where_results_differ(build):
+    note = (
+        "    note: discrete sampling clamps x to the width of a level, the original to its height: results differ on "
+        "levels that are not square"
+    )
+    assert note not in str(patch(build()))
+    report = patch(build(method="discrete"))
+    assert str(report).splitlines()[2] == note
+    assert note.endswith(report.changes[0].note)
+    assert str(patch(build)).splitlines()[2] == note
+
+
+def test_unknown_shape_of_the_value_is_refused():
+    layer, arguments = seeded(
+        lambda: (foreign_deim.MSDeformableAttention(value_shape="flat"), core_inputs())
+    )
+    patch(layer)
+    with pytest.raises(
+        ValueError, match="value_shape: expected 'default' or 'reshape', got 'flat'"
+    ):
+        call(layer, arguments)
 
 
 def test_report_says_when_there_is_nothing():
