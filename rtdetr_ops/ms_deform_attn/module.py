@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..levels import Levels, as_counts, as_integer
+from ..levels import Levels, as_counts, as_integer, check_level_start_index
 from .checks import MODES
 from .op import ms_deform_attn_fused
 
@@ -166,7 +166,8 @@ class MSDeformAttn(nn.Module):
                 three axes may be 1 and then serves all.
             input_flatten: [B, S, C], the flattened feature pyramid.
             input_spatial_shapes: L pairs (H, W), or an integer tensor [L, 2].
-            input_level_start_index: accepted for call compatibility and not read: the shapes imply it.
+            input_level_start_index: [L], the first pixel of each level, or None: the shapes imply it. Another one is
+                refused where it can be read.
             input_padding_mask: [B or 1, S] bool, True where a pixel is padding.
 
         Returns:
@@ -175,6 +176,8 @@ class MSDeformAttn(nn.Module):
         Raises:
             TypeError, ValueError: an argument is malformed; see :func:`rtdetr_ops.ms_deform_attn_fused`.
         """
+        self._check_inputs(query, input_flatten, input_padding_mask)
+        check_level_start_index(input_spatial_shapes, input_level_start_index)
         return attend(
             self,
             query,
@@ -199,6 +202,23 @@ class MSDeformAttn(nn.Module):
             [B, Q, M*T*2] and [B, Q, M*T], where T is the number of points of all levels.
         """
         return _project(self, query)
+
+    def _check_inputs(self, query: Tensor, features: Tensor, padding_mask: Tensor | None) -> None:
+        tensors = {"query": query, "input_flatten": features, "input_padding_mask": padding_mask}
+        for name, tensor in tensors.items():
+            if not isinstance(tensor, Tensor) and (
+                tensor is not None or name != "input_padding_mask"
+            ):
+                raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+        if query.dim() != 3 or query.shape[2] != self.d_model:
+            raise ValueError(
+                f"query: expected shape [B, Q, C={self.d_model}], got {list(query.shape)}"
+            )
+        if features.dim() != 3 or features.shape[::2] != query.shape[::2]:
+            expected = f"[B={query.shape[0]}, S, C={self.d_model}]"
+            raise ValueError(
+                f"input_flatten: expected shape {expected}, got {list(features.shape)}"
+            )
 
     def extra_repr(self) -> str:
         return (

@@ -141,5 +141,10 @@ def explain(value: Tensor, *, backend: str | None = None) -> Explanation:
     Returns:
         An :class:`~rtdetr_ops.backends.Explanation`: ``.chosen``, ``.reasons``, and a line for each backend when it
         is printed.
+
+    Raises:
+        TypeError: ``value`` is not a tensor.
     """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"value: expected a tensor, got {type(value).__name__}")
     return explain_table(BACKENDS, backend, value)

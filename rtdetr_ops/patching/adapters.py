@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..levels import Levels
+from ..levels import Levels, check_level_start_index
 from ..ms_deform_attn import ms_deform_attn
 from ..ms_deform_attn.classic import classic_attention
 from ..ms_deform_attn.module import attend
@@ -146,6 +146,7 @@ def transformers_forward(
     im2col_step: int,
 ) -> Tensor:  # [B, Q, M*D]
     """The kernel slot of transformers; the host list of shapes is read, so an accelerator is never waited for."""
+    check_level_start_index(value_spatial_shapes_list, level_start_index)
     return ms_deform_attn(value, value_spatial_shapes_list, sampling_locations, attention_weights)
 
 
@@ -159,6 +160,7 @@ def deformable_detr_forward(
     input_padding_mask: Tensor | None = None,  # [B, S], True = padded
 ) -> Tensor:  # [B, Q, C]
     """The whole layer of Deformable DETR and its clones: softmax and locations move into the op."""
+    check_level_start_index(input_spatial_shapes, input_level_start_index)
     return attend(
         self,
         query,
@@ -184,7 +186,13 @@ def rf_detr_forward(
     """The whole layer of later versions of RF-DETR, with the shapes on the host too."""
     shapes = input_spatial_shapes if input_spatial_shapes_hw is None else input_spatial_shapes_hw
     return deformable_detr_forward(
-        self, query, reference_points, input_flatten, shapes, None, input_padding_mask
+        self,
+        query,
+        reference_points,
+        input_flatten,
+        shapes,
+        input_level_start_index,
+        input_padding_mask,
     )
 
 
@@ -208,6 +216,7 @@ def mmcv_forward(
     identity = kwargs.get("residual") if identity is None else identity
     if reference_points is None or spatial_shapes is None:
         raise TypeError("reference_points, spatial_shapes: expected tensors, got None")
+    check_level_start_index(spatial_shapes, level_start_index)
     value = query if value is None else value
     identity = query if identity is None else identity
     query = query if query_pos is None else query + query_pos

@@ -93,3 +93,27 @@ def test_another_device_than_the_current_one(
         assert got.device.index == 1
         torch.testing.assert_close(got.cpu(), want.cpu(), rtol=0, atol=0)
     assert torch.cuda.current_device() == 0
+
+
+WRONG = {
+    "level_start_index": (
+        [[7, 4], [3, 6], [2, 2]],
+        [0, 28, 45],
+        r"level_start_index: expected \[0",
+    ),
+    "levels": ([[7, 4], [3, 6], [2, 3]], [0, 28, 46], r"levels: .* have 52 pixels in all"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_check_reads_levels_and_start_indices(
+    cuda: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    levels, starts, message = WRONG[name]
+    monkeypatch.setattr(rtdetr_ops.environment, "CHECK", True)
+    value = torch.zeros(1, 50, 2, 4, device=cuda)
+    locations = torch.zeros(1, 3, 2, 3, 1, 2, device=cuda)
+    weights = torch.zeros(1, 3, 2, 3, 1, device=cuda)
+    geometry = (torch.tensor(levels, device=cuda), torch.tensor(starts, device=cuda))
+    with pytest.raises(ValueError, match=message):
+        rtdetr_ops.MSDeformAttnFunction.apply(value, *geometry, locations, weights, 64)

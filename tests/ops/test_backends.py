@@ -177,6 +177,11 @@ def explained(value: Tensor) -> dict[str, str]:
     return dict(line.strip().split(": ", 1) for line in str(explain(value)).splitlines())
 
 
+def test_only_a_tensor_can_be_explained() -> None:
+    with pytest.raises(TypeError, match=r"^value: expected a tensor, got NoneType$"):
+        explain(None)
+
+
 def test_backends_of_the_operator() -> None:
     assert [backend.name for backend in BACKENDS] == ["cuda", "cpu", "triton", "reference"]
     on_cpu, on_meta = explained(FLOAT), explained(META)

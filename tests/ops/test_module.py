@@ -248,7 +248,46 @@ def test_numbers_of_numpy_build_the_same_layer():
     assert MSDeformAttn(32, 3, 4, np.int64(2)).n_points == 2
 
 
-def test_bad_reference_points():
-    layer = MSDeformAttn(32, 3, 4)
-    with pytest.raises(ValueError, match=r"reference: .* got \[2, 7, 3, 3\]"):
-        layer(torch.rand(2, 7, 32), torch.rand(2, 7, 3, 3), torch.rand(2, PIXELS, 32), LEVELS)
+BAD_INPUTS = {
+    "query": ({"query": None}, "query: expected a tensor, got NoneType"),
+    "query_axes": (
+        {"query": torch.rand(7, 32)},
+        r"query: expected shape \[B, Q, C=32\], got \[7, 32\]",
+    ),
+    "query_channels": (
+        {"query": torch.rand(2, 7, 16)},
+        r"query: expected shape \[B, Q, C=32\], got \[2, 7, 16\]",
+    ),
+    "features": ({"input_flatten": [1]}, "input_flatten: expected a tensor, got list"),
+    "features_axes": (
+        {"input_flatten": torch.rand(PIXELS, 32)},
+        r"input_flatten: expected shape \[B=2, S, C=32\], got \[54, 32\]",
+    ),
+    "features_of_one_image": (
+        {"input_flatten": torch.rand(1, PIXELS, 32)},
+        r"input_flatten: expected shape \[B=2, S, C=32\], got \[1, 54, 32\]",
+    ),
+    "reference": (
+        {"reference_points": torch.rand(2, 7, 3, 3)},
+        r"reference: .* got \[2, 7, 3, 3\]",
+    ),
+    "levels": ({"input_spatial_shapes": None}, "levels: expected L pairs"),
+    "start": (
+        {"input_level_start_index": torch.tensor([0, 40, 53])},
+        r"level_start_index: expected \[0, 40, 52\], .* got \[0, 40, 53\]",
+    ),
+    "mask": ({"input_padding_mask": [1]}, "input_padding_mask: expected a tensor, got list"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input(name):
+    change, message = BAD_INPUTS[name]
+    inputs = {
+        "query": torch.rand(2, 7, 32),
+        "reference_points": torch.rand(2, 7, 3, 2),
+        "input_flatten": torch.rand(2, PIXELS, 32),
+        "input_spatial_shapes": LEVELS,
+    }
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        MSDeformAttn(32, 3, 4)(**inputs | change)

@@ -7,6 +7,7 @@ Names and defaults of parameters and names of attributes, nothing else.
 from __future__ import annotations
 
 import ast
+import inspect
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 
@@ -49,6 +50,27 @@ def signature(text: str) -> Signature:
     if arguments.kwarg is not None:
         parameters.append(Parameter(arguments.kwarg.arg, Parameter.VAR_KEYWORD))
     return Signature(parameters)
+
+
+def calls(signature: Signature) -> list[tuple[tuple[str, ...], dict[str, str]]]:
+    """Arguments of every call that ``signature`` allows: by position as far as possible and by name from each place."""
+    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    required = [p.name for p in named if p.default is p.empty]
+    names = [p.name for p in named]
+    return [
+        (tuple(chosen[:count]), {name: name for name in chosen[count:]})
+        for chosen in (required, names)
+        for count in range(len(chosen) + 1)
+    ]
+
+
+def assert_takes_the_place(replacement: object, signature: Signature) -> None:
+    own = inspect.signature(replacement)
+    for arguments, keywords in calls(signature):
+        bound = own.bind(*arguments, **keywords)
+        assert all(name == value for name, value in bound.arguments.items())
+    for name, parameter in signature.parameters.items():
+        assert parameter.default in (parameter.empty, own.parameters[name].default), name
 
 
 RT_DETR = "lyuwenyu/RT-DETR@068dfde65f2667ad6555883c69d73de886518cad"

@@ -49,6 +49,12 @@ def test_layer_equals_the_one_of_transformers(family):
     torch.testing.assert_close(result, expected)
 
 
+def test_wrong_start_index_is_refused():
+    tensors = {**inputs(), "level_start_index": torch.tensor([0, 34])}
+    with pytest.raises(ValueError, match=r"level_start_index: expected \[0, 35\], .* got \[0, 34"):
+        MultiScaleDeformableAttention()(**tensors)
+
+
 def test_mapping_puts_the_layer_into_a_model():
     kernels = pytest.importorskip("kernels")
 

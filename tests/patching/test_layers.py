@@ -209,6 +209,20 @@ def test_patched_layer_gives_the_same_outputs_and_gradients(name):
     assert [vars(module) for module in modules] == code
 
 
+@pytest.mark.parametrize("name", [name for name, (_, _, how) in CASES.items() if how == FORWARD])
+def test_patched_layer_refuses_a_wrong_start_index(name):
+    build, inputs, _ = CASES[name]
+    layer, arguments = seeded(lambda: (build().eval(), inputs()))
+    patch(layer)
+    wrong = torch.tensor([0, 34])
+    if isinstance(arguments, dict):
+        arguments["level_start_index"] = wrong
+    else:
+        arguments = (*arguments[:4], wrong, *arguments[5:])
+    with pytest.raises(ValueError, match=r"level_start_index: expected \[0, 35\], .* got \[0, 34"):
+        call(layer, arguments)
+
+
 FUSED = [name for name, (_, _, how) in CASES.items() if how in (FORWARD, CORE)]
 
 

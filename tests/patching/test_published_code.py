@@ -9,7 +9,7 @@ import types
 import published_code as published
 import pytest
 import torch
-from published_code import Published
+from published_code import Published, assert_takes_the_place
 from torch import nn
 
 import rtdetr_ops
@@ -26,27 +26,6 @@ def stand_in(code: Published) -> types.FunctionType:
     function.__module__ = code.path.partition("/")[0]
     function.__signature__ = code.signature
     return function
-
-
-def calls(signature: inspect.Signature) -> list[tuple[tuple[str, ...], dict[str, str]]]:
-    """Arguments of every call that ``signature`` allows: by position as far as possible and by name from each place."""
-    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    required = [p.name for p in named if p.default is p.empty]
-    names = [p.name for p in named]
-    return [
-        (tuple(chosen[:count]), {name: name for name in chosen[count:]})
-        for chosen in (required, names)
-        for count in range(len(chosen) + 1)
-    ]
-
-
-def assert_takes_the_place(replacement: object, signature: inspect.Signature) -> None:
-    own = inspect.signature(replacement)
-    for arguments, keywords in calls(signature):
-        bound = own.bind(*arguments, **keywords)
-        assert all(name == value for name, value in bound.arguments.items())
-    for name, parameter in signature.parameters.items():
-        assert parameter.default in (parameter.empty, own.parameters[name].default), name
 
 
 @pytest.mark.parametrize("code", published.CORES, ids=str)

@@ -2,6 +2,8 @@
 """Every family of transformers computes the same with the op as without, and is itself again afterwards."""
 
 import copy
+import importlib
+import inspect
 import io
 import sys
 from pathlib import Path
@@ -10,10 +12,12 @@ import pytest
 import torch
 
 pytest.importorskip("transformers")
+from published_code import assert_takes_the_place
 from tiny_models import BUILDERS
 
 from rtdetr_ops.patching import patch, unpatch
-from rtdetr_ops.patching.table import FAMILIES
+from rtdetr_ops.patching.adapters import transformers_forward
+from rtdetr_ops.patching.table import CORES, FAMILIES, FUNCTIONS
 
 LAYERS = {
     "d_fine": 2,
@@ -70,6 +74,21 @@ def attention_code(name):
 
 def test_every_family_has_a_model():
     assert set(FAMILIES) == {name.removesuffix("_discrete") for name in BUILDERS}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_replacement_takes_every_call_that_the_original_takes(name):
+    module = importlib.import_module(FAMILIES[name])
+    rules = {rule.symbol: rule for rule in (*FUNCTIONS, *CORES)}
+    originals = [
+        (rule.replacement, vars(module)[name])
+        for name, rule in rules.items()
+        if name in vars(module)
+    ]
+    if not originals:
+        originals = [(transformers_forward, module.MultiScaleDeformableAttention.forward)]
+    for replacement, original in originals:
+        assert_takes_the_place(replacement, inspect.signature(original))
 
 
 @pytest.mark.parametrize("name", LAYERS)
