@@ -120,7 +120,7 @@ def as_integer(number: object) -> int | None:
     """An int from anything that serves as one, such as numpy's; None for anything else, a bool included."""
     if type(number) is int:
         return number
-    if isinstance(number, bool) or getattr(number, "dtype", None) == torch.bool:
+    if isinstance(number, bool) or (isinstance(number, Tensor) and number.dtype == torch.bool):
         return None
     try:
         return operator.index(number)  # type: ignore[arg-type]

@@ -52,10 +52,7 @@ def check_fused_inputs(
     )
     _check_float("reference", reference, value)
     _check_reference(reference, offsets, len(counts))
-    if not isinstance(offset_scale, (float, Real, torch.SymFloat)) or isinstance(
-        offset_scale, bool
-    ):
-        raise TypeError(f"offset_scale: expected a number, got {offset_scale!r}")
+    _check_scale(offset_scale)
     if value_mask is not None:
         _check_mask(value_mask, value)
         if value_mask.shape[0] != value.shape[0]:
@@ -167,6 +164,13 @@ def _check_float(name: str, tensor: Tensor, value: Tensor | None) -> None:
         raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
     if value is not None and tensor.device != value.device:
         raise ValueError(f"{name}: expected device {value.device} as value, got {tensor.device}")
+
+
+def _check_scale(offset_scale: object) -> None:
+    # float first, for the question whether something is a Real is slow.
+    number = isinstance(offset_scale, (float, Real, torch.SymFloat))
+    if not number or isinstance(offset_scale, bool):
+        raise TypeError(f"offset_scale: expected a number, got {offset_scale!r}")
 
 
 def _check_mask(value_mask: Tensor, value: Tensor) -> None:

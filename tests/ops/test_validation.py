@@ -304,6 +304,7 @@ def test_well_formed_arguments_pass() -> None:
     assert ms_deform_attn_fused(**fused()).shape == (2, 3, 8)
 
 
+TENSORS = ("value", "locations", "weights")
 INTEGERS = {
     "levels_of_numpy": {"levels": np.array(LEVELS)},
     "levels_of_numpy_pairs": {"levels": [tuple(pair) for pair in np.array(LEVELS, np.int32)]},
@@ -318,8 +319,7 @@ INTEGERS = {
 
 @pytest.mark.parametrize("name", INTEGERS)
 def test_whatever_serves_as_an_integer_passes(name: str) -> None:
-    tensors = {"value": torch.rand(VALUE), "locations": torch.rand(PAIRS)}
-    tensors["weights"] = torch.rand(SCALARS)
+    tensors = {key: torch.rand(item.shape) for key, item in plain().items() if key in TENSORS}
     result = ms_deform_attn(**plain(**tensors, **INTEGERS[name]))
     torch.testing.assert_close(result, ms_deform_attn(**plain(**tensors)), rtol=0, atol=0)
 
@@ -330,6 +330,19 @@ def test_one_count_of_numpy_and_a_scale_of_numpy_pass() -> None:
     numbers = {"points": np.int64(2), "offset_scale": np.float32(0.5)}
     result = ms_deform_attn_fused(**fused(**changes, **numbers))
     torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["levels_of_int32", "points_of_numpy_list"])
+def test_whatever_serves_as_an_integer_compiles(name: str) -> None:
+    tensors = {key: torch.rand(item.shape) for key, item in plain().items() if key in TENSORS}
+
+    def call(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        arguments = {"value": value, "locations": locations, "weights": weights}
+        return ms_deform_attn(**plain() | arguments | INTEGERS[name])
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(**tensors), call(**tensors), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("backend", [None, "reference"])
