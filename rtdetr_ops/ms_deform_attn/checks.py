@@ -60,20 +60,6 @@ def check_fused_inputs(
     return levels, expand_reference(reference, offsets), offsets, logits, counts, value_mask
 
 
-def check_grad_output(
-    grad_output: Tensor,
-    value: Tensor,  # [B, S, M, D]
-    locations: Tensor,  # [B, Q, M, ...]
-) -> None:
-    """Refuse a gradient that is not of the shape of the output, [B, Q, M*D]."""
-    _check_float("grad_output", grad_output, value)
-    batch, _, heads, channels = value.shape
-    shape = [batch, locations.shape[1], heads * channels]
-    if list(grad_output.shape) != shape:
-        expected = "[B={}, Q={}, M*D={}]".format(*shape)
-        raise ValueError(f"grad_output: expected shape {expected}, got {list(grad_output.shape)}")
-
-
 def flatten_points(
     pair: Tensor,  # [B, Q, M, T, 2] or [B, Q, M, L, P, 2]
     scalar: Tensor,  # [B, Q, M, T] or [B, Q, M, L, P]
@@ -93,6 +79,19 @@ def expand_reference(
     if reference.shape[:2] == (batch, queries):
         return reference
     return reference.expand(batch, queries, -1, -1)
+
+
+def check_grad_output(
+    grad_output: Tensor,  # [B, Q, M*D]
+    value: Tensor,  # [B, S, M, D]
+    queries: int,
+) -> None:
+    """For who calls a backward by itself; autograd checks what it passes."""
+    _check_float("grad_output", grad_output, value)
+    batch, _, heads, channels = value.shape
+    if grad_output.shape != (batch, queries, heads * channels):
+        expected = f"[B={batch}, Q={queries}, M*D={heads * channels}]"
+        raise ValueError(f"grad_output: expected shape {expected}, got {list(grad_output.shape)}")
 
 
 def _check_points(

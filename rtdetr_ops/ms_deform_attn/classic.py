@@ -101,13 +101,13 @@ def classic_gradients(
         Gradients of ``value``, ``sampling_locations`` and ``attention_weights``.
 
     Raises:
-        TypeError, ValueError: as :func:`classic_attention`, or ``grad_output`` is not of the shape of its result.
+        TypeError, ValueError: as :func:`classic_attention`; ``grad_output`` is malformed.
     """
     arguments = read_classic(
         spatial_shapes, level_start_index, sampling_locations, attention_weights, im2col_step
     )
     levels, locations, weights, counts = check_inputs(value, spatial_shapes, *arguments)
-    check_grad_output(grad_output, value, locations)
+    check_grad_output(grad_output, value, locations.shape[1])
     grads = select(BACKENDS, None, value).implementation.gradients(
         grad_output, (value, locations, weights), levels, counts, MODE, (True, True, True)
     )
