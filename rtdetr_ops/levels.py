@@ -136,12 +136,12 @@ def check_level_start_index(
     ``RTDETR_OPS_CHECK=1`` looks on accelerators too. None stands for what ``levels`` imply.
 
     Raises:
-        TypeError: the start indices are neither a tensor nor a sequence.
+        TypeError: the start indices are neither a tensor nor anything else with several numbers.
         ValueError: a start index is not the number of pixels of the levels before it.
     """
     if level_start_index is None:
         return
-    if not isinstance(level_start_index, (Tensor, Sequence)):
+    if not isinstance(level_start_index, Iterable):
         raise TypeError(
             f"level_start_index: expected an integer tensor [L], got {type(level_start_index).__name__}"
         )
@@ -150,7 +150,8 @@ def check_level_start_index(
         return
     sizes = _read_sizes(levels.tolist() if isinstance(levels, Tensor) else levels)
     expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
-    actual = torch.as_tensor(level_start_index).tolist()
+    start = level_start_index
+    actual = start.tolist() if isinstance(start, Tensor) else list(start)
     if actual != expected:
         raise ValueError(
             f"level_start_index: expected {expected}, as levels of {list(sizes)} imply, got {actual}"

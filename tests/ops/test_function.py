@@ -176,8 +176,9 @@ def test_kernels_refuse_to_differentiate_twice(kernel: Target, inputs: Any, flat
         (torch.tensor([0, 12, 16]), r"level_start_index: expected"),
         ([0, 11], r"level_start_index: expected .*0, 12.*, got .*0, 11"),
         (12, "level_start_index: expected an integer tensor .*, got int"),
+        ("ab", r"level_start_index: expected .*0, 12.*, got .*'a', 'b'"),
     ],
-    ids=["wrong", "too_few", "too_many", "wrong_list", "number"],
+    ids=["wrong", "too_few", "too_many", "wrong_list", "number", "text"],
 )
 def test_wrong_start_indices(starts: Any, message: str) -> None:
     value, *taps = make_call(Case(CLASSIC)).tensors.values()
@@ -185,7 +186,16 @@ def test_wrong_start_indices(starts: Any, message: str) -> None:
         MSDeformAttnFunction.apply(value, SHAPES, starts, *taps, 64)
 
 
-@pytest.mark.parametrize("starts", [None, [0, 12], STARTS.int()], ids=["none", "list", "int32"])
+OTHER_STARTS = {
+    "none": None,
+    "list": [0, 12],
+    "int32": STARTS.int(),
+    "numpy": STARTS.numpy(),
+    "tensors": list(STARTS),
+}
+
+
+@pytest.mark.parametrize("starts", OTHER_STARTS.values(), ids=OTHER_STARTS)
 def test_other_start_indices(starts: Any) -> None:
     value, *taps = make_call(Case(CLASSIC)).tensors.values()
     expected = MSDeformAttnFunction.apply(value, SHAPES, STARTS, *taps, 64)
