@@ -131,7 +131,8 @@ def _core_rule(core: Any) -> CoreRule | None:
 def _fits(rule: FunctionRule, candidate: Any) -> bool:
     if candidate is rule.replacement:
         return True
-    if rule.package not in (None, getattr(candidate, "__module__", "").partition(".")[0]):
+    package = (getattr(candidate, "__module__", None) or "").partition(".")[0]
+    if rule.package not in (None, package):
         return False
     if isinstance(candidate, type) and issubclass(candidate, torch.autograd.Function):
         return _parameters(candidate.forward)[1:] == rule.parameters

@@ -361,6 +361,13 @@ def test_autocast_promotes_where_the_replaced_function_does():
         assert function.apply(value, SHAPES, START, locations, weights, 64).dtype == torch.float32
 
 
+def test_function_without_a_module_is_known_by_its_signature(monkeypatch):
+    monkeypatch.setattr(foreign.ms_deform_attn_core_pytorch, "__module__", None)
+    monkeypatch.setattr(foreign.multi_scale_deformable_attn_pytorch, "__module__", None)
+    assert patch(foreign.RFDetrAttention()).skipped == 1
+    assert patch(foreign.GroundingAttention()).patched == 1
+
+
 class Unknown(nn.Module):
     def __init__(self):
         super().__init__()
