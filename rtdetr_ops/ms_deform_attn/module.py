@@ -204,11 +204,9 @@ class MSDeformAttn(nn.Module):
         return _project(self, query)
 
     def _check_inputs(self, query: Tensor, features: Tensor, padding_mask: Tensor | None) -> None:
-        tensors = {"query": query, "input_flatten": features, "input_padding_mask": padding_mask}
-        for name, tensor in tensors.items():
-            if not isinstance(tensor, Tensor) and (
-                tensor is not None or name != "input_padding_mask"
-            ):
+        mask = {} if padding_mask is None else {"input_padding_mask": padding_mask}
+        for name, tensor in {"query": query, "input_flatten": features, **mask}.items():
+            if not isinstance(tensor, Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
         if query.dim() != 3 or query.shape[2] != self.d_model:
             raise ValueError(
