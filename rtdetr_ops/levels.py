@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensor
 
 from . import environment
+from .tracing import is_jit_tracing, is_traced
 
 __all__ = [
     "Levels",
@@ -31,8 +32,8 @@ Levels: TypeAlias = Sequence[Sequence[int]] | Tensor
 def normalize_levels(levels: Levels, value: Tensor) -> Levels:
     """Check ``levels`` against S of ``value`` and return a tuple of (H, W), or the tensor when it must stay one.
 
-    A tensor in host memory becomes integers. One on an accelerator, or one that a compiler traces, stays a tensor (of
-    int64): reading it would synchronize or break the graph.
+    A tensor in host memory becomes integers. One on an accelerator, or one that is traced, stays a tensor (of int64):
+    reading it would synchronize, break the graph or make its numbers constants.
 
     Args:
         levels: L pairs (H, W).
@@ -44,7 +45,7 @@ def normalize_levels(levels: Levels, value: Tensor) -> Levels:
     """
     if isinstance(levels, Tensor):
         levels = _check_level_tensor(levels)
-        if levels.device.type == "meta" and not _is_traced(levels):
+        if levels.device.type == "meta" and not _is_symbolic(levels):
             levels = _any_sizes(levels, value)
         elif not _is_readable(levels):
             return levels
@@ -56,8 +57,15 @@ def normalize_levels(levels: Levels, value: Tensor) -> Levels:
 
 
 def host_levels(levels: Levels) -> Sequence[tuple[int, int]]:
-    """``levels`` as host integers; a tensor on an accelerator is copied back, which waits for it."""
-    return levels.tolist() if isinstance(levels, Tensor) else levels  # type: ignore[return-value]
+    """``levels`` as host integers; a tensor on an accelerator is copied back, which waits for it.
+
+    torch.jit.trace takes tensors of no axes for integers, and only those stay inputs of its graph.
+    """
+    if not isinstance(levels, Tensor):
+        return levels  # type: ignore[return-value]
+    if is_jit_tracing():
+        return [(height, width) for height, width in levels.unbind()]
+    return levels.tolist()
 
 
 def level_count(levels: Levels) -> int:
@@ -146,7 +154,7 @@ def check_level_start_index(
             f"level_start_index: expected an integer tensor [L], got {type(level_start_index).__name__}"
         )
     tensors = [item for item in (levels, level_start_index) if isinstance(item, Tensor)]
-    if torch.compiler.is_compiling() or not all(map(_is_readable, tensors)):
+    if is_traced() or not all(map(_is_readable, tensors)):
         return
     sizes = _read_sizes(levels.tolist() if isinstance(levels, Tensor) else levels)
     expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
@@ -158,15 +166,15 @@ def check_level_start_index(
         )
 
 
-def _is_traced(tensor: Tensor) -> bool:
+def _is_symbolic(tensor: Tensor) -> bool:
     """Whether a tensor stands for others of its kind, so that nothing may depend on its numbers."""
-    return torch.compiler.is_compiling() or isinstance(tensor, FakeTensor)
+    return is_traced() or isinstance(tensor, FakeTensor)
 
 
 def _is_readable(tensor: Tensor) -> bool:
     """Whether reading the numbers of a tensor is possible and waits for no device, or was asked for."""
     kind = tensor.device.type
-    return not _is_traced(tensor) and (kind == "cpu" or (environment.CHECK and kind != "meta"))
+    return not _is_symbolic(tensor) and (kind == "cpu" or (environment.CHECK and kind != "meta"))
 
 
 def _check_level_tensor(levels: Tensor) -> Tensor:
@@ -204,8 +212,7 @@ def _read_sizes(levels: Any) -> tuple[tuple[int, int], ...]:
 
 def _read_side(side: Any, size: tuple[Any, Any]) -> int:
     # A symbolic side stays one: under torch.jit.trace that is a tensor.
-    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    integer = side if tracing or isinstance(side, torch.SymInt) else as_integer(side)
+    integer = side if is_jit_tracing() or isinstance(side, torch.SymInt) else as_integer(side)
     if integer is None:
         raise TypeError(f"levels: expected pairs (H, W) of ints, got {size!r}")
     return integer

@@ -44,7 +44,7 @@ DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm", "typing_
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (
-    frozenset({"_extension", "environment", "testing"}),
+    frozenset({"_extension", "environment", "testing", "tracing"}),
     frozenset({"levels"}),
     frozenset({"backends"}),
     frozenset(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from .. import environment
+from ..tracing import is_jit_tracing
 
 __all__ = ["FORMS", "current_form", "export_form", "is_exporting", "should_lower"]
 
@@ -49,7 +50,7 @@ def is_exporting() -> bool:
     # torch.compile of 2.10 and 2.11 takes torch.compiler.is_exporting() for True; the flag behind it is right.
     flag: bool | None = getattr(torch.compiler, "_is_exporting_flag", None)
     exporting = torch.compiler.is_exporting() if flag is None else flag
-    return exporting or bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+    return exporting or is_jit_tracing()
 
 
 def should_lower() -> bool:

@@ -51,13 +51,11 @@ def attend(
     keep = None if padding_mask is None else ~padding_mask.bool()
     offsets, logits = _project(layer, query) if project is None else project(query)
     attended = ms_deform_attn_fused(
-        layer.value_proj(features).unflatten(-1, (heads, -1)),  # [B, S, M, D]
+        _split_heads(layer.value_proj(features), heads),  # [B, S, M, D]
         levels,
         reference,
-        offsets.reshape(
-            *query.shape[:2], heads, offsets.shape[-1] // (2 * heads), 2
-        ),  # [B, Q, M, T, 2]
-        logits.reshape(*query.shape[:2], heads, logits.shape[-1] // heads),  # [B, Q, M, T]
+        _split_heads(offsets, heads, 2),  # [B, Q, M, T, 2]
+        _split_heads(logits, heads),  # [B, Q, M, T]
         points=points,
         mode=mode,
         offset_scale=offset_scale,
@@ -65,6 +63,15 @@ def attend(
     )
     output: Tensor = layer.output_proj(attended)
     return output
+
+
+def _split_heads(
+    x: Tensor,  # [B, N, M*X]
+    heads: int,
+    *last: int,
+) -> Tensor:  # [B, N, M, X], or with ``last`` = 2 [B, N, M, X/2, 2]
+    """Not ``unflatten``: torch's TorchScript exporter takes the shape of what that returns for a constant."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // (heads * math.prod(last)), *last)
 
 
 def _project(layer: Projections, query: Tensor) -> tuple[Tensor, Tensor]:

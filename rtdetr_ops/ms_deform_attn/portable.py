@@ -6,8 +6,8 @@ Two forms, with the contract of :mod:`.reference`:
 * ``"gather"`` (default) reads pixels by index, one index per corner for the whole pyramid: the
   graph does not grow with the levels, and ``levels`` may stay a tensor. No GridSample, which
   TensorRT is known to miscompile.
-* ``"grid_sample"`` samples each level with ``grid_sample``; ``levels`` must be host integers.
-  Discrete mode interpolates nothing and is a gather in this form too.
+* ``"grid_sample"`` samples each level with ``grid_sample``; ``levels`` must be host integers, or
+  what torch.jit.trace takes for them. Discrete mode interpolates nothing and is a gather in this form too.
 
 Coordinates, softmax and sums are float32 (float64 for a float64 value) whatever the storage. In
 both forms a non-finite location contributes 0. A NaN or Inf in a pixel that no point touches stays
@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ..levels import Levels
+from ..levels import Levels, host_levels
+from ..tracing import is_jit_tracing
 from .export_form import current_form
 from .reference import attention_from_logits, compute_dtype
 
@@ -73,7 +74,7 @@ def _grid_sample_bilinear(
     weights: Tensor,  # [B, Q, M, T]
     points: Sequence[int],  # L counts, sum T
 ) -> Tensor:  # [B, Q, M*D]
-    if isinstance(levels, Tensor):
+    if isinstance(levels, Tensor) and not is_jit_tracing():
         raise TypeError(
             "levels: the grid_sample form needs integers (H, W), got a tensor; "
             "pass integers or export the gather form"
@@ -86,10 +87,11 @@ def _grid_sample_bilinear(
     grid = grid.transpose(1, 2).flatten(0, 1)  # [B*M, Q, T, 2]
     planes = value.permute(0, 2, 3, 1).flatten(0, 1)  # [B*M, D, S]
     sampled, pixel, point = [], 0, 0
-    for (height, width), count in zip(levels, points, strict=True):
+    for (height, width), count in zip(host_levels(levels), points, strict=True):
         if count:
             plane = planes[:, :, pixel : pixel + height * width].to(weights.dtype)
-            plane = torch.unflatten(plane, 2, (height, width))
+            # Not unflatten: torch's TorchScript exporter takes the shape of its result for a constant.
+            plane = plane.reshape(batch * heads, channels, height, width)
             sampled.append(_sample_plane(plane, grid[:, :, point : point + count]))
         pixel, point = pixel + height * width, point + count
     folded = weights.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # [B*M, 1, Q, T]

@@ -115,9 +115,11 @@ def project(layer, query, features, padding_mask, heads, levels, points):
     value = layer.value_proj(features)
     if padding_mask is not None:
         value = value.masked_fill(padding_mask[..., None], 0.0)
-    offsets = layer.sampling_offsets(query).unflatten(-1, (heads, levels, points, 2))
-    weights = layer.attention_weights(query).unflatten(-1, (heads, levels * points)).softmax(-1)
-    return value.unflatten(-1, (heads, -1)), offsets, weights.unflatten(-1, (levels, points))
+    batch, queries, _ = query.shape
+    offsets = layer.sampling_offsets(query).view(batch, queries, heads, levels, points, 2)
+    weights = layer.attention_weights(query).view(batch, queries, heads, levels * points)
+    weights = weights.softmax(-1).view(batch, queries, heads, levels, points)
+    return value.view(batch, value.shape[1], heads, -1), offsets, weights
 
 
 def locate(reference, offsets, shapes, by_pixel=False):
@@ -262,10 +264,11 @@ class StoredCore(nn.Module):
         add_projections(self, 32, 4, sum(num_points_list), all_four=False)
 
     def locate(self, query, reference_points):
-        offsets = self.sampling_offsets(query).unflatten(-1, (4, -1, 2))
+        batch, queries, _ = query.shape
+        offsets = self.sampling_offsets(query).view(batch, queries, 4, -1, 2)
         scale = torch.cat([torch.full((n, 1), 1 / n) for n in self.num_points_list])
         reference = reference_points[:, :, None]  # [B, Q, 1, 1, 4]
-        weights = self.attention_weights(query).unflatten(-1, (4, -1)).softmax(-1)
+        weights = self.attention_weights(query).view(batch, queries, 4, -1).softmax(-1)
         return reference[..., :2] + offsets * scale * reference[..., 2:] * 0.5, weights
 
 
@@ -279,10 +282,10 @@ class SquareAttention(StoredCore):
     def forward(self, query, reference_points, value, value_spatial_shapes):
         locations, weights = self.locate(query, reference_points)
         return self.ms_deformable_attn_core(
-            value.unflatten(-1, (4, -1)),
+            value.view(*value.shape[:2], 4, -1),
             value_spatial_shapes,
-            locations.unflatten(3, (2, -1)),
-            weights.unflatten(3, (2, -1)),
+            locations.view(*locations.shape[:3], 2, -1, 2),
+            weights.view(*weights.shape[:3], 2, -1),
         )
 
 
@@ -315,7 +318,7 @@ class MSDeformableAttention(StoredCore):
 
     def forward(self, query, reference_points, value, value_spatial_shapes):
         locations, weights = self.locate(query, reference_points)
-        value = value.unflatten(-1, (4, -1))
+        value = value.view(*value.shape[:2], 4, -1)
         if self.per_level:
             sizes = [height * width for height, width in value_spatial_shapes]
             value = value.permute(0, 2, 3, 1).split(sizes, -1)
