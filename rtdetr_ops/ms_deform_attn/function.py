@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ..backends import select
 from ..levels import Levels
+from . import portable
 from .checks import check_fused_inputs, check_inputs, expand_reference, flatten_points
 from .classic import is_classic, read_classic
-from .op import BACKENDS
+from .export_form import is_exporting, should_lower
+from .op import BACKENDS, ms_deform_attn, ms_deform_attn_fused
 
 __all__ = ["FusedMSDeformAttnFunction", "MSDeformAttnFunction"]
 
@@ -32,13 +34,17 @@ class MSDeformAttnFunction(torch.autograd.Function):
         ValueError: host-side start indices do not follow from the shapes.
     """
 
+    @classmethod
+    def apply(cls, *arguments: Any, **keywords: Any) -> Any:
+        """Run it; in a graph being exported as the public function, for a trace cannot see into a Function."""
+        if not is_exporting():
+            return super().apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        return _run_plain(*arguments, **keywords)
+
     @staticmethod
     def forward(ctx: Any, value: Tensor, levels: Levels, *arguments: Any) -> Tensor:
-        _check_count(arguments)
+        locations, weights, points, mode = _read(levels, arguments)
         ctx.classic = is_classic(arguments)
-        locations, weights, points, mode = (
-            read_classic(levels, *arguments) if ctx.classic else arguments
-        )
         inputs = value, locations, weights
         levels, locations, weights, counts = check_inputs(
             value, levels, locations, weights, points, mode
@@ -47,7 +53,9 @@ class MSDeformAttnFunction(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
         implementation = select(BACKENDS, None, value).implementation
         ctx.call = implementation, levels, counts, mode
-        return implementation.run(value, levels, locations, weights, counts, mode)
+        # torch.compile and strict torch.export look at ``forward``, never at ``apply``.
+        run = portable.run if should_lower() else implementation.run
+        return run(value, levels, locations, weights, counts, mode)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,6 +87,13 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
         TypeError, ValueError, RuntimeError: as :func:`rtdetr_ops.ms_deform_attn_fused`.
     """
 
+    @classmethod
+    def apply(cls, *arguments: Any, **keywords: Any) -> Any:
+        """As :meth:`MSDeformAttnFunction.apply`."""
+        if not is_exporting():
+            return super().apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        return _run_fused(*arguments, **keywords)
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -100,7 +115,8 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
         offset_scale = float(offset_scale)
         implementation = select(BACKENDS, None, value).implementation
         ctx.call = implementation, levels, counts, mode, offset_scale
-        return implementation.run_fused(
+        run_fused = portable.run_fused if should_lower() else implementation.run_fused
+        return run_fused(
             value, levels, reference, offsets, logits, counts, mode, offset_scale, value_mask
         )
 
@@ -123,6 +139,41 @@ class FusedMSDeformAttnFunction(torch.autograd.Function):
             grad_reference = grad_reference.sum_to_size(reference.shape)
         grads = grad_reference, _like(grad_offsets, offsets), _like(grad_logits, logits)
         return grad_value, None, *grads, None, None, None, None
+
+
+def _run_plain(value: Tensor, levels: Levels, *arguments: Any) -> Tensor:
+    locations, weights, points, mode = _read(levels, arguments)
+    return ms_deform_attn(value, levels, locations, weights, points=points, mode=mode)
+
+
+def _run_fused(
+    value: Tensor,
+    levels: Levels,
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    points: int | Sequence[int] | None = None,
+    mode: str = "bilinear",
+    offset_scale: float = 0.5,
+    value_mask: Tensor | None = None,
+) -> Tensor:
+    return ms_deform_attn_fused(
+        value,
+        levels,
+        reference,
+        offsets,
+        logits,
+        points=points,
+        mode=mode,
+        offset_scale=offset_scale,
+        value_mask=value_mask,
+    )
+
+
+def _read(levels: Levels, arguments: tuple[Any, ...]) -> tuple[Tensor, Tensor, Any, str]:
+    """Locations, weights, points and mode of either argument list."""
+    _check_count(arguments)
+    return read_classic(levels, *arguments) if is_classic(arguments) else arguments
 
 
 def _check_count(arguments: tuple[Any, ...]) -> None:
