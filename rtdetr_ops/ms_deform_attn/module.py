@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -224,6 +224,12 @@ class MSDeformAttn(nn.Module):
             raise ValueError(
                 f"input_flatten: expected shape {expected}, got {list(features.shape)}"
             )
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """torch.jit.script asks here first, also for a layer deep in a model."""
+        raise TypeError(
+            f"{type(self).__name__}: torch.jit.script does not take it; use torch.jit.trace or torch.export.export"
+        )
 
     def extra_repr(self) -> str:
         return (

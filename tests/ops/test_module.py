@@ -291,3 +291,23 @@ def test_bad_input(name):
     }
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         MSDeformAttn(32, 3, 4)(**inputs | change)
+
+
+def test_compiles_as_one_graph_under_a_default_device():
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    layer = MSDeformAttn(32, 3, 4)
+    query, reference, features, levels, mask = inputs(layer, 2, True)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    with torch.device("cpu"):
+        found = compiled(query, reference, features, levels, None, mask)
+    expected = layer(query, reference, features, levels, None, mask)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("model", [MSDeformAttn(32, 3, 4), torch.nn.Sequential(OneProduct())])
+def test_script_says_what_to_use_instead(model):
+    with pytest.raises(
+        TypeError, match=r"torch\.jit\.script does not take it; use torch.jit.trace"
+    ):
+        torch.jit.script(model)
