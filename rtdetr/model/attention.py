@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:  # [B, N, C], [B, heads, N, N]
         placed = tokens + positions
         query, key, value = (
-            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            self._split_heads(projection(x)).transpose(1, 2)
             for projection, x in (
                 (self.q_proj, placed),
                 (self.k_proj, placed),
@@ -68,6 +68,13 @@ class SelfAttention(nn.Module):
         mixed = functional.scaled_dot_product_attention(query, key, value, mask, dropout)
         output: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return output, weights
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """[B, N, C] to [B, N, heads, C/heads].
+
+        Not ``unflatten``: torch's TorchScript exporter takes the shape of what that returns for a constant.
+        """
+        return x.reshape(*x.shape[:2], self.heads, x.shape[2] // self.heads)
 
 
 def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:

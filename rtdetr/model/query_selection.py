@@ -66,11 +66,19 @@ def select(proposals: Proposals, count: int, method: str) -> Selection:
     scores = proposals.scores
     if method == "one2many":
         ranked = scores.flatten(1)
-        index = ranked.topk(min(count, ranked.shape[1]), dim=1).indices // scores.shape[-1]
+        index = _largest(ranked, count) // scores.shape[-1]
     else:
-        ranked = scores.amax(-1)
-        index = ranked.topk(min(count, ranked.shape[1]), dim=1).indices
+        index = _largest(scores.amax(-1), count)
     return Selection(*(_gather(tensor, index) for tensor in proposals))
+
+
+def _largest(ranked: Tensor, count: int) -> Tensor:
+    """Where the ``count`` largest of each row of ``ranked`` [B, N] are, or of all where there are fewer."""
+    number = min(count, ranked.shape[1])
+    if isinstance(number, Tensor):
+        # torch.jit.trace, at an image with fewer pixels than queries: larger images have no more than ``count``.
+        number = number.clamp(max=count)
+    return ranked.topk(number, dim=1).indices
 
 
 def _gather(tensor: Tensor, index: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ LIMIT = 32
 class SizeCache(Generic[T]):
     """Remembers what ``make(*size, device)`` returned. Nothing waits for the device.
 
-    While a graph is traced, the table is built again: the compiler folds it to a constant. While a CUDA graph is
-    captured, a table that is not there yet becomes part of the graph and is not kept: its numbers come with a replay.
+    While a graph is traced, the table is built again: a compiler folds it to a constant, and torch.jit.trace follows
+    the size. While a CUDA graph is captured, a table that is not there yet becomes part of the graph and is not kept:
+    its numbers come with a replay.
     """
 
     def __init__(self, make: Callable[..., T]) -> None:
@@ -55,5 +56,7 @@ class SizeCache(Generic[T]):
 def _is_final(tensors: tuple[Tensor, ...]) -> bool:
     """Whether these are numbers now, and not stand-ins of a trace or of a graph under capture."""
     if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
     return all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)

@@ -256,6 +256,16 @@ def test_detector_compiles_as_one_graph(backend: str, sizes: list[tuple[int, int
     torch.compiler.reset()
 
 
+def test_detector_compiles_as_one_graph_under_a_default_device() -> None:
+    torch.compiler.reset()
+    model, pixels = tiny_model(decoder_layers=1), image(64, 96)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.inference_mode():
+        with torch.device("cpu"):
+            found = compiled(pixels)
+        assert partner_distance(numbers(found), numbers(model(pixels))).max() < 1e-5
+
+
 def test_detector_exports() -> None:
     model, pixels = tiny_model(), image(64, 96)
     program = torch.export.export(model, (pixels,))
