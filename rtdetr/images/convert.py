@@ -11,23 +11,28 @@ import torch
 from PIL import Image, ImageOps
 
 from ..errors import DataError
+from .color import Color, find_color
 
-Color = Literal["rgb", "bgr"]
 Layout = Literal["first", "last"]
 
 
-def image_to_rgb(image: Image.Image) -> Image.Image:
-    """A Pillow image of any mode in mode RGB, same size; alpha is dropped, not blended."""
+def image_to_rgb(image: Image.Image, argument: str = "images") -> Image.Image:
+    """A Pillow image of any mode in mode RGB, same size; alpha is dropped, not blended.
+
+    Raises:
+        DataError: for 32-bit integers outside 0..65535, or floats outside 0..1.
+    """
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    pixels = np.asarray(image)
+    # Mode I holds 8-bit values and 16-bit ones alike; the modes I;16 say which.
+    is_wide = pixels.min() >= 0 and 255 < pixels.max() <= 65535
+    if image.mode != "F" and (image.mode != "I" or is_wide):
         # Pillow clips 16 bits to 8 instead of scaling them: everything above 255 would be white.
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)).convert(
-            "RGB"
-        )
-    if image.mode == "F":
-        return array_to_rgb(np.asarray(image), layout="last")
-    return image.convert("RGB")
+        pixels = pixels >> 8
+    return array_to_rgb(pixels, layout="last", argument=argument)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -41,14 +46,16 @@ def array_to_rgb(
     """One array [H,W], [H,W,C] (layout "last") or [C,H,W] (layout "first") as an RGB image.
 
     Args:
-        array: uint8 0..255, bool, or floating 0..1; C is 1 (gray), 3 or 4 (the fourth is dropped).
+        array: integers 0..255, bool, or floating 0..1; C is 1 (gray), 3 or 4 (the fourth is dropped).
         layout: where the channels are.
         color: order of the first three channels.
         argument: the name errors give to the array.
 
     Raises:
         DataError: for any other shape, dtype or range.
+        UsageError: for any other ``color``.
     """
+    color = find_color(color)
     pixels = to_uint8(channels_last(array, layout, argument), argument)
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
@@ -59,7 +66,7 @@ def array_to_rgb(
 def tensor_to_rgb(
     tensor: torch.Tensor, *, color: Color = "rgb", argument: str = "images"
 ) -> Image.Image:
-    """One tensor [C,H,W] or [H,W], uint8 0..255 or floating 0..1, on any device, as an RGB image."""
+    """One tensor [C,H,W] or [H,W], integers 0..255 or floating 0..1, on any device, as an RGB image."""
     return array_to_rgb(tensor_to_array(tensor), layout="first", color=color, argument=argument)
 
 
@@ -70,12 +77,11 @@ def tensor_to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 
 def channels_last(array: npt.NDArray[Any], layout: Layout, argument: str) -> npt.NDArray[Any]:
-    if array.ndim == 2:
-        return array[:, :, None]
-    if array.ndim == 3:
-        pixels = np.moveaxis(array, 0, 2) if layout == "first" else array
-        if pixels.shape[2] in (1, 3, 4) and pixels.size:
-            return pixels
+    pixels = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim == 3 and layout == "first":
+        pixels = np.moveaxis(array, 0, 2)
+    if pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4) and pixels.size:
+        return pixels
     expected = "[C,H,W]" if layout == "first" else "[H,W,C]"
     raise DataError(
         f"{argument}: expected an image [H,W] or {expected} with 1, 3 or 4 channels, got shape {list(array.shape)}"
@@ -83,14 +89,19 @@ def channels_last(array: npt.NDArray[Any], layout: Layout, argument: str) -> npt
 
 
 def to_uint8(pixels: npt.NDArray[Any], argument: str) -> npt.NDArray[Any]:
-    """uint8 as it is; floats 0..1 rounded to 256 steps, so an image divided by 255 comes back exactly."""
+    """Integers as they are; floats 0..1 rounded to 256 steps, so an image divided by 255 comes back exactly."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.float32)
-    if not np.issubdtype(pixels.dtype, np.floating):
+    is_integer = np.issubdtype(pixels.dtype, np.integer)
+    if not is_integer and not np.issubdtype(pixels.dtype, np.floating):
         raise DataError(f"{argument}: expected dtype uint8 or floating, got {pixels.dtype}")
-    low, high = float(pixels.min()), float(pixels.max())
+    low, high = pixels.min(), pixels.max()
+    if is_integer and (low < 0 or high > 255):
+        raise DataError(f"{argument}: expected integers within 0..255, got {low}..{high}")
+    if is_integer:
+        return pixels.astype(np.uint8)
     if low >= 0 and high <= 1:
         steps: npt.NDArray[Any] = np.rint(pixels.astype(np.float32) * np.float32(255))
         return steps.astype(np.uint8)

@@ -16,7 +16,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
-from .convert import Color, array_to_rgb, image_to_rgb, tensor_to_rgb, upright
+from .color import Color
+from .convert import array_to_rgb, image_to_rgb, tensor_to_rgb, upright
 from .names import is_url
 
 __all__ = ["LoadedImage", "Unreadable", "download", "load_image", "name_of"]
@@ -126,7 +127,7 @@ def _open(file: Path | io.BytesIO, name: str) -> Image.Image:
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
     try:
-        return image_to_rgb(upright(image))
+        return image_to_rgb(upright(image), name)
     except DataError:
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError
-from .convert import Color
+from .color import Color
 from .io import LoadedImage, Unreadable, load_image, name_of
 from .names import IMAGE_SUFFIXES, is_url, is_video, natural_key
 from .video import read_video

@@ -247,7 +247,7 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         DataError,
         r"images: expected an image .*\[5, 5, 2\]",
     ),
-    "dtype": (np.zeros((5, 5, 3), np.int64), {}, DataError, "images: expected dtype uint8.*int64"),
+    "dtype": (np.zeros((5, 5, 3), complex), {}, DataError, "images: expected dtype uint8.*complex"),
     "range": (
         np.full((5, 5, 3), -0.5),
         {},
