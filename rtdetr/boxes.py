@@ -2,7 +2,8 @@
 """Arithmetic of boxes, for arrays of NumPy and tensors of torch alike.
 
 A box is four numbers on the last axis: xyxy (left, top, right, bottom), cxcywh (center and size), or COCO's xywh
-(left, top, width, height). Any leading axes; the result has the dtype of the boxes. A size is (height, width).
+(left, top, width, height). Any leading axes. The result has the dtype of the boxes, float32 for integers. A size is
+(height, width).
 """
 
 from __future__ import annotations
@@ -26,57 +27,77 @@ __all__ = [
 ]
 
 Boxes = TypeVar("Boxes", npt.NDArray[Any], "Tensor")
+Floats = npt.NDArray[Any]
 
 
 def cxcywh_to_xyxy(boxes: Boxes) -> Boxes:
     """[..., 4] to [..., 4]."""
+    boxes = _floating(boxes)
     center, size = boxes[..., :2], boxes[..., 2:]
     return _join(center - 0.5 * size, center + 0.5 * size)
 
 
 def xyxy_to_cxcywh(boxes: Boxes) -> Boxes:
     """[..., 4] to [..., 4]."""
+    boxes = _floating(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     return _join((low + high) / 2, high - low)
 
 
 def xywh_to_xyxy(boxes: Boxes) -> Boxes:
     """[..., 4] to [..., 4]."""
+    boxes = _floating(boxes)
     corner, size = boxes[..., :2], boxes[..., 2:]
     return _join(corner, size + corner)
 
 
 def xyxy_to_xywh(boxes: Boxes) -> Boxes:
     """[..., 4] to [..., 4]."""
+    boxes = _floating(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     return _join(low, high - low)
 
 
-def clip_to_image(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def clip_to_image(boxes: Floats, size: tuple[int, int]) -> Floats:
     """Xyxy boxes [..., 4] in pixels, cut at the border of an image (height, width)."""
-    height, width = size
-    return boxes.clip(0, np.asarray([width, height, width, height], dtype=np.float32))
+    boxes = _floating(boxes)
+    return boxes.clip(0, _border(size).astype(boxes.dtype))
 
 
-def to_fractions(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+def to_fractions(boxes: Floats, size: tuple[int, int]) -> Floats:
     """Boxes of any form [..., 4] in pixels as fractions of an image (height, width)."""
-    height, width = size
-    border = np.asarray([width, height, width, height], dtype=np.float32)
-    fractions: npt.NDArray[np.float32] = np.divide(boxes, border)
+    boxes = _floating(boxes)
+    fractions: Floats = np.divide(boxes, _border(size)).astype(boxes.dtype)
     return fractions
 
 
 def scale_boxes(boxes: Boxes, height: Any, width: Any) -> Boxes:
     """Boxes of any form with x multiplied by ``width`` and y by ``height``, numbers or [...] for the leading axes."""
+    boxes = _floating(boxes)
     if isinstance(boxes, np.ndarray):
-        scaled: npt.NDArray[Any] = boxes * np.stack([width, height] * 2, axis=-1).astype(
-            boxes.dtype
-        )
+        dtype = np.promote_types(boxes.dtype, np.float32)
+        factors = np.stack([width, height] * 2, axis=-1).astype(dtype)
+        scaled: npt.NDArray[Any] = (boxes * factors).astype(boxes.dtype)
         return scaled
     import torch
 
-    factors = [torch.as_tensor(side, device=boxes.device) for side in (width, height) * 2]
-    return boxes * torch.stack(factors, dim=-1)
+    # A size such as 1281 is no number of bfloat16: the factors are wider, the product is rounded once.
+    dtype = torch.promote_types(boxes.dtype, torch.float32)
+    sides = [
+        torch.as_tensor(side, dtype=dtype, device=boxes.device) for side in (width, height) * 2
+    ]
+    return (boxes * torch.stack(sides, dim=-1)).to(boxes.dtype)
+
+
+def _floating(boxes: Boxes) -> Boxes:
+    if isinstance(boxes, np.ndarray):
+        return boxes if np.issubdtype(boxes.dtype, np.floating) else boxes.astype(np.float32)
+    return boxes if boxes.is_floating_point() else boxes.float()
+
+
+def _border(size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    height, width = size
+    return np.asarray([width, height, width, height], dtype=np.float32)
 
 
 def _join(first: Boxes, second: Boxes) -> Boxes:
