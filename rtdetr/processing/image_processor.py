@@ -4,32 +4,42 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from ..checking import explains_frozen
+from ..devices import find_device
 from ..errors import DataError, ModelError, UsageError, did_you_mean
 from ..files import atomic_write
 from ..hub import PREPROCESSOR, HubOptions, model_files, settings_file
 from . import targets
 from .batch_feature import BatchFeature
+from .fields import CHECKS, TensorKind
 from .inputs import InputImage, Pixels, load_images
+from .keywords import drop_constants
 from .postprocess import post_process
-from .sizes import SizeLike, resized_size, size_dict
+from .sizes import SizeLike, describe_size, resized_size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-TensorKind = Literal["pt", "np"]
+# These mean something as None, so that an override with None is not the same as no override.
+_NULLABLE = ("pad_size", "return_tensors")
+
+# Words of transformers' ``from_pretrained`` that choose among implementations; here is one.
+_LOADING_WORDS = frozenset({"trust_remote_code", "use_fast"})
 
 
+@explains_frozen("processor = processor.replaced({field}=...)")
 @dataclass(frozen=True)
 class RTDetrImageProcessor:
     """Resizes, scales and batches images; carries COCO annotations along; reads detections out of outputs.
@@ -46,12 +56,16 @@ class RTDetrImageProcessor:
         do_rescale: whether to multiply pixels 0..255 by ``rescale_factor``.
         rescale_factor: 1/255 by default.
         do_normalize: whether to subtract ``image_mean`` and divide by ``image_std``.
-        image_mean: one number per channel.
-        image_std: one number per channel.
+        image_mean: one number per channel: three, or four for arrays of four channels, which then keep them.
+        image_std: one number per channel, as many as ``image_mean``.
         do_pad: whether to pad at the bottom and right with zeros; adds ``pixel_mask``.
         pad_size: to what size, height and width; None is the largest of the batch.
         do_convert_annotations: whether boxes become cxcywh in fractions of the image.
         format: "coco_detection", the only one.
+        return_tensors: what a call returns that does not say.
+
+    None for a field is its default. What transformers' processors take besides (``do_convert_rgb``, ``data_format``,
+    ``do_center_crop``, ``disable_grouping`` ...) is taken in a call as long as it asks for what is done here anyway.
 
     Raises:
         UsageError: if a field has a value outside of these.
@@ -69,31 +83,20 @@ class RTDetrImageProcessor:
     pad_size: SizeLike | None = None
     do_convert_annotations: bool = True
     format: str = "coco_detection"
+    return_tensors: TensorKind | None = None
 
     model_input_names = ("pixel_values", "pixel_mask")
 
     def __post_init__(self) -> None:
-        set_field = object.__setattr__
-        set_field(self, "size", size_dict(self.size))
-        if self.pad_size is not None:
-            pad = size_dict(self.pad_size, "pad_size")
-            if "height" not in pad:
-                raise UsageError(f"pad_size: expected height and width, got {sorted(pad)}")
-            set_field(self, "pad_size", pad)
-        if self.resample not in list(Image.Resampling):
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if value is None and entry.name not in _NULLABLE:
+                value = getattr(_defaults(), entry.name)
+            object.__setattr__(self, entry.name, CHECKS[entry.name](entry.name, value))
+        if len(self.image_mean) != len(self.image_std):
             raise UsageError(
-                f"resample: expected a filter of PIL.Image.Resampling, got {self.resample!r}"
+                f"image_std: expected {len(self.image_mean)} numbers, as image_mean has, got {list(self.image_std)}"
             )
-        set_field(self, "resample", int(self.resample))
-        for name in ("image_mean", "image_std"):
-            numbers = tuple(float(number) for number in getattr(self, name))
-            if len(numbers) != 3:
-                raise UsageError(f"{name}: expected three numbers, got {list(numbers)}")
-            set_field(self, name, numbers)
-        # Other libraries pass a str-like enum; the file and the comparison want the plain word.
-        set_field(self, "format", str(getattr(self.format, "value", self.format)))
-        if self.format != "coco_detection":
-            raise UsageError(f'format: only "coco_detection" is supported, got {self.format!r}')
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         """The same as ``preprocess``."""
@@ -106,27 +109,30 @@ class RTDetrImageProcessor:
         return_segmentation_masks: bool | None = None,
         masks_path: str | Path | None = None,
         *,
-        return_tensors: TensorKind | None = None,
         input_data_format: str | None = None,
+        device: str | int | torch.device | None = None,
         **overrides: Any,
     ) -> BatchFeature:
         """Images, and annotations if any, as the model takes them.
 
         Args:
-            images: one image or a list of them: PIL image, path, URL, array or tensor (uint8 0..255 or floating 0..1;
+            images: one image or a list of them: PIL image, path, URL, array or tensor (integers 0..255 or floats 0..1;
                 channels first or last), or a batch [N,...] of arrays. Gray and RGBA become RGB. A path is turned as
-                its EXIF orientation says; a PIL image is taken as it is, since you know its size.
+                its EXIF orientation says; a PIL image is taken as it is, since you know its size. Floats may have any
+                finite value where nothing is resized or rescaled.
             annotations: one dict per image, ``{"image_id": int, "annotations": [{"bbox": [x,y,w,h] in pixels,
                 "category_id": int, "area", "iscrowd", "keypoints"}]}``. The category id is the class index.
             return_segmentation_masks: False or None; this detector has no masks.
             masks_path: None, likewise.
-            return_tensors: "pt", "np", or None for lists of arrays, which may differ in size.
             input_data_format: "channels_first" or "channels_last" for arrays and tensors; by default what fits, and
                 first where both fit.
-            **overrides: any field of this class, for this call.
+            device: where tensors go; images are prepared on the CPU in any case.
+            **overrides: any field of this class, for this call; None leaves it as it is. ``return_tensors`` is "pt",
+                "np", or None for lists of arrays, which may differ in size.
 
         Returns:
-            ``pixel_values`` float32 [B,3,H,W]; ``pixel_mask`` int64 [B,H,W], 1 on the image, with ``do_pad``;
+            ``pixel_values`` float32 [B,3,H,W], or 4 channels as ``image_mean`` has;
+            ``pixel_mask`` int64 [B,H,W], 1 on the image, with ``do_pad``;
             ``labels`` with annotations: per image size, orig_size (height, width), image_id, class_labels int64 [N],
             boxes float32 [N,4], area, iscrowd.
 
@@ -139,28 +145,27 @@ class RTDetrImageProcessor:
             raise UsageError(
                 "return_segmentation_masks, masks_path: this detector finds boxes and has no masks"
             )
-        if return_tensors not in (None, "pt", "np"):
-            raise UsageError(f'return_tensors: expected "pt", "np" or None, got {return_tensors!r}')
-        settings = self.replaced(**overrides)
-        inputs = load_images(images, input_data_format)
+        settings = self.replaced(**drop_constants(overrides))
+        kind = settings.return_tensors
+        if device is not None and kind != "pt":
+            raise UsageError(f'device: expected return_tensors="pt" with it, got {kind!r}')
+        inputs = load_images(images, input_data_format, len(settings.image_mean))
         per_image = _annotation_list(annotations, len(inputs))
         samples = [settings._preprocess_one(*pair) for pair in zip(inputs, per_image, strict=True)]
         batch: dict[str, Any] = {}
         if settings.do_pad:
             samples, batch["pixel_mask"] = settings._pad(samples)
         batch["pixel_values"] = [pixels for pixels, _ in samples]
-        _check_sizes(batch["pixel_values"], return_tensors)
-        features = BatchFeature(
-            {key: _stacked(value, return_tensors) for key, value in batch.items()}
-        )
+        _check_sizes(batch["pixel_values"], kind)
+        features = BatchFeature({key: _stacked(value, kind) for key, value in batch.items()})
         if annotations is not None:
             features["labels"] = [
-                _labels(target, return_tensors) for _, target in samples if target is not None
+                _labels(target, kind) for _, target in samples if target is not None
             ]
-        return features
+        return features if device is None else features.to(find_device(device))
 
     def replaced(self, **overrides: Any) -> RTDetrImageProcessor:
-        """A copy with these fields; a TypeError with a suggestion for a name that is none."""
+        """A copy with these fields; None leaves one as it is, and an unknown name is a TypeError with a suggestion."""
         known = [entry.name for entry in dataclasses.fields(self)]
         for name in overrides:
             if name not in known:
@@ -168,14 +173,48 @@ class RTDetrImageProcessor:
                     f"RTDetrImageProcessor has no option {name!r}.{did_you_mean(name, known)} "
                     f"Options: {', '.join(known)}"
                 )
-        return dataclasses.replace(self, **overrides) if overrides else self
+        fields = {
+            name: value
+            for name, value in overrides.items()
+            if value is not None or name in _NULLABLE
+        }
+        return dataclasses.replace(self, **fields) if fields else self
+
+    def content_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) that an image of ``image_size`` has in the network's input, without the padding."""
+        return resized_size(image_size, self.size) if self.do_resize else image_size  # type: ignore[arg-type]
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of the network's input; None where it depends on the image."""
+        size = (
+            self.pad_size if self.do_pad and self.pad_size else self.size if self.do_resize else {}
+        )
+        assert isinstance(size, Mapping)
+        return (size["height"], size["width"]) if "height" in size else None
+
+    @property
+    def size_text(self) -> str:
+        """The size of the network's input in words: ``640x480`` (width x height), ``at most 640x480``, ..."""
+        if self.input_size is not None:
+            return "{1}x{0}".format(*self.input_size)
+        assert isinstance(self.size, Mapping)
+        return describe_size(self.size) if self.do_resize else "size of the image"
+
+    def with_input_size(self, height: int, width: int) -> RTDetrImageProcessor:
+        """A copy whose input has this size. Where images keep their aspect they are fitted into it and padded."""
+        sides = {"height": height, "width": width}
+        if self.do_resize and isinstance(self.size, Mapping) and "height" in self.size:
+            return self.replaced(size=sides, pad_size=sides)
+        fit = {"max_height": height, "max_width": width}
+        return self.replaced(do_resize=True, size=fit, do_pad=True, pad_size=sides)
 
     def _preprocess_one(
         self, image: InputImage, annotation: Mapping[str, Any] | None
     ) -> tuple[Pixels, targets.Target | None]:
         old = image.size
         target = targets.coco_target(annotation, old) if annotation is not None else None
-        new = resized_size(old, self.size) if self.do_resize else old  # type: ignore[arg-type]
+        new = self.content_size(old)
         pixels = image.pixels(new, self.resample, self.rescale_factor if self.do_rescale else None)
         if self.do_normalize:
             mean = np.asarray(self.image_mean, dtype=np.float32)[:, None, None]
@@ -215,7 +254,7 @@ class RTDetrImageProcessor:
         self,
         outputs: Any,
         threshold: float = 0.5,
-        target_sizes: torch.Tensor | Sequence[Sequence[int]] | None = None,
+        target_sizes: torch.Tensor | Sequence[Sequence[float]] | None = None,
         use_focal_loss: bool = True,
     ) -> list[dict[str, torch.Tensor]]:
         """Scores, labels and boxes of each image, best first, without suppression: the model needs none.
@@ -238,7 +277,7 @@ class RTDetrImageProcessor:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, JSON types only, with the key by which other libraries know the class."""
+        """The fields that are not None, JSON types only, with the key by which other libraries know the class."""
         fields = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
@@ -251,13 +290,10 @@ class RTDetrImageProcessor:
         """From the contents of ``preprocessor_config.json``; keys of other libraries' bookkeeping are passed over.
 
         Raises:
-            ModelError: if it asks for a step this class does not have.
+            ModelError: if a field has a wrong value, or asks for a step this class does not have.
+            UsageError: if an override has a wrong value.
         """
-        if settings.get("do_center_crop"):
-            raise ModelError(f"{PREPROCESSOR}: do_center_crop is not supported for RT-DETR")
-        known = {entry.name for entry in dataclasses.fields(cls)}
-        fields = {key: value for key, value in settings.items() if key in known}
-        return cls(**fields).replaced(**overrides)
+        return cls._from_settings(settings, PREPROCESSOR).replaced(**drop_constants(overrides))
 
     @classmethod
     def from_pretrained(
@@ -278,11 +314,12 @@ class RTDetrImageProcessor:
             cache_dir: where downloads are kept.
             token: of the hub.
             local_files_only: do not use the network.
-            **overrides: any field of this class.
+            **overrides: any field of this class. ``use_fast`` is taken and has no effect.
 
         Raises:
-            ModelError: if there is no such file, or the hub cannot be reached.
+            ModelError: if there is no such file, a field in it has a wrong value, or the hub cannot be reached.
         """
+        fields = {name: value for name, value in overrides.items() if name not in _LOADING_WORDS}
         options = HubOptions(
             revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
         )
@@ -292,28 +329,52 @@ class RTDetrImageProcessor:
             raise ModelError(
                 f"{source}: no {PREPROCESSOR} there. Use RTDetrImageProcessor() for the defaults."
             )
-        return cls.from_file(path, **overrides)
+        return cls.from_file(path, **fields)
 
     @classmethod
     def from_file(cls, path: Path, **overrides: Any) -> RTDetrImageProcessor:
         """From one JSON file.
 
         Raises:
-            ModelError: it holds no JSON, or asks for a step this class does not have.
+            ModelError: it holds no JSON, a field has a wrong value, or it asks for a step this class does not have.
+            UsageError: if an override has a wrong value.
         """
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: not a JSON file: {error}") from error
-        return cls.from_dict(settings, **overrides)
+        return cls._from_settings(settings, str(path)).replaced(**drop_constants(overrides))
 
-    def save_pretrained(self, directory: str | Path) -> Path:
-        """Write ``preprocessor_config.json`` into ``directory``, created if needed; returns the file's path."""
-        path = Path(directory) / PREPROCESSOR
+    @classmethod
+    def _from_settings(cls, settings: Any, place: str) -> RTDetrImageProcessor:
+        if not isinstance(settings, Mapping):
+            raise ModelError(f"{place}: expected an object with fields, got {settings!r:.80}")
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        try:
+            words = drop_constants(settings)
+            return cls(**{key: value for key, value in words.items() if key in known})
+        except UsageError as error:
+            raise ModelError(f"{place}: {error}") from error
+
+    def to_json_string(self) -> str:
+        """``to_dict`` as the text of a file."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    def to_json_file(self, path: str | Path) -> None:
+        """Write ``to_json_string``; the file is replaced whole."""
         with atomic_write(path) as temporary:
-            text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
-            temporary.write_text(text + "\n", encoding="utf-8")
-        return path
+            temporary.write_text(self.to_json_string(), encoding="utf-8")
+
+    def save_pretrained(self, directory: str | Path) -> list[str]:
+        """Write ``preprocessor_config.json`` into ``directory``, created if needed; a list with the file's path."""
+        path = Path(directory) / PREPROCESSOR
+        self.to_json_file(path)
+        return [str(path)]
+
+
+@functools.cache
+def _defaults() -> RTDetrImageProcessor:
+    return RTDetrImageProcessor()
 
 
 def _annotation_list(annotations: Any, count: int) -> list[Mapping[str, Any] | None]:

@@ -18,7 +18,7 @@ def post_process(
     logits: Tensor,  # [B, Q, K]
     pred_boxes: Tensor,  # [B, Q, 4], (cx, cy, w, h) in fractions of the image
     threshold: float,
-    target_sizes: Tensor | Sequence[Sequence[int]] | None,  # (height, width) of each image
+    target_sizes: Tensor | Sequence[Sequence[float]] | None,  # (height, width) of each image
     use_focal_loss: bool = True,
 ) -> list[dict[str, Tensor]]:  # scores [N], labels [N], boxes [N, 4], best first
     """See :meth:`rtdetr.RTDetrImageProcessor.post_process_object_detection`."""
@@ -45,7 +45,7 @@ def _rank(logits: Tensor, use_focal_loss: bool) -> tuple[Tensor, Tensor, Tensor]
     return scores, label_of.gather(1, query), query
 
 
-def _sizes(target_sizes: Tensor | Sequence[Sequence[int]], boxes: Tensor) -> Tensor:
+def _sizes(target_sizes: Tensor | Sequence[Sequence[float]], boxes: Tensor) -> Tensor:
     sizes = torch.as_tensor(target_sizes).to(boxes.device)
     if sizes.shape != (boxes.shape[0], 2):
         raise UsageError(

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from ..checking import as_int
 from ..errors import UsageError
 
 SIZE_FORMS = (
@@ -13,32 +16,31 @@ SIZE_FORMS = (
     frozenset({"max_height", "max_width"}),
 )
 
+MAX_SIDE = 2**16
+"""Pixels. Pillow's arithmetic overflows beyond 2**31; an image of this side has filled any memory before."""
+
 SizeLike = int | Sequence[int] | Mapping[str, int]
 
 
-def size_dict(size: SizeLike, argument: str = "size") -> dict[str, int]:
+def size_dict(size: object, argument: str = "size") -> dict[str, int]:
     """``size`` in one of the three forms: 640 is a square, (480, 640) is (height, width).
 
     Raises:
-        UsageError: for other keys, or a number that is not a whole number of at least 1.
+        UsageError: for other keys, or a number that is not a whole number within 1..65536.
     """
-    if isinstance(size, int):
+    sides: dict[str, object] = {}
+    if as_int(size) is not None:
         sides = {"height": size, "width": size}
     elif isinstance(size, Mapping):
         sides = {key: value for key, value in size.items() if value is not None}
-    else:
-        sides = dict(zip(("height", "width"), size, strict=False)) if len(size) == 2 else {}
+    elif isinstance(size, Sequence | np.ndarray) and len(size) == 2:
+        sides = {"height": size[0], "width": size[1]}
     if sides.keys() not in SIZE_FORMS:
         raise UsageError(
             f"{argument}: expected a whole number, (height, width), or a dict with height and width, shortest_edge and "
             f"longest_edge, or max_height and max_width; got {size!r}"
         )
-    for key, value in sides.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(
-                f"{argument}: expected {key} to be a whole number of at least 1, got {value!r}"
-            )
-    return sides
+    return {key: _side(value, key, argument) for key, value in sides.items()}
 
 
 def resized_size(old: tuple[int, int], size: Mapping[str, int]) -> tuple[int, int]:
@@ -49,6 +51,27 @@ def resized_size(old: tuple[int, int], size: Mapping[str, int]) -> tuple[int, in
         scale = min(size["max_height"] / old[0], size["max_width"] / old[1])
         return max(1, int(old[0] * scale)), max(1, int(old[1] * scale))
     return _by_edges(old, size["shortest_edge"], size["longest_edge"])
+
+
+def describe_size(size: Mapping[str, int]) -> str:
+    """``640x480`` (width x height), ``at most 640x480``, or ``shortest edge 480, longest at most 800``."""
+    if "height" in size:
+        return f"{size['width']}x{size['height']}"
+    if "max_height" in size:
+        return f"at most {size['max_width']}x{size['max_height']}"
+    return f"shortest edge {size['shortest_edge']}, longest at most {size['longest_edge']}"
+
+
+def _side(value: object, key: str, argument: str) -> int:
+    side = as_int(value)
+    if side is None or side < 1:
+        raise UsageError(
+            f"{argument}: expected {key} to be a whole number of at least 1, got {value!r}"
+        )
+    # The longest edge is a limit, and whoever means none may write any number.
+    if key != "longest_edge" and side > MAX_SIDE:
+        raise UsageError(f"{argument}: expected {key} to be at most {MAX_SIDE}, got {side}")
+    return side
 
 
 def _by_edges(old: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:

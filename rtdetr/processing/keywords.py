@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keywords of transformers' image processors that have one answer here: taken where they ask for it, else refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import UsageError
+
+__all__ = ["drop_constants"]
+
+_ANY = None
+
+# By keyword, the values that change nothing here. Images become RGB in any case.
+_CONSTANTS: Mapping[str, tuple[Any, ...] | None] = {
+    "crop_size": _ANY,
+    "data_format": (None, "channels_first"),
+    "default_to_square": _ANY,
+    "disable_grouping": _ANY,
+    "do_center_crop": (None, False),
+    "do_convert_rgb": _ANY,
+    "image_seq_length": _ANY,
+}
+
+
+def drop_constants(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """``keywords`` without those that ask for what is done anyway.
+
+    Raises:
+        UsageError: for one that asks for something else.
+    """
+    for name in keywords.keys() & _CONSTANTS.keys():
+        value = getattr(keywords[name], "value", keywords[name])
+        allowed = _CONSTANTS[name]
+        if allowed is not _ANY and value not in allowed:
+            expected = " or ".join(map(repr, allowed))
+            raise UsageError(f"{name}: expected {expected} for RT-DETR, got {value!r}")
+    return {name: value for name, value in keywords.items() if name not in _CONSTANTS}
