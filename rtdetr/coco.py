@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-__all__ = ["COCO_NAMES"]
+from collections.abc import Mapping
+
+__all__ = ["COCO_IDS", "COCO_NAMES", "is_coco"]
 
 COCO_NAMES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -18,3 +20,12 @@ COCO_NAMES = (
     *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
     "toothbrush",
 )
+
+# COCO numbers 91 categories and uses 80 of them; class indices count the used ones.
+_UNUSED_IDS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+COCO_IDS = tuple(number for number in range(1, 91) if number not in _UNUSED_IDS)
+
+
+def is_coco(names: Mapping[int, str]) -> bool:
+    """Whether a model's class names by index are the 80 of COCO, in their order."""
+    return dict(names) == dict(enumerate(COCO_NAMES))

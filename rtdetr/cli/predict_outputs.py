@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..coco import COCO_NAMES
 from ..files import atomic_write
 from ..images.names import stem_of
 
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
     from ..results.detections import Detections
 
 FORMATS = ("image", "json", "coco")
-
-# COCO numbers 91 categories and uses 80 of them; class indices count the used ones.
-COCO_UNUSED = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
-COCO_IDS = [number for number in range(1, 91) if number not in COCO_UNUSED]
 
 
 def fresh_folder(out: Path, overwrite: bool) -> Path:
@@ -91,8 +86,7 @@ class Outputs:
         if "json" in self.formats:
             self._records.append(detections.to_dict())
         if "coco" in self.formats:
-            ids = dict(enumerate(COCO_IDS)) if _is_coco(detections) else None
-            self._coco.append((detections.source, detections.to_coco(0, ids)))
+            self._coco.append((detections.source, detections.to_coco(0)))
 
     def _path(self, stem: str, suffix: str) -> Path:
         name, number = f"{stem}{suffix}", 1
@@ -105,7 +99,8 @@ class Outputs:
 
     def _write_json(self, name: str, value: Any) -> str:
         with atomic_write(self.folder / name) as path:
-            path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)
+            path.write_text(text, encoding="utf-8")
         return name
 
 
@@ -119,8 +114,3 @@ def coco_results(results: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[di
         for image_id, (source, entries) in zip(ids, results, strict=True)
         for entry in entries
     ]
-
-
-def _is_coco(detections: Detections) -> bool:
-    names = tuple(detections.name_of(index) for index in range(len(detections.names)))
-    return names == COCO_NAMES

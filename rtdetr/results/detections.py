@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..checking import as_int, explains_frozen
+from ..coco import COCO_IDS, is_coco
 from ..errors import MissingExtraError, UsageError, did_you_mean
 from ..files import atomic_write
-
-if TYPE_CHECKING:
-    from .drawing import Style
+from .drawing import Style, draw
 
 Box = tuple[float, float, float, float]
+
+ClassWord = str | SupportsIndex
+"""The name of a class, or its index: an int, or an integer of NumPy or torch."""
+
+
+CategoryIds = Mapping[int, int] | Sequence[int] | Literal["index"]
+"""Category ids by class index, or the index itself."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Detection:
         return f"Detection({self.name} {self.score:.2f} at [{corners}])"
 
 
+@explains_frozen("dataclasses.replace(detections, {field}=...)")
 @dataclass(frozen=True, eq=False)
 class Detections:
     """The objects found in one image, best first: a sequence of ``Detection`` over plain arrays.
@@ -44,8 +53,8 @@ class Detections:
     ``detections[0]`` is a ``Detection``; a slice, a boolean mask or a list of indices gives ``Detections``.
 
     Args:
-        xyxy: float32 [N,4], left, top, right, bottom in pixels of the image.
-        scores: float32 [N], 0..1.
+        xyxy: float32 [N,4], left, top, right, bottom in pixels of the image; finite.
+        scores: float32 [N], 0..1; finite.
         labels: int64 [N], class indices.
         names: class names by index, a dict or a sequence.
         image_size: (height, width) of the image, pixels.
@@ -53,7 +62,7 @@ class Detections:
         image: the image itself, for ``plot`` and ``save``.
 
     Raises:
-        UsageError: if the arrays do not have these shapes.
+        UsageError: if the arrays do not have these shapes, or hold a NaN, an infinity or a label that is no integer.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -68,7 +77,7 @@ class Detections:
         set_field = object.__setattr__
         set_field(self, "xyxy", np.asarray(self.xyxy, dtype=np.float32).reshape(-1, 4))
         set_field(self, "scores", np.asarray(self.scores, dtype=np.float32))
-        set_field(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        set_field(self, "labels", _whole_numbers("labels", self.labels))
         if not isinstance(self.names, Mapping):
             set_field(self, "names", dict(enumerate(self.names)))
         for name in ("scores", "labels"):
@@ -77,6 +86,9 @@ class Detections:
                 raise UsageError(
                     f"{name}: expected {len(self.xyxy)} values, one per box, got shape {list(shape)}"
                 )
+        for name in ("xyxy", "scores"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise UsageError(f"{name}: expected finite numbers, got NaN or infinity")
 
     @property
     def boxes(self) -> npt.NDArray[np.float32]:
@@ -90,40 +102,50 @@ class Detections:
         return (self[index] for index in range(len(self)))
 
     @overload
-    def __getitem__(self, index: int) -> Detection: ...
+    def __getitem__(self, index: int | np.integer[Any]) -> Detection: ...
     @overload
     def __getitem__(self, index: slice | Sequence[Any] | npt.NDArray[Any]) -> Detections: ...
     def __getitem__(self, index: Any) -> Detection | Detections:
-        if isinstance(index, int | np.integer):
-            left, top, right, bottom = (float(value) for value in self.xyxy[index])
-            label = int(self.labels[index])
-            return Detection(
-                self.name_of(label), label, float(self.scores[index]), (left, top, right, bottom)
-            )
+        whole = as_int(index)
+        if whole is not None:
+            return self._detection(whole)
         if not isinstance(index, slice):
             index = np.asarray(index)
+            if index.ndim == 0:
+                raise UsageError(
+                    f"index: expected an integer, a slice, a mask or a list, got {index}"
+                )
             index = index.astype(np.int64) if index.size == 0 else index
         xyxy, scores, labels = self.xyxy[index], self.scores[index], self.labels[index]
         return replace(self, xyxy=xyxy, scores=scores, labels=labels)
 
-    def name_of(self, label: int) -> str:
+    def _detection(self, index: int) -> Detection:
+        left, top, right, bottom = (float(value) for value in self.xyxy[index])
+        label = int(self.labels[index])
+        return Detection(
+            self.name_of(label), label, float(self.scores[index]), (left, top, right, bottom)
+        )
+
+    def name_of(self, label: SupportsIndex) -> str:
         """The name of a class index; "class 7" for one without a name."""
         assert isinstance(self.names, Mapping)
-        return self.names.get(label, f"class {label}")
+        number = operator.index(label)
+        return self.names.get(number, f"class {number}")
 
     def above(self, score: float) -> Detections:
         """Those with a greater score."""
         return self[self.scores > score]
 
-    def only(self, *classes: str | int | Sequence[str | int]) -> Detections:
+    def only(self, *classes: ClassWord | Sequence[ClassWord] | npt.NDArray[Any]) -> Detections:
         """Those of these classes, given by name or index: ``detections.only("person", "car")``.
 
         Raises:
             UsageError: if there is no such class, with the nearest name.
         """
-        flat: list[str | int] = []
+        flat: list[ClassWord] = []
         for entry in classes:
-            flat += [entry] if isinstance(entry, str | int) else entry
+            is_one = isinstance(entry, str) or np.ndim(entry) == 0  # type: ignore[arg-type]
+            flat += [entry] if is_one else list(entry)  # type: ignore[arg-type, list-item]
         assert isinstance(self.names, Mapping)
         return self[np.isin(self.labels, class_indices(flat, self.names))]
 
@@ -147,8 +169,6 @@ class Detections:
         Raises:
             UsageError: if these detections do not carry their image.
         """
-        from .drawing import draw
-
         if self.image is None:
             raise UsageError(
                 "plot: these detections carry no image; set it: dataclasses.replace(detections, image=image)"
@@ -178,26 +198,34 @@ class Detections:
 
     def to_json(self, indent: int | None = None) -> str:
         """``to_dict`` as text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
 
     def to_coco(
-        self, image_id: int | str, category_ids: Mapping[int, int] | None = None
+        self, image_id: SupportsIndex | str, category_ids: CategoryIds | None = None
     ) -> list[dict[str, Any]]:
         """One COCO result per object: image_id, category_id, bbox [x, y, width, height] in pixels, score.
 
         Args:
             image_id: the id of this image in your annotation file.
-            category_ids: the category id of each class index; by default they are the same.
+            category_ids: the category id of each class index, a mapping or a sequence; "index" for the index itself. By
+                default COCO's own ids (1..90, with gaps) where the class names are the 80 of COCO, else the index.
+
+        Raises:
+            UsageError: for another ``image_id``, or a detected class without a category id.
         """
+        number = image_id if isinstance(image_id, str) else as_int(image_id)
+        if number is None:
+            raise UsageError(f"image_id: expected an int or a string, got {image_id!r}")
+        assert isinstance(self.names, Mapping)
+        ids = _category_ids(category_ids, self.labels, self.names)
         results = []
         for one in self:
             left, top, right, bottom = one.box
             bbox = [_short(value, 3) for value in (left, top, right - left, bottom - top)]
-            category = one.label if category_ids is None else category_ids[one.label]
             results.append(
                 {
-                    "image_id": image_id,
-                    "category_id": category,
+                    "image_id": number,
+                    "category_id": ids[one.label],
                     "bbox": bbox,
                     "score": _short(one.score, 5),
                 }
@@ -222,8 +250,8 @@ class Detections:
         )
 
 
-def class_indices(classes: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
-    """Class indices of names or indices.
+def class_indices(classes: Iterable[ClassWord], names: Mapping[int, str]) -> list[int]:
+    """Class indices of names or indices; an index may be text, such as "0", where no class has that name.
 
     Raises:
         UsageError: for one that is not in ``names``, with the nearest name.
@@ -231,7 +259,9 @@ def class_indices(classes: Sequence[str | int], names: Mapping[int, str]) -> lis
     by_name = {name: index for index, name in names.items()}
     indices = []
     for entry in classes:
-        index = by_name.get(entry) if isinstance(entry, str) else entry
+        index = by_name.get(entry) if isinstance(entry, str) else as_int(entry)
+        if index is None and isinstance(entry, str) and entry.isdecimal():
+            index = int(entry)
         if index is None or index not in names:
             hint = did_you_mean(entry, by_name) if isinstance(entry, str) else ""
             raise UsageError(
@@ -239,6 +269,33 @@ def class_indices(classes: Sequence[str | int], names: Mapping[int, str]) -> lis
             )
         indices.append(index)
     return indices
+
+
+def _category_ids(
+    ids: CategoryIds | None, labels: npt.NDArray[np.int64], names: Mapping[int, str]
+) -> dict[int, int]:
+    """The category id of each class in ``labels``."""
+    if ids is None:
+        ids = COCO_IDS if is_coco(names) else "index"
+    if isinstance(ids, str) and ids == "index":
+        return {label: label for label in labels.tolist()}
+    if isinstance(ids, str) or not isinstance(ids, Mapping | Sequence | np.ndarray):
+        raise UsageError(f'category_ids: expected a mapping, a sequence or "index", got {ids!r}')
+    pairs = ids if isinstance(ids, Mapping) else dict(enumerate(ids))
+    known = {as_int(label): as_int(number) for label, number in pairs.items()}
+    missing = sorted({label for label in labels.tolist() if known.get(label) is None})
+    if missing:
+        raise UsageError(f"category_ids: no whole number for the class indices {missing}")
+    return cast("dict[int, int]", known)
+
+
+def _whole_numbers(argument: str, values: object) -> npt.NDArray[np.int64]:
+    array = np.asarray(values)
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int64)
+    if array.size and (array.dtype == np.bool_ or not np.array_equal(whole, array)):
+        raise UsageError(f"{argument}: expected integers, got dtype {array.dtype}: {array}")
+    return whole
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -21,8 +21,8 @@ from tiny_detector import SIDE, save_tiny, tiny_detector
 
 from rtdetr.cli import main
 from rtdetr.cli.benchmark import measure, percentile
-from rtdetr.cli.predict_outputs import COCO_IDS, coco_results
-from rtdetr.coco import COCO_NAMES
+from rtdetr.cli.predict_outputs import coco_results
+from rtdetr.coco import COCO_IDS, COCO_NAMES
 
 CONF = ("--conf", "0.25")
 

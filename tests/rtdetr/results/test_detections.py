@@ -4,13 +4,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from rtdetr.coco import COCO_NAMES
 from rtdetr.errors import MissingExtraError, UsageError
 from rtdetr.results.detections import Detection, Detections
 
@@ -114,6 +118,104 @@ def test_coco(found: Detections) -> None:
     }
     assert [one["category_id"] for one in found.to_coco(1, {0: 1, 5: 6})] == [1, 6, 1]
     json.dumps(results)
+
+
+INTEGERS = [int, np.int64, np.int32, np.uint8, np.array, torch.tensor]
+
+
+@pytest.mark.parametrize("make", INTEGERS, ids=lambda make: make.__name__)
+def test_any_integer_is_an_index(found: Detections, make: Callable[[int], Any]) -> None:
+    assert found[make(1)] == found[1]
+    assert isinstance(found[make(0)], Detection)
+    assert found.only(make(5)).labels.tolist() == [5]
+    assert found.only(make(5), "person").labels.tolist() == [0, 5, 0]
+    assert found.only([make(0), "bus"]).labels.tolist() == [0, 5, 0]
+    assert found.name_of(make(5)) == "bus"
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor])
+def test_many_classes_in_any_list(found: Detections, make: Callable[[Any], Any]) -> None:
+    assert found.only(make([0, 5])).labels.tolist() == [0, 5, 0]
+    assert found.only(found.labels[0], make([5])).labels.tolist() == [0, 5, 0]
+    assert len(found[make([0, 1])]) == 2
+    assert len(found[make([True, False, True])]) == 2
+
+
+@pytest.mark.parametrize("entry", [True, np.True_, 0.0, None, "7", "x", np.float32(0)], ids=repr)
+def test_what_is_no_class(found: Detections, entry: Any) -> None:
+    with pytest.raises(UsageError, match="classes: no class"):
+        found.only(entry)
+
+
+def test_an_index_may_be_text_where_no_class_has_that_name(found: Detections) -> None:
+    assert found.only("5").labels.tolist() == [5]
+    assert replace(found, names={0: "5", 5: "bus"}).only("5").labels.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("index", [True, np.True_, 1.0, None, "0"], ids=repr)
+def test_what_is_no_index(found: Detections, index: Any) -> None:
+    with pytest.raises(UsageError, match="index: expected an integer"):
+        _ = found[index]
+
+
+@pytest.mark.parametrize("make", INTEGERS, ids=lambda make: make.__name__)
+def test_json_has_plain_integers(found: Detections, make: Callable[[int], Any]) -> None:
+    results = found.to_coco(make(3), {np.int64(0): make(1), 5: make(6)})
+    assert [(one["image_id"], one["category_id"]) for one in results] == [(3, 1), (3, 6), (3, 1)]
+    assert all(type(one[key]) is int for one in results for key in ("image_id", "category_id"))
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_category_ids(found: Detections) -> None:
+    coco = replace(found, names=COCO_NAMES)
+
+    def ids(one: Detections, *arguments: Any) -> list[int]:
+        return [entry["category_id"] for entry in one.to_coco(1, *arguments)]
+
+    assert ids(coco) == [1, 6, 1]
+    assert ids(replace(coco, labels=[79, 46, 0])) == [90, 52, 1]
+    assert ids(coco, "index") == [0, 5, 0]
+    assert ids(found) == [0, 5, 0]
+    assert ids(replace(found, names=COCO_NAMES[:79])) == [0, 5, 0]
+    assert ids(found, range(10, 20)) == [10, 15, 10]
+    assert ids(found, np.arange(10, 20)) == [10, 15, 10]
+    assert ids(found, {0: 7, 5: 8, 6: None}) == [7, 8, 7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1, {0: 1}), r"category_ids: no whole number for the class indices \[5\]"),
+        ((1, {0: "a", 5: 2.0}), r"category_ids: no whole number for the class indices \[0, 5\]"),
+        ((1, [1, 2]), r"category_ids: no whole number for the class indices \[5\]"),
+        ((1, "coco"), r"category_ids: expected a mapping, a sequence or \"index\", got 'coco'"),
+        ((1, 3), "category_ids: expected a mapping"),
+        ((1.5,), r"image_id: expected an int or a string, got 1\.5"),
+        ((True,), "image_id: expected an int or a string, got True"),
+        ((None,), "image_id: expected an int or a string, got None"),
+    ],
+    ids=str,
+)
+def test_what_is_no_id(found: Detections, arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        found.to_coco(*arguments)
+
+
+def test_numbers_are_finite_and_labels_whole(found: Detections) -> None:
+    for value in (np.nan, np.inf):
+        with pytest.raises(UsageError, match="xyxy: expected finite numbers"):
+            replace(found, xyxy=np.full((3, 4), value))
+        with pytest.raises(UsageError, match="scores: expected finite numbers"):
+            replace(found, scores=np.full(3, value))
+    for labels in ([0.5, 0, 0], [np.nan, 0, 0], [True, False, True]):
+        with pytest.raises(UsageError, match="labels: expected integers"):
+            replace(found, labels=np.array(labels))
+    assert replace(found, labels=[0.0, 5.0, 0.0]).labels.tolist() == [0, 5, 0]
+
+
+def test_a_change_says_how(found: Detections) -> None:
+    with pytest.raises(AttributeError, match=r"Detections\.source .*dataclasses\.replace.*source="):
+        found.source = "x"  # type: ignore[misc]
 
 
 def test_supervision(found: Detections) -> None:
