@@ -112,11 +112,9 @@ class RTDETR:
         return dict(self.model.config.id2label)
 
     @property
-    def imgsz(self) -> tuple[int, int]:
-        """(height, width) images are resized to, unless a call says otherwise."""
-        size = self.processor.size
-        assert isinstance(size, dict)
-        return (size["height"], size["width"]) if "height" in size else (640, 640)
+    def imgsz(self) -> tuple[int, int] | None:
+        """(height, width) of the model's input, unless a call says otherwise; None where it depends on the image."""
+        return self._predictor.input_size
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -126,11 +124,11 @@ class RTDETR:
     @property
     def description(self) -> str:
         """One line: model, classes, input size, device and precision."""
-        height, width = self.imgsz
         dtype = str(self.dtype).removeprefix("torch.")
+        size = "{1}x{0}".format(*self.imgsz) if self.imgsz else self.processor.size_text
         weights = "  RANDOM WEIGHTS: detections mean nothing" if self.is_random else ""
         return (
-            f"model {self.title}  {len(self.names)} classes  {width}x{height}  "
+            f"model {self.title}  {len(self.names)} classes  {size}  "
             f"{describe_device(self.device)} {dtype}{weights}"
         )
 
@@ -163,6 +161,7 @@ class RTDETR:
 
         Raises:
             DataError: if an image cannot be read; ``stream`` goes on past it.
+            ModelError: if the model answers with a NaN or an infinity.
             UsageError: if an option has a wrong value.
             TypeError: for an unknown option, with the nearest known one.
         """
@@ -209,7 +208,11 @@ class RTDETR:
     def prepare(
         self, images: Sequence[Image.Image], imgsz: ImageSize | None = None
     ) -> torch.Tensor:
-        """Images as the model's input, float32 [B,3,H,W] on its device."""
+        """Images as the model's input, float32 [B,3,H,W] on its device.
+
+        Images that differ in size after preprocessing are padded with zeros at the bottom and right to the largest, and
+        all of them to a multiple of 32.
+        """
         return self._predictor.prepare(images, imgsz).to(self.device)
 
     @torch.inference_mode()

@@ -115,7 +115,6 @@ def _report(
     import torch
 
     from ..devices import describe_device
-    from ..inference.options import check_imgsz
 
     p50 = percentile(times, 0.5)
     return {
@@ -125,7 +124,7 @@ def _report(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "attention": attention_backend(detector),
-        "imgsz": list(check_imgsz(size) if size is not None else detector.imgsz),
+        "imgsz": list(detector.prepare([_image()], size).shape[2:]),
         "batch": batch,
         "e2e": e2e,
         "optimized": detector.is_optimized,

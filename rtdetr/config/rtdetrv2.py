@@ -351,7 +351,7 @@ class RTDetrV2Config:
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` into ``directory``."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
         with atomic_write(Path(directory) / "config.json") as path:
             path.write_text(text, encoding="utf-8")
 

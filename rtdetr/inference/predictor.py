@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 
 from ..boxes import clip_to_image
+from ..errors import ModelError
 from ..images.io import LoadedImage, Unreadable
 from ..processing.image_processor import RTDetrImageProcessor
 from ..results.detections import Detections, class_indices
-from .options import ImageSize, PredictOptions, check_imgsz
+from .options import STRIDE, ImageSize, PredictOptions, check_imgsz
 
 __all__ = ["Predictor", "RawOutputs"]
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawOutputs:
     """What a network answers, before it is read as detections.
 
@@ -65,13 +66,17 @@ class Predictor:
 
         Raises:
             UsageError: if ``options.classes`` names a class that the model does not have.
+            ModelError: if the network answers with a NaN or an infinity.
         """
         if not images:
             return []
         classes = None if options.classes is None else class_indices(options.classes, self.names)
-        sizes = [(item.image.height, item.image.width) for item in images]
-        outputs = self.network(self.prepare([item.image for item in images], options.imgsz))
-        results = self.processor.post_process_object_detection(outputs, options.threshold, sizes)
+        processor = self._processor(options.imgsz)
+        pixels = _to_batch(processor, [item.image for item in images])
+        outputs = self.network(pixels)
+        _check_finite(outputs)
+        sizes = [_covered_size(item.image, processor, pixels) for item in images]
+        results = processor.post_process_object_detection(outputs, options.threshold, sizes)
         return [
             self._detections(item, result, classes)
             for item, result in zip(images, results, strict=True)
@@ -80,11 +85,23 @@ class Predictor:
     def prepare(
         self, images: Sequence[Image.Image], imgsz: ImageSize | None = None
     ) -> torch.Tensor:
-        """Images as the network's input, float32 [B,3,H,W] on the CPU."""
-        overrides = {} if imgsz is None else {"size": check_imgsz(imgsz)}
-        batch = self.processor(list(images), return_tensors="pt", **overrides)
-        pixels: torch.Tensor = batch.pixel_values
-        return pixels
+        """Images as the network's input, float32 [B,3,H,W] on the CPU.
+
+        Images that differ in size after preprocessing are padded with zeros at the bottom and right to the largest, and
+        all of them to a multiple of 32. The network sees the padding; a mask would have no effect on it.
+        """
+        return _to_batch(self._processor(imgsz), images)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) of the network's input; None where it depends on the image."""
+        size = self.processor.input_size
+        return None if size is None else (_next_multiple(size[0]), _next_multiple(size[1]))
+
+    def _processor(self, imgsz: ImageSize | None) -> RTDetrImageProcessor:
+        if imgsz is None:
+            return self.processor
+        return self.processor.with_input_size(*check_imgsz(imgsz))
 
     def _detections(
         self, item: LoadedImage, result: Mapping[str, torch.Tensor], classes: list[int] | None
@@ -101,6 +118,40 @@ class Predictor:
             image_size=size,
             source=item.name,
             image=item.image,
+        )
+
+
+def _to_batch(processor: RTDetrImageProcessor, images: Sequence[Image.Image]) -> torch.Tensor:
+    arrays = processor(list(images), return_tensors=None).pixel_values
+    channels = arrays[0].shape[0]
+    height, width = (_next_multiple(max(one.shape[axis] for one in arrays)) for axis in (1, 2))
+    batch = np.zeros((len(arrays), channels, height, width), dtype=np.float32)
+    for padded, pixels in zip(batch, arrays, strict=True):
+        padded[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    return torch.from_numpy(batch)
+
+
+def _next_multiple(side: int) -> int:
+    return -(-side // STRIDE) * STRIDE
+
+
+def _covered_size(
+    image: Image.Image, processor: RTDetrImageProcessor, pixels: torch.Tensor
+) -> tuple[float, float]:
+    """(height, width) of what the input covers, in pixels of ``image``: itself, and the padding beside it.
+
+    Boxes are fractions of the whole input, so it is this size that they are fractions of in the image.
+    """
+    height, width = processor.content_size((image.height, image.width))
+    return image.height * pixels.shape[2] / height, image.width * pixels.shape[3] / width
+
+
+def _check_finite(outputs: RawOutputs) -> None:
+    # One wait for the device, not two.
+    if not (torch.isfinite(outputs.logits).all() & torch.isfinite(outputs.pred_boxes).all()):
+        raise ModelError(
+            "The model's outputs are not finite (NaN or infinity): its weights are damaged, or its dtype is too narrow "
+            "for them. Try dtype float32."
         )
 
 

@@ -36,11 +36,12 @@ def save_pretrained(
     settings = config.to_dict() | {"dtype": str(dtype).removeprefix("torch.")}
     if not has_heads(model):
         settings["architectures"] = [type(model).__name__]
-    metadata = {"format": "pt", CONFIG_KEY: json.dumps(settings)}
+    metadata = {"format": "pt", CONFIG_KEY: json.dumps(settings, allow_nan=False)}
     with atomic_write(directory / "model.safetensors") as path:
         save_file(_hub_state(model), path, metadata)
     with atomic_write(directory / CONFIG) as path:
-        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        text = json.dumps(settings, indent=2, sort_keys=True, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
     if processor is not None:
         processor.save_pretrained(directory)
 
