@@ -55,7 +55,8 @@ class RTDETR:
 
     Raises:
         ModelError: if there is no such model, it cannot be downloaded, or a checkpoint does not fit.
-        UsageError: for an unknown device or dtype.
+        UsageError: for an unknown device or dtype, float16 on a CPU that computes it in software, or an argument of a
+            wrong type.
         RTDetrError: if this machine does not have the device.
     """
 
@@ -239,15 +240,19 @@ class RTDETR:
         device: str | int | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
     ) -> RTDETR:
-        """Move to a device, or change the dtype; returns itself."""
+        """Move to a device, or change the dtype; returns itself.
+
+        Raises:
+            UsageError: for an unknown device or dtype, or if the device is a CPU that has no float16 and the dtype is
+                float16, or stays so.
+            RTDetrError: if this machine does not have the device.
+        """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
-        if device is not None:
-            self.device = find_device(device)
-            self.model.to(self.device)
-        if dtype is not None:
-            self.dtype = find_dtype(dtype, self.device)
-            self.model.to(self.dtype)
+        new_device = self.device if device is None else find_device(device)
+        new_dtype = find_dtype(self.dtype if dtype is None else dtype, new_device)
+        self.model.to(new_device, new_dtype)
+        self.device, self.dtype = new_device, new_dtype
         return self.optimize() if self.is_optimized else self
 
     def optimize(self) -> RTDETR:

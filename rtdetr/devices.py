@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from .checking import as_int
 from .errors import RTDetrError, UsageError, did_you_mean
 
 __all__ = ["describe_device", "find_device", "find_dtype", "full_float32"]
@@ -23,12 +25,15 @@ def find_device(device: str | int | torch.device) -> torch.device:
         UsageError: if it is not the name of a device.
         RTDetrError: if this machine, or this build of torch, does not have it.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         apple = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if apple else "cpu")
-    numbered = isinstance(device, int) or (isinstance(device, str) and device.isdigit())
+    is_digits = isinstance(device, str) and device.isdecimal()
+    number = int(str(device)) if is_digits else as_int(device)
     try:
-        resolved = torch.device(f"cuda:{device}" if numbered else device)
+        if number is None and not isinstance(device, str | torch.device):
+            raise TypeError  # noqa: TRY301 -- torch takes True for a GPU
+        resolved = torch.device(f"cuda:{number}" if number is not None else device)
     except (RuntimeError, TypeError) as error:
         raise UsageError(
             f'device: expected "auto", "cpu", "cuda", "cuda:1", 0 or "mps", got {device!r}'
@@ -41,9 +46,10 @@ def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """The dtype meant: "auto" is float16 on CUDA, which has finer steps than bfloat16, else float32.
 
     Raises:
-        UsageError: for anything but float32, float16, bfloat16 and "auto".
+        UsageError: for anything but float32, float16, bfloat16 and "auto", or for float16 on a CPU that computes it in
+            software, many times slower than float32.
     """
-    if dtype == "auto":
+    if isinstance(dtype, str) and dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     name = str(dtype).removeprefix("torch.")
     name = SHORT.get(name, name)
@@ -51,6 +57,11 @@ def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         raise UsageError(
             f'dtype: expected "auto", {", ".join(map(repr, DTYPES))}, got {str(dtype)!r}.'
             f"{did_you_mean(name, DTYPES)}"
+        )
+    if name == "float16" and device.type == "cpu" and not _has_float16():
+        raise UsageError(
+            "dtype: float16 is many times slower than float32 on this CPU, which has no arithmetic for it. Use "
+            "bfloat16 or float32."
         )
     return DTYPES[name]
 
@@ -80,7 +91,15 @@ def full_float32() -> Iterator[None]:
             setting.fp32_precision = precision
 
 
+def _has_float16() -> bool:
+    """Whether the CPU multiplies float16 matrices by itself; of x86 alone it is known which do not."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return not is_x86 or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
 def _check_device(device: torch.device) -> None:
+    if device.type not in ("cpu", "cuda", "mps"):
+        _check_other_device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         why = "has no CUDA" if torch.version.cuda is None else "finds no CUDA GPU"
         raise RTDetrError(
@@ -92,4 +111,17 @@ def _check_device(device: torch.device) -> None:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise RTDetrError(
             f"device {device}: this machine, or this torch, has no MPS. Use device cpu."
+        )
+
+
+def _check_other_device(device: torch.device) -> None:
+    """Devices that torch knows and nobody tried here: taken where torch says that it can use them."""
+    module = getattr(torch, device.type, None)
+    if module is None or not hasattr(module, "is_available"):
+        raise UsageError(
+            f'device: {device} computes nothing. Expected "auto", "cpu", "cuda", "cuda:1", 0 or "mps".'
+        )
+    if not module.is_available():
+        raise RTDetrError(
+            f"device {device}: this machine, or this torch, has none. Use device cpu."
         )

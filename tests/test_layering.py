@@ -72,7 +72,8 @@ OPERATOR_FLOORS = (
 # Of rtdetr, the rooms. What is on one floor knows nothing of each other.
 DETECTOR_FLOORS = (
     frozenset({"coco", "errors", "files", "memory"}),
-    frozenset({"boxes", "checking", "devices", "hub"}),
+    frozenset({"checking"}),
+    frozenset({"boxes", "devices", "hub"}),
     frozenset({"images"}),
     frozenset({"config", "processing", "results"}),
     frozenset({"weights"}),
