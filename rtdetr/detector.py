@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy.typing as npt
 import torch
 from PIL import Image
+from typing_extensions import Unpack
 
 from .checking import hints_at_keywords, shows_options
 from .config import RTDetrV2Config
@@ -21,15 +22,19 @@ from .hub import HubOptions
 from .images.io import Unreadable, load_image
 from .images.sources import Source, VideoSource, find_sources, read_sources
 from .inference.loading import load_detector
-from .inference.options import ImageSize, PredictKeywords, PredictOptions
+from .inference.options import (
+    HINTS,
+    SYNONYMS,
+    ImageSize,
+    PredictOptions,
+    PredictWords,
+    check_whole,
+)
 from .inference.predictor import Predictor, RawOutputs
 from .model import RTDetrV2ForObjectDetection
 from .model.optimize import optimize
 from .processing.image_processor import RTDetrImageProcessor
 from .results.detections import Detections, class_indices
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["RTDETR"]
 
@@ -134,27 +139,27 @@ class RTDETR:
         )
 
     @overload
-    def __call__(self, source: Image.Image, **options: Unpack[PredictKeywords]) -> Detections: ...
+    def __call__(self, source: Image.Image, **options: Unpack[PredictWords]) -> Detections: ...
     @overload
     def __call__(
-        self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictKeywords]
+        self, source: list[Any] | tuple[Any, ...], **options: Unpack[PredictWords]
     ) -> list[Detections]: ...
     @overload
     def __call__(
         self,
         source: str | os.PathLike[str] | npt.NDArray[Any] | torch.Tensor,
-        **options: Unpack[PredictKeywords],
+        **options: Unpack[PredictWords],
     ) -> Detections | Any: ...
-    @shows_options(PredictOptions)
-    def __call__(self, source: Any, **options: Unpack[PredictKeywords]) -> Any:
+    @shows_options(PredictOptions, SYNONYMS, HINTS)
+    def __call__(self, source: Any, **options: Unpack[PredictWords]) -> Any:
         """The objects in one image, in many, or in a video.
 
         Args:
             source: an image (path, URL, PIL image, array [H,W,3], tensor [3,H,W]); many (a folder, a glob, a list or
                 tuple of images, an array or tensor with a batch dimension); or a video file. Arrays and tensors are
                 RGB, uint8 or floating 0..1; EXIF orientation is honored.
-            **options: ``threshold``, ``batch``, ``classes``, ``imgsz``, ``color``, ``recursive`` and ``vid_stride``;
-                see :class:`~rtdetr.inference.options.PredictOptions`.
+            **options: ``threshold`` (or ``conf``), ``batch``, ``classes``, ``imgsz``, ``color``, ``recursive`` and
+                ``vid_stride``; see :class:`~rtdetr.inference.options.PredictOptions`.
 
         Returns:
             One ``Detections`` for one image, whatever its form; a list for many; an iterator for a video, which is
@@ -176,9 +181,9 @@ class RTDETR:
         image = load_image(single.item, color=checked.color, name=single.name)
         return self._predictor.detect([image], checked)[0]
 
-    @shows_options(PredictOptions)
+    @shows_options(PredictOptions, SYNONYMS, HINTS)
     def stream(
-        self, source: Any, *, limit: int | None = None, **options: Unpack[PredictKeywords]
+        self, source: Any, *, limit: int | None = None, **options: Unpack[PredictWords]
     ) -> Iterator[Detections | Unreadable]:
         """As calling the detector, for any number of images or a video, one result after the other.
 
@@ -186,12 +191,14 @@ class RTDETR:
         ``limit`` stops after so many.
         """
         checked = self._checked(options)
+        if limit is not None:
+            limit = check_whole("limit", limit, 0)
         sources = find_sources(source, recursive=checked.recursive)
         return self._stream(sources.items, checked, limit)
 
-    def _checked(self, options: PredictKeywords) -> PredictOptions:
+    def _checked(self, options: PredictWords) -> PredictOptions:
         """The options, with class names of this model: a wrong one is an error of the call, not of the first result."""
-        checked = PredictOptions(**options)
+        checked = PredictOptions.of(options)
         if checked.classes is not None:
             class_indices(checked.classes, self.names)
         return checked

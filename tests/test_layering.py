@@ -39,8 +39,9 @@ DETECTOR_AT_IMPORT = {
     "safetensors",
     "torch",
     "typer",
+    "typing_extensions",
 } | set(sys.stdlib_module_names)
-DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm", "typing_extensions"}
+DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm"}
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 from ..config import RTDetrV2Config
 from ..config.presets import Preset
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from ..hub import PREPROCESSOR, HubOptions, ModelFiles, model_files
 from ..model import RTDetrV2ForObjectDetection
 from ..processing.image_processor import RTDetrImageProcessor
@@ -39,7 +40,9 @@ def load_detector(
 
     Raises:
         ModelError: if there is no such model, it cannot be downloaded, or a checkpoint does not fit.
+        UsageError: if an argument has a wrong type.
     """
+    _check_kinds(source=source, config=config, weights=weights, processor=processor)
     options = options or HubOptions()
     # Beside a configuration and weights of their own, the source is a title.
     is_title = config is not None and weights != "auto"
@@ -84,6 +87,21 @@ def read_processor(place: Preset | ModelFiles | None) -> RTDetrImageProcessor:
         return RTDetrImageProcessor()
     path = place.file(PREPROCESSOR)
     return RTDetrImageProcessor() if path is None else RTDetrImageProcessor.from_file(path)
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "source": ((str, PathLike), "a name or a path"),
+    "config": ((type(None), str, PathLike, RTDetrV2Config), "an RTDetrV2Config, a name or a path"),
+    "weights": ((type(None), str, PathLike), "a path, a name on the hub, or None"),
+    "processor": ((type(None), RTDetrImageProcessor), "an RTDetrImageProcessor"),
+}
+
+
+def _check_kinds(**arguments: object) -> None:
+    for name, value in arguments.items():
+        kinds, expected = _KINDS[name]
+        if not isinstance(value, kinds):
+            raise UsageError(f"{name}: expected {expected}, got {type(value).__name__}")
 
 
 def _from_pretrained(
