@@ -134,7 +134,7 @@ class Repository:
         why = "not in the cache" if self.options.local_files_only else "no network"
         return (
             f"Could not download {self.name} ({why}). "
-            "Pass a folder with config.json and model.safetensors, or --weights PATH."
+            "Pass a folder with config.json and model.safetensors, or the path of its weights."
         )
 
 

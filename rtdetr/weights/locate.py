@@ -99,7 +99,7 @@ def _parts(index: Path, place: ModelFiles) -> tuple[Path, ...]:
 def _of_preset(title: str, preset: Preset, options: HubOptions) -> WeightFiles:
     """The original file if it is there; else what the hub has; else the original file, downloaded."""
     if preset.url is None:
-        raise ModelError(f"{title}: its publisher offers no weights. Pass --weights PATH.")
+        raise ModelError(f"{title}: its publisher offers no weights. Pass the path of its weights.")
     cached = checkpoint_path(preset.url, options)
     if cached.is_file():
         return WeightFiles(title=title, files=(cached,), preset=preset)
@@ -110,7 +110,7 @@ def _of_preset(title: str, preset: Preset, options: HubOptions) -> WeightFiles:
             files = (download_checkpoint(preset.url, options),)
     except (ModelError, OSError) as error:
         raise ModelError(
-            f"Could not download {title} ({_why(error)}). Put the file at {cached} or pass --weights PATH."
+            f"Could not download {title} ({_why(error)}). Put the file at {cached} or pass the path of its weights."
         ) from error
     return WeightFiles(title=title, files=files, preset=preset)
 

@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
+
 __all__ = ["SECOND_NAMES", "from_module_names", "has_heads", "to_module_names"]
 
 SECOND_NAMES = ("class_embed.", "bbox_embed.")
@@ -240,7 +242,10 @@ def _module_name(name: str) -> str | None:
 def _known(name: str, target: int) -> str:
     renamed = _translate(name, COLUMNS.index("module"), target)
     if renamed is None:
-        raise KeyError(f"{name} is in no row of the table of names")
+        raise UsageError(
+            f"{name}: no weight of a detector as files have it. What optimize() returns is not meant to be saved: save "
+            "the model it was made from."
+        )
     return renamed
 
 

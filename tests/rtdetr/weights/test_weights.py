@@ -636,7 +636,8 @@ def test_preset_out_of_reach_says_where_to_put_it(monkeypatch: Any, tmp_path: Pa
         with pytest.raises(ModelError) as raised:
             load(name, cache_dir=tmp_path)
         assert str(raised.value) == (
-            f"Could not download {name} (no network). Put the file at {tmp_path / file} or pass --weights PATH."
+            f"Could not download {name} (no network). Put the file at {tmp_path / file} or pass the path of its "
+            "weights."
         )
     with pytest.raises(ModelError, match=r"^rtdetrv2_hgnetv2_l: its publisher offers no weights"):
         load("rtdetrv2_hgnetv2_l")
