@@ -74,7 +74,7 @@ def is_tree(cls: T) -> T:
 
 
 @is_tree
-@dataclass
+@dataclass(eq=False)
 class RTDetrV2ModelOutput(Output):
     """Output of :class:`~rtdetr.model.RTDetrV2Model`. B batch, Q queries, N decoder layers run, K classes, S pixels.
 
@@ -119,7 +119,7 @@ class RTDetrV2ModelOutput(Output):
     denoising_meta_values: dict[str, Any] | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _DetectionFields:
     loss: Tensor | None = None
     loss_dict: dict[str, Tensor] | None = None
@@ -129,7 +129,7 @@ class _DetectionFields:
 
 
 @is_tree
-@dataclass
+@dataclass(eq=False)
 class RTDetrV2ObjectDetectionOutput(RTDetrV2ModelOutput, _DetectionFields):
     """Output of :class:`~rtdetr.model.RTDetrV2ForObjectDetection`: the detections, then all of the model's outputs.
 

@@ -136,6 +136,7 @@ def test_output_reads_as_those_of_transformers() -> None:
     assert torch.equal(as_tuple[1], output.pred_boxes)
     with pytest.raises(KeyError, match="loss"):
         output["loss"]
+    assert output != tiny_model()(image(96, 128, batch=2))
 
 
 def test_detections_come_before_the_outputs_of_the_model() -> None:
