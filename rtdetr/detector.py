@@ -103,8 +103,9 @@ class RTDETR:
     @classmethod
     def random(cls, preset: str = "rtdetrv2_r18vd", *, seed: int = 0, **options: Any) -> RTDETR:
         """A detector with random weights that depend on ``seed`` alone; for trying out code without a download."""
+        number = check_whole("seed", seed, 0)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(number)
             return cls(preset, weights=None, **options)
 
     @classmethod

@@ -270,7 +270,7 @@ class RTDetrImageProcessor:
             per image ``{"scores": [N], "labels": int64 [N], "boxes": [N,4] xyxy}``. Boxes are not clipped.
 
         Raises:
-            UsageError: if ``target_sizes`` has another length than the batch.
+            UsageError: if ``target_sizes`` has another length than the batch, or ``threshold`` is no number.
         """
         return post_process(
             outputs.logits, outputs.pred_boxes, threshold, target_sizes, use_focal_loss

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..boxes import cxcywh_to_xyxy, scale_boxes
+from ..checking import as_number
 from ..errors import UsageError
 
 __all__ = ["post_process"]
@@ -22,6 +23,9 @@ def post_process(
     use_focal_loss: bool = True,
 ) -> list[dict[str, Tensor]]:  # scores [N], labels [N], boxes [N, 4], best first
     """See :meth:`rtdetr.RTDetrImageProcessor.post_process_object_detection`."""
+    least = as_number(threshold)
+    if least is None:
+        raise UsageError(f"threshold: expected a number, got {threshold!r}")
     boxes = cxcywh_to_xyxy(pred_boxes)
     if target_sizes is not None:
         height, width = _sizes(target_sizes, boxes).unbind(1)
@@ -30,7 +34,7 @@ def post_process(
     boxes = boxes.gather(1, query[:, :, None].expand(-1, -1, 4))
     results = []
     for score, label, box in zip(scores, labels, boxes, strict=True):
-        keep = score > threshold
+        keep = score > least
         results.append({"scores": score[keep], "labels": label[keep], "boxes": box[keep]})
     return results
 

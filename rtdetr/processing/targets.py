@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..boxes import clip_to_image, scale_boxes, to_fractions, xywh_to_xyxy, xyxy_to_cxcywh
+from ..checking import as_int, as_number
 from ..errors import DataError
 
 Target = dict[str, npt.NDArray[Any]]
@@ -33,16 +35,17 @@ def coco_target(annotation: Mapping[str, Any], size: Size, argument: str = "anno
         keypoints float32 [N*K,3] (x, y, visibility), those of the first object first, as transformers has them.
 
     Raises:
-        DataError: if a key is missing or a box has no four numbers.
+        DataError: if a key is missing, an id is no whole number or a box has no four finite numbers.
     """
     objects = [entry for entry in _objects(annotation, argument) if not entry.get("iscrowd", 0)]
     xywh = _boxes([entry["bbox"] for entry in objects], argument)
     boxes = clip_to_image(xywh_to_xyxy(xywh), size)
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    area = [entry.get("area", box[2:].prod()) for entry, box in zip(objects, xywh, strict=True)]
+    area = [_area(entry, box) for entry, box in zip(objects, xywh, strict=True)]
+    labels = [_whole(entry["category_id"], f"{argument}: category_id") for entry in objects]
     target: Target = {
-        "image_id": np.asarray([annotation["image_id"]], dtype=np.int64),
-        "class_labels": np.asarray([entry["category_id"] for entry in objects], np.int64)[keep],
+        "image_id": np.asarray([_whole(annotation["image_id"], f"{argument}: image_id")], np.int64),
+        "class_labels": np.asarray(labels, dtype=np.int64)[keep],
         "boxes": boxes[keep],
         "area": np.asarray(area, dtype=np.float32)[keep],
         "iscrowd": np.zeros(int(keep.sum()), dtype=np.int64),
@@ -84,19 +87,41 @@ def _objects(annotation: Mapping[str, Any], argument: str) -> list[Mapping[str, 
             f'{argument}: expected {{"image_id": int, "annotations": [...]}} per image (COCO detection), got '
             f"{sorted(annotation) if isinstance(annotation, Mapping) else type(annotation).__name__}"
         )
-    for index, entry in enumerate(annotation["annotations"]):
+    entries = annotation["annotations"]
+    if not isinstance(entries, Sequence) or not all(isinstance(one, Mapping) for one in entries):
+        raise DataError(f"{argument}: expected a list of objects (dicts), got {entries!r:.80}")
+    for index, entry in enumerate(entries):
         for key in ("bbox", "category_id"):
             if key not in entry:
                 raise DataError(
                     f"{argument}: object {index} of image {annotation['image_id']} has no {key!r}"
                 )
-    return list(annotation["annotations"])
+    return list(entries)
 
 
 def _boxes(boxes: list[Any], argument: str) -> npt.NDArray[np.float32]:
     for index, box in enumerate(boxes):
-        if len(box) != 4:
+        numbers = [as_number(side) for side in box] if isinstance(box, Iterable) else []
+        if len(numbers) != 4 or not all(one is not None and math.isfinite(one) for one in numbers):
             raise DataError(
-                f"{argument}: object {index}: expected bbox [x, y, width, height], got {list(box)}"
+                f"{argument}: object {index}: expected bbox [x, y, width, height], got {box}"
             )
     return np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def _whole(value: Any, argument: str) -> int:
+    """An id; tables write whole numbers as 3.0."""
+    whole, number = as_int(value), as_number(value)
+    if whole is None and number is not None and number.is_integer():
+        whole = int(number)
+    if whole is None:
+        raise DataError(f"{argument}: expected a whole number, got {value!r}")
+    return whole
+
+
+def _area(entry: Mapping[str, Any], box: npt.NDArray[np.float32]) -> float:
+    value = entry.get("area")
+    area = float(box[2:].prod()) if value is None else as_number(value)
+    if area is None:
+        raise DataError(f"annotations: area: expected a number, got {value!r}")
+    return area

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..checking import as_int, explains_frozen
+from ..checking import as_int, as_number, explains_frozen
 from ..coco import COCO_IDS, is_coco
 from ..errors import MissingExtraError, UsageError, did_you_mean
 from ..files import atomic_write
@@ -78,6 +78,8 @@ class Detections:
         set_field(self, "xyxy", np.asarray(self.xyxy, dtype=np.float32).reshape(-1, 4))
         set_field(self, "scores", np.asarray(self.scores, dtype=np.float32))
         set_field(self, "labels", _whole_numbers("labels", self.labels))
+        set_field(self, "image_size", _image_size(self.image_size))
+        set_field(self, "source", str(self.source))
         if not isinstance(self.names, Mapping):
             set_field(self, "names", dict(enumerate(self.names)))
         for name in ("scores", "labels"):
@@ -134,7 +136,10 @@ class Detections:
 
     def above(self, score: float) -> Detections:
         """Those with a greater score."""
-        return self[self.scores > score]
+        least = as_number(score)
+        if least is None:
+            raise UsageError(f"score: expected a number, got {score!r}")
+        return self[self.scores > least]
 
     def only(self, *classes: ClassWord | Sequence[ClassWord] | npt.NDArray[Any]) -> Detections:
         """Those of these classes, given by name or index: ``detections.only("person", "car")``.
@@ -287,6 +292,14 @@ def _category_ids(
     if missing:
         raise UsageError(f"category_ids: no whole number for the class indices {missing}")
     return cast("dict[int, int]", known)
+
+
+def _image_size(size: Any) -> tuple[int, int]:
+    sides = [as_int(side) for side in size] if isinstance(size, Sequence | np.ndarray) else []
+    whole = [side for side in sides if side is not None]
+    if len(sides) != 2 or len(whole) != 2:
+        raise UsageError(f"image_size: expected (height, width), got {size!r}")
+    return whole[0], whole[1]
 
 
 def _whole_numbers(argument: str, values: object) -> npt.NDArray[np.int64]:

@@ -110,6 +110,12 @@ def test_limit_is_a_whole_number(detector: RTDETR, limit: Any) -> None:
         detector.stream([], limit=limit)
 
 
+@pytest.mark.parametrize("seed", ["0", 0.0, -1], ids=repr)
+def test_seed_is_a_whole_number(seed: Any) -> None:
+    with pytest.raises(UsageError, match=r"^seed: expected"):
+        RTDETR.random(seed=seed)
+
+
 def test_color_in_any_case(detector: RTDETR) -> None:
     red = np.zeros((32, 32, 3), np.uint8)
     red[:, :, 0] = 200

@@ -286,6 +286,40 @@ def test_errors_name_the_argument(case: str) -> None:
         RTDetrImageProcessor()(drawn(20, 20) if images is None else images, **options)
 
 
+WRONG_OBJECTS: dict[str, tuple[dict[str, Any], str]] = {
+    "bbox of five": ({"bbox": [1, 2, 3, 4, None]}, "object 0: expected bbox"),
+    "bbox of words": ({"bbox": "1234"}, "object 0: expected bbox"),
+    "bbox of one": ({"bbox": 3}, "object 0: expected bbox"),
+    "bbox of NaN": ({"bbox": [1, 2, 3, float("nan")]}, "object 0: expected bbox"),
+    "category_id": ({"category_id": 1.5}, r"category_id: expected a whole number, got 1\.5"),
+    "category_id, text": ({"category_id": "1"}, "category_id: expected a whole number, got '1'"),
+    "category_id, bool": ({"category_id": True}, "category_id: expected a whole number, got True"),
+    "area": ({"area": "big"}, "area: expected a number, got 'big'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OBJECTS)
+def test_wrong_objects_name_the_key(case: str) -> None:
+    change, message = WRONG_OBJECTS[case]
+    entry = {"bbox": [1, 2, 3, 4], "category_id": 1} | change
+    with pytest.raises(DataError, match=f"annotations: {message}"):
+        RTDetrImageProcessor()(photo(), {"image_id": 1, "annotations": [entry]})
+
+
+@pytest.mark.parametrize("entries", [None, {}, [3], "ab"], ids=repr)
+def test_wrong_lists_of_objects(entries: Any) -> None:
+    with pytest.raises(DataError, match="annotations: expected a list of objects"):
+        RTDetrImageProcessor()(photo(), {"image_id": 1, "annotations": entries})
+
+
+@pytest.mark.parametrize("make", [int, float, np.int64, torch.tensor], ids=lambda m: m.__name__)
+def test_any_whole_number_is_an_id(make: Any) -> None:
+    entry = {"bbox": [make(1), 2, 30, 40], "category_id": make(7), "area": None}
+    (label,) = RTDetrImageProcessor()(photo(), {"image_id": make(5), "annotations": [entry]}).labels
+    assert (label.image_id.tolist(), label.class_labels.tolist()) == ([5], [7])
+    assert np.isfinite(label.area).all()
+
+
 def outputs(seed: int = 0, batch: int = 2) -> SimpleNamespace:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch, 30, 7, generator=generator) * 2
@@ -334,6 +368,12 @@ def test_one_query_can_name_two_classes_and_the_threshold_is_strict() -> None:
 def test_post_processing_checks_the_batch() -> None:
     with pytest.raises(UsageError, match=r"target_sizes: .*2 images"):
         RTDetrImageProcessor().post_process_object_detection(outputs(), target_sizes=[(1, 2)])
+
+
+@pytest.mark.parametrize("threshold", [None, "0.5", True, [0.5]], ids=repr)
+def test_post_processing_checks_the_threshold(threshold: Any) -> None:
+    with pytest.raises(UsageError, match="threshold: expected a number, got"):
+        RTDetrImageProcessor().post_process_object_detection(outputs(), threshold)
 
 
 def test_round_trip_through_a_directory(tmp_path: Path) -> None:

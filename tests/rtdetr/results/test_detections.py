@@ -213,6 +213,24 @@ def test_numbers_are_finite_and_labels_whole(found: Detections) -> None:
     assert replace(found, labels=[0.0, 5.0, 0.0]).labels.tolist() == [0, 5, 0]
 
 
+@pytest.mark.parametrize("size", [np.array([80, 120]), torch.tensor([80, 120]).numpy(), [80, 120]])
+def test_json_of_any_size_and_source(found: Detections, size: Any) -> None:
+    read = json.loads(replace(found, image_size=size, source=Path("a.jpg")).to_json())  # type: ignore[arg-type]
+    assert (read["source"], read["height"], read["width"]) == ("a.jpg", 80, 120)
+
+
+@pytest.mark.parametrize("size", [80, (80.0, 120), (80, 120, 3), "ab", None], ids=repr)
+def test_what_is_no_size(found: Detections, size: Any) -> None:
+    with pytest.raises(UsageError, match=r"image_size: expected \(height, width\), got"):
+        replace(found, image_size=size)
+
+
+def test_scores_are_compared_with_numbers(found: Detections) -> None:
+    assert len(found.above(np.float32(0.5))) == len(found.above(torch.tensor(0.5))) == 2  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="score: expected a number, got '0'"):
+        found.above("0")  # type: ignore[arg-type]
+
+
 def test_a_change_says_how(found: Detections) -> None:
     with pytest.raises(AttributeError, match=r"Detections\.source .*dataclasses\.replace.*source="):
         found.source = "x"  # type: ignore[misc]
