@@ -332,7 +332,12 @@ class RTDetrImageProcessor:
         return cls.from_file(path, **fields)
 
     @classmethod
-    def from_file(cls, path: Path, **overrides: Any) -> RTDetrImageProcessor:
+    def from_json_file(cls, path: str | Path) -> RTDetrImageProcessor:
+        """The same as ``from_file``, under the name that transformers has for it."""
+        return cls.from_file(path)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **overrides: Any) -> RTDetrImageProcessor:
         """From one JSON file.
 
         Raises:
@@ -340,7 +345,7 @@ class RTDetrImageProcessor:
             UsageError: if an override has a wrong value.
         """
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: not a JSON file: {error}") from error
         return cls._from_settings(settings, str(path)).replaced(**drop_constants(overrides))

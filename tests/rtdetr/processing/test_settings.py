@@ -207,6 +207,7 @@ def test_to_json(theirs: Any, tmp_path: Path) -> None:
     assert json.loads(processor.to_json_string()) == processor.to_dict()
     processor.to_json_file(tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text() == processor.to_json_string()
+    assert RTDetrImageProcessor.from_json_file(str(tmp_path / "a.json")) == processor
     assert processor.save_pretrained(tmp_path / "new") == [str(tmp_path / "new" / PREPROCESSOR)]
     written = theirs(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "theirs")
     assert processor.save_pretrained(tmp_path / "theirs") == written
