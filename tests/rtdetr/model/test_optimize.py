@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from tiny_detector import tiny_config
 from torch import nn
 
 from rtdetr.config import HGNetV2Config, ResNetConfig, RTDetrV2Config
+from rtdetr.errors import UsageError
 from rtdetr.model import RTDetrV2ForObjectDetection, RTDetrV2Model
 from rtdetr.model import optimize as optimization
 from rtdetr.model.hybrid_encoder import RepVggBlock
 from rtdetr.model.layers import FrozenBatchNorm2d
+from rtdetr.weights import save_original
 
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
@@ -111,6 +114,14 @@ def test_the_original_stays_as_it_was() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
     shared = {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in fast.parameters()}
     assert shared == set()
+
+
+def test_the_copy_says_that_it_is_not_saved(tmp_path: Path) -> None:
+    fast = RTDetrV2ForObjectDetection(tiny_config()).optimize()
+    for save in (fast.save_pretrained, lambda path: save_original(fast, path / "a.pth")):
+        with pytest.raises(UsageError, match=r"What optimize\(\) returns is not meant to be saved"):
+            save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bfloat16_finds_nearly_the_same() -> None:
