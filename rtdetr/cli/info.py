@@ -10,6 +10,7 @@ from .console import say, say_json, table
 
 if TYPE_CHECKING:
     from ..model import RTDetrV2ForObjectDetection
+    from ..processing.image_processor import RTDetrImageProcessor
 
 NAME = "info"
 
@@ -60,7 +61,7 @@ def _describe(source: str) -> dict[str, Any]:
         "weights": weights,
         **published,
         **_architecture(model),
-        "input": processor.size,
+        "input": _input(processor),
         "normalize": processor.do_normalize,
         "load_report": None if report is None else str(report),
         "names": list(model.config.id2label.values()),
@@ -82,6 +83,12 @@ def _architecture(model: RTDetrV2ForObjectDetection) -> dict[str, Any]:
         "points": list(config.points_per_level),
         "sampling": "discrete" if config.decoder_method == "discrete" else "bilinear",
     }
+
+
+def _input(processor: RTDetrImageProcessor) -> dict[str, int] | str:
+    """The size of the input; in words where it depends on the image."""
+    size = processor.input_size
+    return processor.size_text if size is None else {"height": size[0], "width": size[1]}
 
 
 def _text(value: Any) -> str:

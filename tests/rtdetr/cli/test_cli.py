@@ -447,6 +447,16 @@ def test_info_of_a_directory_tells_how_weights_fitted(rtdetr: Command, model: Pa
     assert found["decoder_layers"] == 2
 
 
+def test_info_of_an_input_that_depends_on_the_image(rtdetr: Command, tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "edges")
+    settings = {"size": {"shortest_edge": 300, "longest_edge": 400}}
+    (model / "preprocessor_config.json").write_text(json.dumps(settings))
+    expected = "shortest edge 300, longest at most 400"
+    assert rtdetr("info", model, "--json").json["input"] == expected
+    drawn(40, 50).save(tmp_path / "a.png")
+    assert f"  {expected}  " in rtdetr("predict", "a.png", "--model", model).out
+
+
 def test_convert_there_and_back(rtdetr: Command, model: Path) -> None:
     there = rtdetr("convert", model, "original.pth")
     assert there.code == 0
