@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -122,7 +122,7 @@ class Predictor:
 
 
 def _to_batch(processor: RTDetrImageProcessor, images: Sequence[Image.Image]) -> torch.Tensor:
-    arrays = processor(list(images), return_tensors=None).pixel_values
+    arrays = replace(processor, return_tensors=None)(list(images)).pixel_values
     channels = arrays[0].shape[0]
     height, width = (_next_multiple(max(one.shape[axis] for one in arrays)) for axis in (1, 2))
     batch = np.zeros((len(arrays), channels, height, width), dtype=np.float32)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from ..checking import explains_frozen
+from ..checking import explains_frozen, hints_at_fields
 from ..devices import find_device
 from ..errors import DataError, ModelError, UsageError, did_you_mean
 from ..files import atomic_write
@@ -25,14 +25,14 @@ from . import targets
 from .batch_feature import BatchFeature
 from .fields import CHECKS, TensorKind
 from .inputs import InputImage, Pixels, load_images
-from .keywords import drop_constants
+from .keywords import drop_constants, takes_constants
 from .postprocess import post_process
 from .sizes import SizeLike, describe_size, resized_size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# These mean something as None, so that an override with None is not the same as no override.
+# These have no default but None.
 _NULLABLE = ("pad_size", "return_tensors")
 
 # Words of transformers' ``from_pretrained`` that choose among implementations; here is one.
@@ -40,6 +40,8 @@ _LOADING_WORDS = frozenset({"trust_remote_code", "use_fast"})
 
 
 @explains_frozen("processor = processor.replaced({field}=...)")
+@takes_constants
+@hints_at_fields
 @dataclass(frozen=True)
 class RTDetrImageProcessor:
     """Resizes, scales and batches images; carries COCO annotations along; reads detections out of outputs.
@@ -65,7 +67,7 @@ class RTDetrImageProcessor:
         return_tensors: what a call returns that does not say.
 
     None for a field is its default. What transformers' processors take besides (``do_convert_rgb``, ``data_format``,
-    ``do_center_crop``, ``disable_grouping`` ...) is taken in a call as long as it asks for what is done here anyway.
+    ``do_center_crop``, ``disable_grouping`` ...) is taken as long as it asks for what is done here anyway.
 
     Raises:
         UsageError: if a field has a value outside of these.
@@ -109,6 +111,7 @@ class RTDetrImageProcessor:
         return_segmentation_masks: bool | None = None,
         masks_path: str | Path | None = None,
         *,
+        return_tensors: TensorKind | None = None,
         input_data_format: str | None = None,
         device: str | int | torch.device | None = None,
         **overrides: Any,
@@ -124,11 +127,13 @@ class RTDetrImageProcessor:
                 "category_id": int, "area", "iscrowd", "keypoints"}]}``. The category id is the class index.
             return_segmentation_masks: False or None; this detector has no masks.
             masks_path: None, likewise.
+            return_tensors: "pt", "np", or None for the field of that name, by default lists of arrays, which may differ
+                in size.
             input_data_format: "channels_first" or "channels_last" for arrays and tensors; by default what fits, and
                 first where both fit.
             device: where tensors go; images are prepared on the CPU in any case.
-            **overrides: any field of this class, for this call; None leaves it as it is. ``return_tensors`` is "pt",
-                "np", or None for lists of arrays, which may differ in size.
+            **overrides: any field of this class, for this call; None leaves it as it is, and ``pad_size=None`` pads to
+                the largest of the batch.
 
         Returns:
             ``pixel_values`` float32 [B,3,H,W], or 4 channels as ``image_mean`` has;
@@ -145,7 +150,7 @@ class RTDetrImageProcessor:
             raise UsageError(
                 "return_segmentation_masks, masks_path: this detector finds boxes and has no masks"
             )
-        settings = self.replaced(**drop_constants(overrides))
+        settings = self.replaced(return_tensors=return_tensors, **drop_constants(overrides))
         kind = settings.return_tensors
         if device is not None and kind != "pt":
             raise UsageError(f'device: expected return_tensors="pt" with it, got {kind!r}')
@@ -176,7 +181,7 @@ class RTDetrImageProcessor:
         fields = {
             name: value
             for name, value in overrides.items()
-            if value is not None or name in _NULLABLE
+            if value is not None or name == "pad_size"
         }
         return dataclasses.replace(self, **fields) if fields else self
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UsageError
 
-__all__ = ["drop_constants"]
+__all__ = ["drop_constants", "takes_constants"]
+
+T = TypeVar("T")
 
 _ANY = None
 
@@ -37,3 +40,15 @@ def drop_constants(keywords: Mapping[str, Any]) -> dict[str, Any]:
             expected = " or ".join(map(repr, allowed))
             raise UsageError(f"{name}: expected {expected} for RT-DETR, got {value!r}")
     return {name: value for name, value in keywords.items() if name not in _CONSTANTS}
+
+
+def takes_constants(cls: type[T]) -> type[T]:
+    """Let the constructor of ``cls`` take these keywords too; its signature stays."""
+    construct = cls.__init__
+
+    @functools.wraps(construct)
+    def init(self: T, *args: Any, **keywords: Any) -> None:
+        construct(self, *args, **drop_constants(keywords))
+
+    cls.__init__ = init  # type: ignore[method-assign, assignment]
+    return cls

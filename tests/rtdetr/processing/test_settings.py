@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,16 @@ def test_every_keyword_that_transformers_documents_is_answered(theirs: Any) -> N
         RTDetrImageProcessor()(drawn(32, 32), **{name: None})
 
 
+def test_the_constructor_takes_them_too() -> None:
+    expected = RTDetrImageProcessor(size=64)
+    assert RTDetrImageProcessor(size=64, do_convert_rgb=True, do_center_crop=False) == expected  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="do_center_crop: expected None or False"):
+        RTDetrImageProcessor(do_center_crop=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"'do_resise'\. Did you mean \"do_resize\""):
+        RTDetrImageProcessor(do_resise=True)  # type: ignore[call-arg]
+    assert "size" in inspect.signature(RTDetrImageProcessor).parameters
+
+
 def test_enums_of_transformers(theirs: Any) -> None:
     from transformers.image_utils import ChannelDimension
     from transformers.utils import TensorType
@@ -159,7 +170,8 @@ def test_return_tensors_of_the_constructor(tmp_path: Path) -> None:
     processor = RTDetrImageProcessor(size=32, return_tensors="pt")
     assert isinstance(processor(photo()).pixel_values, torch.Tensor)
     assert isinstance(processor(photo(), return_tensors="np").pixel_values, np.ndarray)
-    assert isinstance(processor(photo(), return_tensors=None).pixel_values, list)
+    assert isinstance(processor(photo(), return_tensors=None).pixel_values, torch.Tensor)
+    assert isinstance(RTDetrImageProcessor(size=32)(photo()).pixel_values, list)
     processor.save_pretrained(tmp_path)
     assert RTDetrImageProcessor.from_pretrained(tmp_path, use_fast=True) == processor
 
