@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -147,10 +148,10 @@ def check_whole(argument: str, value: object, minimum: int = 1) -> int:
     """``value`` as an int.
 
     Raises:
-        UsageError: if it is none, or less than ``minimum``.
+        UsageError: if it is none, less than ``minimum``, or more than anything can be counted to.
     """
     number = as_int(value)
-    if number is None:
+    if number is None or number > sys.maxsize:
         raise UsageError(f"{argument}: expected a whole number, got {value!r}")
     if number < minimum:
         raise UsageError(f"{argument}: expected at least {minimum}, got {number}")

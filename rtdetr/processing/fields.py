@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from PIL import Image
@@ -22,9 +22,9 @@ TensorKind = Literal["pt", "np"]
 def check_tensor_kind(name: str, value: object) -> TensorKind | None:
     """Either kind, or None."""
     word = getattr(value, "value", value)
-    if word is not None and word not in ("pt", "np"):
-        raise UsageError(f'{name}: expected "pt", "np" or None, got {value!r}')
-    return word
+    if word is None or (isinstance(word, str) and word in get_args(TensorKind)):
+        return cast("TensorKind | None", word)
+    raise UsageError(f'{name}: expected "pt", "np" or None, got {value!r}')
 
 
 def _flag(name: str, value: object) -> bool:
@@ -44,7 +44,7 @@ def _factor(name: str, value: object) -> float:
 def _per_channel(name: str, value: Any) -> tuple[float, ...]:
     """One number for each of three or four channels; a single one is for three."""
     number = as_number(value)
-    is_list = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    is_list = isinstance(value, Sequence | np.ndarray) and getattr(value, "ndim", 1) == 1
     given = [number] * 3 if number is not None else map(as_number, value if is_list else ())
     numbers = tuple(one for one in given if one is not None and math.isfinite(one))
     if len(numbers) not in (3, 4) or (is_list and len(numbers) != len(value)):

@@ -390,12 +390,14 @@ def _defaults() -> RTDetrImageProcessor:
 def _annotation_list(annotations: Any, count: int) -> list[Mapping[str, Any] | None]:
     if annotations is None:
         return [None] * count
-    per_image = [annotations] if isinstance(annotations, Mapping) else list(annotations)
+    per_image = [annotations] if isinstance(annotations, Mapping) else annotations
+    if not isinstance(per_image, Sequence):
+        raise DataError(f"annotations: expected a list, one per image, got {annotations!r:.80}")
     if len(per_image) != count:
         raise DataError(
             f"annotations: expected one per image, got {len(per_image)} for {count} images"
         )
-    return per_image
+    return list(per_image)
 
 
 def _check_sizes(images: list[Pixels], return_tensors: TensorKind | None) -> None:

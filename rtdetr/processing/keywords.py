@@ -36,10 +36,14 @@ def drop_constants(keywords: Mapping[str, Any]) -> dict[str, Any]:
     for name in keywords.keys() & _CONSTANTS.keys():
         value = getattr(keywords[name], "value", keywords[name])
         allowed = _CONSTANTS[name]
-        if allowed is not _ANY and value not in allowed:
+        if allowed is not _ANY and not any(value is one or _is_word(value, one) for one in allowed):
             expected = " or ".join(map(repr, allowed))
             raise UsageError(f"{name}: expected {expected} for RT-DETR, got {value!r}")
     return {name: value for name, value in keywords.items() if name not in _CONSTANTS}
+
+
+def _is_word(value: object, word: object) -> bool:
+    return isinstance(value, str) and value == word
 
 
 def takes_constants(cls: type[T]) -> type[T]:

@@ -75,13 +75,12 @@ class Detections:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "xyxy", np.asarray(self.xyxy, dtype=np.float32).reshape(-1, 4))
-        set_field(self, "scores", np.asarray(self.scores, dtype=np.float32))
+        set_field(self, "xyxy", _boxes(self.xyxy))
+        set_field(self, "scores", _floats("scores", self.scores))
         set_field(self, "labels", _whole_numbers("labels", self.labels))
         set_field(self, "image_size", _image_size(self.image_size))
         set_field(self, "source", str(self.source))
-        if not isinstance(self.names, Mapping):
-            set_field(self, "names", dict(enumerate(self.names)))
+        set_field(self, "names", _names(self.names))
         for name in ("scores", "labels"):
             shape = getattr(self, name).shape
             if shape != (len(self.xyxy),):
@@ -147,10 +146,10 @@ class Detections:
         Raises:
             UsageError: if there is no such class, with the nearest name.
         """
-        flat: list[ClassWord] = []
+        flat: list[Any] = []
         for entry in classes:
-            is_one = isinstance(entry, str) or np.ndim(entry) == 0  # type: ignore[arg-type]
-            flat += [entry] if is_one else list(entry)  # type: ignore[arg-type, list-item]
+            is_one = isinstance(entry, str) or getattr(entry, "ndim", 1) == 0
+            flat.extend(entry if isinstance(entry, Iterable) and not is_one else [entry])
         assert isinstance(self.names, Mapping)
         return self[np.isin(self.labels, class_indices(flat, self.names))]
 
@@ -284,7 +283,8 @@ def _category_ids(
         ids = COCO_IDS if is_coco(names) else "index"
     if isinstance(ids, str) and ids == "index":
         return {label: label for label in labels.tolist()}
-    if isinstance(ids, str) or not isinstance(ids, Mapping | Sequence | np.ndarray):
+    is_list = isinstance(ids, Sequence | np.ndarray) and getattr(ids, "ndim", 1) == 1
+    if isinstance(ids, str) or not (isinstance(ids, Mapping) or is_list):
         raise UsageError(f'category_ids: expected a mapping, a sequence or "index", got {ids!r}')
     pairs = ids if isinstance(ids, Mapping) else dict(enumerate(ids))
     known = {as_int(label): as_int(number) for label, number in pairs.items()}
@@ -294,8 +294,31 @@ def _category_ids(
     return cast("dict[int, int]", known)
 
 
+def _boxes(values: object) -> npt.NDArray[np.float32]:
+    boxes = _floats("xyxy", values)
+    if boxes.size and boxes.shape[-1:] != (4,):
+        raise UsageError(f"xyxy: expected [N,4], got shape {list(boxes.shape)}")
+    return boxes.reshape(-1, 4)
+
+
+def _floats(argument: str, values: object) -> npt.NDArray[np.float32]:
+    try:
+        return np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{argument}: expected an array of numbers, got {values!r:.80}") from error
+
+
+def _names(names: object) -> Mapping[int, str]:
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    by_index = dict(enumerate(names)) if is_list else names  # type: ignore[arg-type]
+    if not isinstance(by_index, Mapping) or not all(isinstance(x, str) for x in by_index.values()):
+        raise UsageError(f"names: expected texts by index, or a list of them, got {names!r:.80}")
+    return by_index
+
+
 def _image_size(size: Any) -> tuple[int, int]:
-    sides = [as_int(side) for side in size] if isinstance(size, Sequence | np.ndarray) else []
+    is_pair = isinstance(size, Sequence | np.ndarray) and getattr(size, "ndim", 1) == 1
+    sides = [as_int(side) for side in size] if is_pair else []
     whole = [side for side in sides if side is not None]
     if len(sides) != 2 or len(whole) != 2:
         raise UsageError(f"image_size: expected (height, width), got {size!r}")
@@ -303,11 +326,15 @@ def _image_size(size: Any) -> tuple[int, int]:
 
 
 def _whole_numbers(argument: str, values: object) -> npt.NDArray[np.int64]:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"{argument}: expected integers, got {values!r:.80}") from error
+    is_number = np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)
     with np.errstate(invalid="ignore"):
-        whole = array.astype(np.int64)
-    if array.size and (array.dtype == np.bool_ or not np.array_equal(whole, array)):
-        raise UsageError(f"{argument}: expected integers, got dtype {array.dtype}: {array}")
+        whole = array.astype(np.int64) if is_number else np.empty(0, np.int64)
+    if not np.array_equal(whole, array):
+        raise UsageError(f"{argument}: expected integers, got {values!r:.80}")
     return whole
 
 

@@ -306,6 +306,12 @@ def test_wrong_objects_name_the_key(case: str) -> None:
         RTDetrImageProcessor()(photo(), {"image_id": 1, "annotations": [entry]})
 
 
+@pytest.mark.parametrize("annotations", [3, "a", {1}, object()], ids=lambda a: type(a).__name__)
+def test_annotations_are_a_list(annotations: Any) -> None:
+    with pytest.raises(DataError, match="annotations: expected"):
+        RTDetrImageProcessor()(photo(), annotations)
+
+
 @pytest.mark.parametrize("entries", [None, {}, [3], "ab"], ids=repr)
 def test_wrong_lists_of_objects(entries: Any) -> None:
     with pytest.raises(DataError, match="annotations: expected a list of objects"):

@@ -53,6 +53,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "image_std ": ([1] * 4, "expected 3 numbers, as image_mean has"),
     "format": (3, 'only "coco_detection" is supported, got 3'),
     "return_tensors": ("tf", 'expected "pt", "np" or None, got \'tf\''),
+    "return_tensors ": (["pt"], 'expected "pt", "np" or None'),
+    "do_center_crop ": ([0, 0], "expected None or False for RT-DETR"),
     "do_center_crop": (True, "expected None or False for RT-DETR, got True"),
     "data_format": ("channels_last", "expected None or 'channels_first' for RT-DETR"),
 }

@@ -225,6 +225,18 @@ def test_what_is_no_size(found: Detections, size: Any) -> None:
         replace(found, image_size=size)
 
 
+JUNK = [None, "a", b"x", {"a": 1}, {1}, object(), 2**70, 1j, ["a"], 3, np.array(3), [[1, 2], [3]]]
+
+
+@pytest.mark.parametrize("name", ["xyxy", "scores", "labels", "names", "image_size"])
+@pytest.mark.parametrize("value", JUNK, ids=lambda value: type(value).__name__)
+def test_fields_of_a_wrong_type_are_named(found: Detections, name: str, value: Any) -> None:
+    if name == "names" and value == ["a"]:
+        return
+    with pytest.raises(UsageError, match=f"^{name}: expected"):
+        replace(found, **{name: value})
+
+
 def test_scores_are_compared_with_numbers(found: Detections) -> None:
     assert len(found.above(np.float32(0.5))) == len(found.above(torch.tensor(0.5))) == 2  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="score: expected a number, got '0'"):
