@@ -53,8 +53,9 @@ def to_original_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 def save_original(model: nn.Module, path: str | Path) -> None:
     """Write a .pth file that the original implementation reads (``{"model": state dict}``)."""
-    with atomic_write(path) as temporary:
-        torch.save({"model": to_original_state_dict(model)}, temporary)
+    # Into a file of Python's, whose errors say what is wrong with the disk.
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        torch.save({"model": to_original_state_dict(model)}, file)
 
 
 def _hub_state(model: nn.Module) -> dict[str, Tensor]:
