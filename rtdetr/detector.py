@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -17,10 +16,10 @@ from typing_extensions import Unpack
 from .checking import hints_at_keywords, shows_options
 from .config import RTDetrV2Config
 from .devices import describe_device, find_device, find_dtype
-from .errors import DataError, RTDetrError
+from .errors import DataError, RTDetrError, UsageError
 from .hub import HubOptions
 from .images.io import Unreadable, load_image
-from .images.sources import Source, VideoSource, find_sources, read_sources
+from .images.sources import ImageSource, Source, find_sources, read_sources
 from .inference.loading import load_detector
 from .inference.options import (
     HINTS,
@@ -177,7 +176,7 @@ class RTDETR:
         if not sources.is_single:
             return list(_readable(self._stream(sources.items, checked, None)))
         (single,) = sources.items
-        if isinstance(single, VideoSource):
+        if not isinstance(single, ImageSource):
             return _readable(self._stream(sources.items, checked, None))
         image = load_image(single.item, color=checked.color, name=single.name)
         return self._predictor.detect([image], checked)[0]
@@ -189,8 +188,10 @@ class RTDETR:
         """As calling the detector, for any number of images or a video, one result after the other.
 
         An image that cannot be read is in its place as ``Unreadable(name, error)``, and the next one follows.
-        ``limit`` stops after so many.
+        ``limit`` stops after so many that could be read.
         """
+        if limit is not None and limit < 0:
+            raise UsageError(f"limit: expected at least 0, got {limit}")
         checked = self._checked(options)
         if limit is not None:
             limit = check_whole("limit", limit, 0)
@@ -207,8 +208,10 @@ class RTDETR:
     def _stream(
         self, sources: Sequence[Source], options: PredictOptions, limit: int | None
     ) -> Iterator[Detections | Unreadable]:
-        images = read_sources(sources, color=options.color, vid_stride=options.vid_stride)
-        return self._predictor.run(islice(images, limit), options)
+        images = read_sources(
+            sources, color=options.color, vid_stride=options.vid_stride, limit=limit
+        )
+        return self._predictor.run(images, options)
 
     @property
     def _predictor(self) -> Predictor:

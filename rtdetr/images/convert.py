@@ -8,12 +8,26 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from ..errors import DataError
 from .color import Color, find_color
 
 Layout = Literal["first", "last"]
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
+
+EXIF_CONTAINERS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
+"""Where Pillow keeps what an orientation is read from."""
 
 
 def image_to_rgb(image: Image.Image, argument: str = "images") -> Image.Image:
@@ -36,8 +50,25 @@ def image_to_rgb(image: Image.Image, argument: str = "images") -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says, as viewers show it."""
-    return ImageOps.exif_transpose(image)
+    """The image turned as its EXIF orientation says, as viewers show it; as stored where that cannot be read."""
+    image.load()  # what is wrong with the pixels is an error; what is wrong with the metadata is not
+    method = UPRIGHT.get(_orientation(image))
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    for container in EXIF_CONTAINERS:
+        # Nobody may turn it a second time. Pillow would rewrite the EXIF, and fail for a malformed tag in it.
+        turned.info.pop(container, None)
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        # Parsers of metadata raise whatever they run into (struct.error, SyntaxError, ...).
+        return 1
+    return value if isinstance(value, int) else 1
 
 
 def array_to_rgb(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,44 +12,68 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from PIL import Image
 
 from ..errors import DataError, MissingExtraError, UsageError
-from .io import LoadedImage
-from .names import is_url
+from ..files import HIDDEN, home_path, naming
+from .io import LoadedImage, regular_file
+from .names import CAMERA_DEVICE, is_live, is_url
+
+__all__ = ["Video", "VideoInfo", "VideoWriter", "read_video", "require_av", "video_info"]
 
 DEFAULT_RATE = Fraction(25)
+SILENCE_S = 20.0
+CLOCK = Fraction(1, 90_000)
+"""Seconds that times are counted in, where the video does not say: the clock of MPEG."""
+MPEG4_CLOCK = Fraction(1, 60_000)
+"""As fine as MPEG-4 Part 2 can count."""
+
+# FFmpeg's name for the cameras of a platform, and its name for the first, second, ... of them.
+CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
+
+Video: TypeAlias = str | os.PathLike[str] | int
+"""A path, a URL that PyAV can open, or the number of a camera."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video says of itself."""
+    """What a video says of itself.
 
-    rate: Fraction  # frames per second
-    frames: int | None  # None where the container does not tell
+    Args:
+        rate: frames per second, on average.
+        frames: how many; None where the container does not tell.
+        clock: seconds that the times of its frames are multiples of.
+    """
+
+    rate: Fraction = DEFAULT_RATE
+    frames: int | None = None
+    clock: Fraction = CLOCK
 
 
-def video_info(source: str | os.PathLike[str]) -> VideoInfo:
-    """Frame rate and number of frames.
+def video_info(source: Video) -> VideoInfo:
+    """Frame rate and number of frames; of a camera or stream, which is opened once only, nothing is known.
 
     Raises:
         DataError: if the file is not a readable video.
         MissingExtraError: if PyAV is not installed.
     """
-    with _opened(source) as container:
+    if is_live(source):
+        return VideoInfo()
+    with _open(source) as container:
         stream = container.streams.video[0]
-        return VideoInfo(Fraction(stream.average_rate or DEFAULT_RATE), stream.frames or None)
+        rate = Fraction(stream.average_rate or DEFAULT_RATE)
+        return VideoInfo(rate, stream.frames or None, Fraction(stream.time_base or CLOCK))
 
 
 def read_video(
-    source: str | os.PathLike[str], *, stride: int = 1, limit: int | None = None
+    source: Video, *, stride: int = 1, limit: int | None = None
 ) -> Iterator[LoadedImage]:
     """Frames of a video as RGB images named ``clip.mp4#12``, turned as the container says.
 
     Args:
-        source: a path, or a URL that PyAV can open.
+        source: a path, a URL that PyAV can open, or the number of a camera.
         stride: take every ``stride``-th frame.
         limit: at most so many.
 
@@ -63,22 +88,40 @@ def read_video(
     return islice(_frames(source, stride), limit)
 
 
-def _frames(source: str | os.PathLike[str], stride: int) -> Iterator[LoadedImage]:
-    av = _av()
-    with _opened(source) as container:
+def require_av() -> ModuleType:
+    """PyAV.
+
+    Raises:
+        MissingExtraError: if it is not installed.
+    """
+    try:
+        import av
+        import av.error
+    except ImportError as error:
+        raise MissingExtraError("Video", "av", '"rtdetr-ops[video]"') from error
+    module: ModuleType = av
+    return module
+
+
+def _frames(source: Video, stride: int) -> Iterator[LoadedImage]:
+    with _open(source) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        index = -1
+        rate = Fraction(stream.average_rate or DEFAULT_RATE)
+        index, first = -1, Fraction(0)
         try:
             for index, frame in enumerate(container.decode(stream)):
+                has_time = frame.pts is not None and frame.time_base
+                time = frame.pts * frame.time_base if has_time else index / rate
+                first = time if index == 0 else first
                 if index % stride == 0:
-                    yield LoadedImage(_turned(frame), f"{source}#{index}")
-        except av.error.FFmpegError as error:
+                    yield LoadedImage(_rotate(frame), f"{source}#{index}", float(time - first))
+        except Exception as error:
             where = f"after frame {index}" if index >= 0 else "before the first frame"
-            raise DataError(f"{source}: the video breaks off {where}: {error}") from error
+            raise DataError(f"{source}: the video breaks off {where}: {_reason(error)}") from error
 
 
-def _turned(frame: Any) -> Image.Image:
+def _rotate(frame: Any) -> Image.Image:
     image: Image.Image = frame.to_image()
     # Phones store upright clips lying down, with the angle (counterclockwise) beside them.
     angle = getattr(frame, "rotation", 0) % 360
@@ -90,39 +133,55 @@ class VideoWriter:
 
     Args:
         path: where to, usually ``.mp4``.
-        rate: frames per second.
+        rate: frames per second, of those that come without a time.
+        clock: seconds that times are counted in.
 
     Raises:
         MissingExtraError: if PyAV is not installed.
+        OSError: if nothing can be written there.
     """
 
-    def __init__(self, path: str | Path, rate: Fraction | int = DEFAULT_RATE) -> None:
-        av = _av()
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, rate: Fraction | int = DEFAULT_RATE, clock: Fraction = CLOCK
+    ) -> None:
+        self._av = require_av()
+        self.path = home_path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._rate = Fraction(rate).limit_denominator(1001 * 1000)
-        self._folder = tempfile.TemporaryDirectory(
-            dir=self.path.parent, prefix=f".{self.path.stem}-"
-        )
-        self._temporary = Path(self._folder.name) / self.path.name
-        self._container = av.open(str(self._temporary), mode="w")
+        self._clock = clock
+        self._count, self._pts = 0, -1
         self._stream: Any = None
+        with naming(self.path):
+            self._folder = tempfile.TemporaryDirectory(dir=self.path.parent, prefix=HIDDEN)
+            self._temporary = Path(self._folder.name) / f"video{self.path.suffix}"
+            self._container = self._av.open(str(self._temporary), mode="w")
 
-    def add(self, image: Image.Image) -> None:
-        """Append one RGB image; all have the size of the first."""
-        av = _av()
-        # 4:2:0 needs even sizes; an odd row or column at the border is cut off.
-        width, height = image.width // 2 * 2, image.height // 2 * 2
+    def add(self, image: Image.Image, time: float | None = None) -> None:
+        """Append one RGB image; all have the size of the first.
+
+        Args:
+            image: the frame.
+            time: seconds after the first frame; by default as the rate says.
+        """
+        # 4:2:0 needs even sizes; an odd row or column at the border is cut off, and a single one is doubled.
+        width, height = (max(2, side // 2 * 2) for side in image.size)
         if self._stream is None:
-            self._stream = self._container.add_stream(_codec(av), rate=self._rate)
-            self._stream.width, self._stream.height = width, height
-            self._stream.pix_fmt = "yuv420p"
+            self._stream = self._add_stream(width, height)
         if (width, height) != (self._stream.width, self._stream.height):
             raise DataError(
                 f"{self.path}: expected frames of {self._stream.width}x{self._stream.height}, got {width}x{height}"
             )
-        frame = av.VideoFrame.from_image(image.convert("RGB").crop((0, 0, width, height)))
-        self._container.mux(self._stream.encode(frame))
+        image = image.convert("RGB")
+        enlarged = min(image.size) < 2
+        box = (0, 0, width, height)
+        frame = self._av.VideoFrame.from_image(
+            image.resize((width, height)) if enlarged else image.crop(box)
+        )
+        self._pts = max(self._pts + 1, self._ticks(time))
+        self._count += 1
+        frame.pts, frame.time_base = self._pts, self._clock
+        with naming(self.path):
+            self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -133,40 +192,62 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        is_whole = kind is None and self._stream is not None
         try:
-            if kind is None and self._stream is not None:
-                self._container.mux(self._stream.encode())
-            self._container.close()
-            if kind is None and self._stream is not None:
-                self._temporary.replace(self.path)
+            with naming(self.path):
+                if is_whole:
+                    self._container.mux(self._stream.encode())
+                self._container.close()
+                if is_whole:
+                    self._temporary.replace(self.path)
         finally:
             self._folder.cleanup()
 
+    def _add_stream(self, width: int, height: int) -> Any:
+        # H.264, which browsers play, where this FFmpeg can write it.
+        codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+        if codec == "mpeg4":
+            self._clock = max(self._clock, MPEG4_CLOCK)
+        stream = self._container.add_stream(codec, rate=self._rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = self._clock
+        return stream
 
-def _codec(av: ModuleType) -> str:
-    """H.264, which browsers play, where this FFmpeg can write it."""
-    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    def _ticks(self, time: float | None) -> int:
+        seconds = self._count / self._rate if time is None else Fraction(time)
+        return round(seconds / self._clock)
 
 
-def _opened(source: str | os.PathLike[str]) -> Any:
-    av = _av()
-    if not is_url(source) and not Path(source).is_file():
-        raise DataError(f"{source}: no such file")
+def _open(source: Video) -> Any:
+    av = require_av()
     try:
-        container = av.open(str(source), timeout=20.0)
-    except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"{source}: not a readable video: {error}") from error
+        container = av.open(*_arguments(source), timeout=SILENCE_S)
+    except DataError:
+        raise
+    except Exception as error:
+        # PyAV raises FFmpegError, and what Python's conversions of a name raise.
+        raise DataError(f"{source}: not a readable video: {_reason(error)}") from error
     if not container.streams.video:
         container.close()
         raise DataError(f"{source}: has no video stream")
     return container
 
 
-def _av() -> ModuleType:
-    try:
-        import av
-        import av.error
-    except ImportError as error:
-        raise MissingExtraError("Video", "av", '"rtdetr-ops[video]"') from error
-    module: ModuleType = av
-    return module
+def _arguments(source: Video) -> tuple[str, str | None]:
+    """What FFmpeg calls the source, and its format where it cannot find that out."""
+    camera = str(source)
+    if isinstance(source, int) or (is_live(source) and camera.isdecimal()):
+        if sys.platform not in CAMERAS:
+            raise DataError(f"camera {source}: cameras are not supported on {sys.platform}")
+        format_name, device = CAMERAS[sys.platform]
+        return device.format(camera), format_name
+    if CAMERA_DEVICE.fullmatch(camera):
+        return camera, "v4l2"
+    if is_url(source) or is_live(source):
+        return camera, None
+    return str(regular_file(source)), None
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())

@@ -118,6 +118,7 @@ class Predictor:
             image_size=size,
             source=item.name,
             image=item.image,
+            time=item.time,
         )
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,11 @@ from PIL import Image
 from ..checking import as_int, as_number, explains_frozen
 from ..coco import COCO_IDS, is_coco
 from ..errors import MissingExtraError, UsageError, did_you_mean
-from ..files import atomic_write
-from .drawing import Style, draw
+from ..files import atomic_write, home_path
+from ..images.names import unicode_name
+
+if TYPE_CHECKING:
+    from .drawing import Style
 
 Box = tuple[float, float, float, float]
 
@@ -60,6 +63,7 @@ class Detections:
         image_size: (height, width) of the image, pixels.
         source: where the image came from.
         image: the image itself, for ``plot`` and ``save``.
+        time: of a frame, seconds after the first frame of its video.
 
     Raises:
         UsageError: if the arrays do not have these shapes, or hold a NaN, an infinity or a label that is no integer.
@@ -72,6 +76,7 @@ class Detections:
     image_size: tuple[int, int]
     source: str = "image"
     image: Image.Image | None = field(default=None, repr=False)
+    time: float | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -182,12 +187,15 @@ class Detections:
 
     def save(self, path: str | Path, style: Style | None = None) -> Path:
         """Write the image with its boxes; the suffix names the format. Returns the path."""
-        path = Path(path)
+        path = home_path(path)
         save_image(self.plot(style), path)
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"source", "height", "width", "objects": [{"name", "label", "score", "box"}]}``, JSON types only."""
+        """``{"source", "height", "width", "objects": [{"name", "label", "score", "box"}]}``, JSON types only.
+
+        The result of a frame also has its ``time``. Bytes of a file name that are no UTF-8 are spelled out.
+        """
         objects = [
             {
                 "name": one.name,
@@ -198,7 +206,9 @@ class Detections:
             for one in self
         ]
         height, width = self.image_size
-        return {"source": self.source, "height": height, "width": width, "objects": objects}
+        time = {} if self.time is None else {"time": _short(self.time, 6)}
+        source = unicode_name(self.source)
+        return {"source": source, **time, "height": height, "width": width, "objects": objects}
 
     def to_json(self, indent: int | None = None) -> str:
         """``to_dict`` as text."""

@@ -38,6 +38,14 @@ def detections() -> Detections:
     )
 
 
+def write_video(path: Path) -> None:
+    pytest.importorskip("av")
+    from rtdetr.images.video import VideoWriter
+
+    with VideoWriter(path) as writer:
+        writer.add(drawn(48, 64))
+
+
 def write_list(path: Path) -> None:
     with JsonListWriter(path) as writer:
         writer.append({"a": 1})
@@ -47,6 +55,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "image": lambda folder: detections().save(folder / "a.png"),
     "model": lambda folder: tiny_detector().save_pretrained(folder),
     "pth": lambda folder: save_original(tiny_detector().model, folder / "a.pth"),
+    "video": lambda folder: write_video(folder / "a.mp4"),
     "list": lambda folder: write_list(folder / "a.json"),
 }
 
@@ -78,7 +87,7 @@ def test_full_disk_is_told_with_the_path_and_leaves_nothing(tmp_path: Path, kind
     # A limit on the size of files stands in for a full disk: the same calls fail.
     program = (
         "import resource, sys; from pathlib import Path; from test_files import WRITERS; "
-        "import torch; torch.set_num_threads(1); "
+        "import rtdetr.images.video, torch; torch.set_num_threads(1); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (8, 8)); "
         f"WRITERS[{kind!r}](Path(sys.argv[1]))"
     )
@@ -109,9 +118,14 @@ def test_long_names_can_be_written(tmp_path: Path) -> None:
 def test_error_leaves_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(KeyError), atomic_write(path) as temporary:
-        temporary.write_text("new")
-        raise KeyError
+
+    def fail() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.txt", "old")]
 
 

@@ -237,7 +237,7 @@ def test_unreadable_images_are_reported_and_the_rest_goes_on(
     assert result.code == 3
     errors = result.err.splitlines()
     assert errors == [
-        "skipped: empty: no images there. Looked for .bmp .gif .jpeg .jpg .png .tif .tiff .webp.",
+        "skipped: empty: no images or videos there",
         "skipped: missing.jpg: no such file",
         f"skipped: {folder}/1.png: not a readable image: its format is not known",
     ]

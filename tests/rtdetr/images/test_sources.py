@@ -2,6 +2,11 @@
 from __future__ import annotations
 
 import http.server
+import io
+import os
+import re
+import struct
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +16,20 @@ import numpy as np
 import pytest
 import torch
 from photos import drawn, photo
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rtdetr.errors import DataError
-from rtdetr.images.io import LoadedImage, Unreadable, download, load_image
-from rtdetr.images.names import is_video, stem_of
+from rtdetr.files import HIDDEN
+from rtdetr.images.download import download
+from rtdetr.images.io import LoadedImage, Unreadable, load_image
+from rtdetr.images.names import (
+    VIDEO_SUFFIXES,
+    image_suffixes,
+    is_video,
+    one_line,
+    stem_of,
+    unicode_name,
+)
 from rtdetr.images.sources import ImageSource, VideoSource, find_sources, read_sources
 
 
@@ -107,6 +121,71 @@ def test_exif_is_honored(tmp_path: Path, as_path: bool) -> None:
         assert np.array_equal(pixels(tmp_path / "turned.png" if as_path else opened), wanted)
 
 
+def with_exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """An EXIF block with these tags (number, type, count, 4 bytes of value)."""
+    body = b"".join(
+        struct.pack("<HHL", number, kind, count) + value for number, kind, count, value in entries
+    )
+    head = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries))
+    return head + body + struct.pack("<L", 0)
+
+
+ORIENTATION = (0x0112, 3, 1, b"\6\0\0\0")
+ODD_TAGS = {
+    "resolution of letters": (0x011A, 2, 4, b"abc\0"),
+    "offset out of range": (0x0111, 4, 1, b"\xff\xff\xff\xff"),
+    "unknown type": (0x0132, 99, 7, b"\xff\xff\xff\xff"),
+    "beyond the end": (0x010F, 2, 60_000, b"\xff\xff\0\0"),
+    "another IFD that is none": (0x8769, 4, 1, b"\xff\xff\xff\x7f"),
+}
+
+
+@pytest.mark.parametrize("tag", ODD_TAGS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_an_odd_exif_tag_costs_neither_pixels_nor_orientation(
+    tmp_path: Path, tag: str, suffix: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    drawn(24, 32).save(path, exif=with_exif(ORIENTATION, ODD_TAGS[tag]))
+    assert pixels(path).shape == (32, 24, 3)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        with_exif((0x0112, 2, 4, b"six\0")),
+        with_exif((0x0112, 3, 1, b"\x63\0\0\0")),
+        with_exif(ORIENTATION)[:-9],
+    ],
+    ids=["empty", "no directory", "a word", "99", "cut off"],
+)
+def test_an_orientation_that_cannot_be_read_is_none(tmp_path: Path, exif: bytes) -> None:
+    drawn(24, 32).save(tmp_path / "a.jpg", exif=exif)
+    assert pixels(tmp_path / "a.jpg").shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_nothing_is_turned_twice(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    drawn(24, 32).save(tmp_path / f"a.{suffix}", exif=exif)
+    once = load_image(tmp_path / f"a.{suffix}").image
+    assert once.size == (24, 32)
+    assert load_image(once).image.size == (24, 32)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    drawn(24, 32).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        upright = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(pixels(tmp_path / "a.png"), upright)
+
+
 def test_names(tmp_path: Path, folder: Path) -> None:
     assert load_image(photo()).name == "image"
     assert load_image(folder / "1.png").name == str(folder / "1.png")
@@ -120,6 +199,132 @@ def test_folder_in_natural_order(folder: Path) -> None:
     names = [Path(one.name).name for one in read(folder)]
     assert names == ["1.png", "2.PNG", "10.png"]
     assert all(isinstance(one, LoadedImage) for one in read(str(folder)))
+
+
+def test_one_list_of_suffixes_for_folders_globs_and_files(tmp_path: Path) -> None:
+    names = [
+        f"{name}.{name}"
+        for name in ["jfif", "jpe", "avif", "jp2", "ppm", "pgm", "tga", "dib", "ico", "qoi", "apng"]
+    ]
+    for name in names:
+        image = drawn(32, 32).convert("L" if name == "pgm.pgm" else "RGB")
+        image.save(tmp_path / name)
+    for name in ("clip.ts", "clip.WMV", "clip.flv", "clip.mts", "clip.3gp", "clip.asf"):
+        (tmp_path / name).touch()
+    (tmp_path / "table.h5").touch()
+    (tmp_path / "page.pdf").touch()
+    for source in (tmp_path, f"{tmp_path}/*"):
+        found = find_sources(source).items
+        assert [one.name for one in found if isinstance(one, ImageSource)] == [
+            str(tmp_path / name) for name in sorted(names)
+        ]
+        assert sum(isinstance(one, VideoSource) for one in found) == 6
+    for name in names:
+        assert find_sources(str(tmp_path / name)).is_single
+        assert pixels(tmp_path / name).shape == (32, 32, 3)
+
+
+def test_video_suffixes_are_known_to_pyav() -> None:
+    av = pytest.importorskip("av")
+    formats = [av.ContainerFormat(name) for name in av.formats_available]
+    known = {f".{suffix}" for one in formats for suffix in one.extensions}
+    assert VIDEO_SUFFIXES - known == set()
+    assert VIDEO_SUFFIXES & image_suffixes() == set()
+
+
+def test_videos_of_a_folder_without_pyav_are_told_and_the_images_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "1.mp4").touch()
+    monkeypatch.setitem(sys.modules, "av", None)
+    first, second, *_ = read(folder)
+    assert isinstance(first, Unreadable)
+    assert re.search(r"1\.mp4: Video needs the package av: pip install", str(first.error))
+    assert isinstance(second, LoadedImage)
+
+
+def test_hidden_files_are_no_images_of_a_folder(folder: Path) -> None:
+    for name in (".0-qrfwv0v5.png", f"{HIDDEN}1.png", ".thumbnails/1.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        drawn(8, 8).save(folder / name)
+    names = [path.name for path in items(folder, recursive=True)]
+    assert sorted(names) == ["1.png", "10.png", "2.PNG", "3.png"]
+    assert [path.name for path in items(f"{folder}/.0*")] == [".0-qrfwv0v5.png"]
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Run as a user who has no rights, for what root may do to folders that are locked."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def locked(folder: Path) -> Iterator[Path]:
+    """A folder inside of ``folder`` that nobody may list."""
+    for path in (folder, *folder.parents[:3]):
+        path.chmod(0o755)
+    path = folder / "locked"
+    path.mkdir()
+    drawn(8, 8).save(path / "a.png")
+    path.chmod(0)
+    yield path
+    path.chmod(0o755)
+
+
+def test_locked_folders_are_told(folder: Path, locked: Path, nobody: None) -> None:
+    *images, last = read_sources(find_sources(folder, recursive=True).items)
+    assert len(images) == 4
+    assert isinstance(last, Unreadable)
+    assert str(last.error) == f"{locked}: permission denied"
+    with pytest.raises(DataError, match="locked: permission denied"):
+        find_sources(locked)
+    for name in ("a.png", "a.mp4"):
+        if name.endswith("mp4"):
+            pytest.importorskip("av")
+        (one,) = read([locked / name])
+        assert isinstance(one, Unreadable)
+        assert str(one.error) == f"{locked / name}: permission denied"
+
+
+UNUSUAL_PATHS = {
+    "too long": ("x" * 300 + ".png", "file name too long"),
+    "through a file": ("1.png/a.png", "not a directory"),
+    "zero byte": ("a\0.png", "not a readable image: embedded null byte"),
+    "pipe": ("pipe.png", "is a pipe or device, expected a file"),
+    "link to nothing": ("link.png", "no such file"),
+    "no user": ("~no-such-user/a.png", "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL_PATHS)
+def test_unusual_paths_are_data(folder: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    os.mkfifo("pipe.png")
+    Path("link.png").symlink_to("nothing.png")
+    name, message = UNUSUAL_PATHS[case]
+    bad, good = read([name, "1.png"])
+    assert isinstance(bad, Unreadable)
+    assert str(bad.error) == f"{name}: {message}"
+    assert isinstance(good, LoadedImage)
+
+
+def test_pipe_in_a_folder_is_passed_over_and_a_broken_link_told(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "z.png").symlink_to("nothing.png")
+    assert [type(one) for one in read(folder)] == [LoadedImage] * 3 + [Unreadable]
+
+
+def test_names_that_are_no_utf8(folder: Path) -> None:
+    path = folder / os.fsdecode(b"2\xe9.png")
+    drawn(24, 32).save(path)
+    loaded = read(folder)
+    assert str(path) in [one.name for one in loaded]
+    assert {type(one) for one in loaded} == {LoadedImage}
 
 
 def test_recursive(folder: Path) -> None:
@@ -178,7 +383,12 @@ def test_what_is_a_video() -> None:
     assert is_video("a/b.MP4")
     assert is_video(Path("b.mov"))
     assert is_video("https://x.org/b.mp4?token=a.jpg")
+    for live in (0, 12, "0", "rtsp://user@host/1", "RTMP://host/x", "/dev/video1"):
+        assert is_video(live)
+        assert find_sources(live).is_single
     assert not is_video("b.jpg")
+    assert not is_video("100.jpg")
+    assert not is_video(True)
     assert not is_video(photo())
 
 
@@ -225,7 +435,45 @@ def test_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         load_image(tmp_path / "bomb.png")
 
 
-@pytest.mark.parametrize("source", [3.5, None, b"bytes"], ids=str)
+def test_bytes_and_open_files(tmp_path: Path) -> None:
+    photo().save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    for form in (data, io.BytesIO(data)):
+        assert np.array_equal(pixels(form), np.asarray(photo()))
+    with pytest.raises(DataError, match="image: not a readable image: its format is not known"):
+        load_image(b"")
+
+
+@pytest.mark.parametrize("source", [iter([1]), (one for one in "ab"), 3.5, None], ids=repr)
+def test_what_is_no_source_is_an_error_of_the_call(source: Any) -> None:
+    for form in (source, [photo(), source]):
+        with pytest.raises(DataError, match="expected a path, URL"):
+            find_sources(form)
+
+
+OTHER_URLS = [
+    "ftp://x/a.png",
+    "s3://bucket/a.mp4",
+    "data:image/png;base64,iVBORw0KGgo",
+    "file:///a",
+]
+
+
+@pytest.mark.parametrize("url", OTHER_URLS)
+def test_other_urls_are_refused_as_they_were_written(url: str) -> None:
+    (one,) = read([url])
+    assert isinstance(one, Unreadable)
+    assert str(one.error) == f"{url}: expected a path or a URL of http, https or rtsp"
+
+
+def test_limit_counts_what_could_be_read(folder: Path) -> None:
+    sources = find_sources(["no.png", folder, "no.png"]).items
+    kinds = [type(one) for one in read_sources(sources, limit=2)]
+    assert kinds == [Unreadable, LoadedImage, LoadedImage]
+    assert list(read_sources(sources, limit=0)) == []
+
+
+@pytest.mark.parametrize("source", [3.5, None, {"a": 1}], ids=str)
 def test_other_kinds_are_refused(source: Any) -> None:
     with pytest.raises(DataError, match=f"expected a path, URL.*{type(source).__name__}"):
         load_image(source)
@@ -233,7 +481,7 @@ def test_other_kinds_are_refused(source: Any) -> None:
 
 def test_empty_folder_and_glob(tmp_path: Path) -> None:
     for source in (tmp_path, f"{tmp_path}/*.jpg"):
-        with pytest.raises(DataError, match=r"no images there\. Looked for .*\.png"):
+        with pytest.raises(DataError, match="no images or videos there"):
             read(source)
 
 
@@ -269,7 +517,7 @@ def test_slow_server_times_out() -> None:
 
 def test_only_http_is_fetched(tmp_path: Path) -> None:
     photo().save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="expected a path or a URL of http, https or rtsp"):
         load_image((tmp_path / "a.png").as_uri())
 
 
@@ -279,7 +527,16 @@ def test_only_http_is_fetched(tmp_path: Path) -> None:
         ("a/b.tar.png", "b.tar"),
         ("https://x.org/p%20q.jpg?c=d/e.f", "p q"),
         ("https://x.org/", "image"),
+        ("https://x.org/a%00b%0a.jpg", "a_b_"),
+        ("rtsp://user:word@host/live.sdp", "live"),
+        ("http://[::1/a.jpg", "image"),
+        ("x" * 500 + ".jpg", "x" * 200),
     ],
 )
 def test_stem(name: str, stem: str) -> None:
     assert stem_of(name) == stem
+
+
+def test_text_of_names() -> None:
+    assert unicode_name(os.fsdecode(b"caf\xe9 \xc3\xa9.png")) == "caf\\xe9 é.png"
+    assert one_line("a\nb\x1b[31m\u2028é人.png") == r"a\nb\x1b[31m\u2028é人.png"

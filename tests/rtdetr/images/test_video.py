@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +69,98 @@ def test_odd_sizes_lose_one_row_and_column(tmp_path: Path) -> None:
         writer.add(Image.new("RGB", (65, 49)))
     (frame,) = read_video(tmp_path / "odd.mp4")
     assert frame.image.size == (64, 48)
+
+
+@pytest.mark.parametrize("size", [(1, 48), (64, 1), (1, 1), (2, 2), (63, 47)], ids=str)
+def test_small_and_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    pytest.importorskip("av")
+    write(tmp_path / "a.mp4", size, size)
+    first, _ = read_video(tmp_path / "a.mp4")
+    assert first.image.size == tuple(max(2, side // 2 * 2) for side in size)
+
+
+def write_frames(path: Path, times: list[int], clock: Fraction) -> None:
+    """A video whose frames begin at these multiples of ``clock``."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("libx264" if "libx264" in av.codecs_available else "mpeg4")
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = clock
+        for time in times:
+            frame = av.VideoFrame.from_image(photo().resize((64, 48)))
+            frame.pts, frame.time_base = time, clock
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def times_of(path: Path) -> list[float | None]:
+    return [frame.time for frame in read_video(path)]
+
+
+VARIABLE = [0, 40, 80, 1000, 1040, 1500, 5000, 5040, 8300]  # ms
+CLOCKS = {
+    "matroska": ("a.mkv", VARIABLE, Fraction(1, 1000)),
+    "mp4": ("a.mp4", VARIABLE, Fraction(1, 1000)),
+    "a fine clock": ("a.mp4", [0, 512, 1024, 7777, 99_999], Fraction(1, 12_800)),
+    "television": ("a.mp4", [0, 1001, 2002, 3003, 9009], Fraction(1, 30_000)),
+    "from another time on": ("a.mkv", [700, 740, 2000], Fraction(1, 1000)),
+}
+
+
+@pytest.mark.parametrize("case", CLOCKS)
+def test_a_copy_has_the_times_of_its_source(tmp_path: Path, case: str) -> None:
+    name, times, clock = CLOCKS[case]
+    write_frames(tmp_path / name, times, clock)
+    info = video_info(tmp_path / name)
+    with VideoWriter(tmp_path / "copy.mp4", info.rate, info.clock) as writer:
+        for frame in read_video(tmp_path / name):
+            writer.add(frame.image, frame.time)
+    wanted = [float((time - times[0]) * clock) for time in times]
+    assert times_of(tmp_path / name) == pytest.approx(wanted, abs=1e-9)
+    assert times_of(tmp_path / "copy.mp4") == pytest.approx(wanted, abs=1e-9)
+
+
+def test_times_without_any_follow_the_rate(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with VideoWriter(tmp_path / "a.mp4", Fraction(30_000, 1001), Fraction(1, 1000)) as writer:
+        for _ in range(40):
+            writer.add(Image.new("RGB", (64, 48)))
+    wanted = [index * 1001 / 30_000 for index in range(40)]
+    assert times_of(tmp_path / "a.mp4") == pytest.approx(wanted, abs=0.001)
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / os.fsdecode(b"d\xe9") / os.fsdecode(b"2\xe9\n%d.mp4")
+    write(path, (64, 48))
+    assert len(list(read_video(path))) == 1
+
+
+@pytest.mark.parametrize("source", [3, "3", "/dev/video3"])
+@pytest.mark.skipif(sys.platform != "linux", reason="names of Linux")
+def test_cameras(monkeypatch: pytest.MonkeyPatch, source: int | str) -> None:
+    av = pytest.importorskip("av")
+    opened = []
+    real = av.open
+
+    def fake(file: str, format: str | None = None, **options: Any) -> Any:  # noqa: A002 -- PyAV's name
+        opened.append((file, format))
+        return real("testsrc=size=64x48:rate=10", format="lavfi", **options)
+
+    monkeypatch.setattr(av, "open", fake)
+    frames = list(read_video(source, limit=3))
+    assert opened == [("/dev/video3", "v4l2")]
+    assert [frame.name for frame in frames] == [f"{source}#{index}" for index in range(3)]
+    assert [frame.time for frame in frames] == [0, 0.1, 0.2]
+    assert video_info(source).frames is None
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("source", [97, "rtsp://127.0.0.1:1/live", "http://127.0.0.1:1/a.mp4"])
+def test_cameras_and_streams_that_are_not_there(source: int | str) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(DataError, match=rf"^{source}: not a readable video: "):
+        list(read_video(source))
 
 
 def write(path: Path, *sizes: tuple[int, int]) -> None:
