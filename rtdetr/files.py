@@ -79,7 +79,7 @@ def _errno(error: BaseException) -> int | None:
 
 
 class JsonListWriter:
-    """A JSON list that grows on disk: the file is a whole document after each entry, whatever happens next.
+    """A JSON list that grows on disk: the file is a whole document after each entry, however the program ends.
 
     Each entry is a line of its own, written over the closing bracket together with a new one, so that a list of n
     entries costs n writes.

@@ -7,16 +7,33 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 
 RUNTIME = "Runtime"
 OUTPUT = "Output"
+
+
+def not_empty(text: str | None) -> str | None:
+    """Refuse an empty word, such as an unset variable of the shell leaves."""
+    if text == "":
+        raise typer.BadParameter("expected a word, got an empty one")
+    return text
+
+
+def complete_model(start: str) -> list[str]:
+    """Names of published models, for the completion of the shell."""
+    from ..config.presets import ALIASES, PRESETS
+
+    return [name for name in (*PRESETS, *ALIASES) if name.startswith(start)]
+
 
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
         help="A published model (see: rtdetr models), a directory, a hub repository, a .safetensors or a .pth file.",
+        callback=not_empty,
+        autocompletion=complete_model,
     ),
 ]
 Device = Annotated[
@@ -52,22 +69,27 @@ def parse_imgsz(text: str | None) -> int | tuple[int, int] | None:
     raise UsageError(f'--imgsz: expected a number such as 640, or height,width, got "{text}"')
 
 
-def parse_list(text: str | None) -> list[str] | None:
-    """The words of a list with commas; None for none."""
+def parse_list(option: str, text: str | None) -> list[str] | None:
+    """The words of a list with commas; None for none.
+
+    Raises:
+        UsageError: if it has no words.
+    """
     if text is None:
         return None
-    return [word.strip() for word in text.split(",") if word.strip()]
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise UsageError(f'{option}: expected words separated by commas, got "{text}"')
+    return words
 
 
 def choose(option: str, text: str, known: tuple[str, ...]) -> list[str]:
     """The words of a list with commas, each one of ``known``.
 
     Raises:
-        UsageError: for another word, with the nearest.
+        UsageError: for another word, with the nearest, or for none.
     """
-    from ..errors import did_you_mean
-
-    words = parse_list(text) or []
+    words = parse_list(option, text) or []
     for word in words:
         if word not in known:
             hint = did_you_mean(word, known)

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from ..detector import RTDETR
+
+DEBUG = "RTDETR_DEBUG"
 
 T = TypeVar("T")
 
@@ -25,7 +31,9 @@ def warn(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    # On a console that has not all letters they are spelled as JSON does.
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False))
 
 
 def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
@@ -42,19 +50,34 @@ def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]
     return lines
 
 
-def progress(items: Iterable[T], total: int | None, shown: bool = True) -> Iterator[T]:
-    """Pass ``items`` on; a bar on stderr if that is a terminal and there is more than one."""
+def has_bar() -> bool:
+    """Whether somebody looks at a bar on stderr and at lines on stdout, both on one terminal."""
+    return sys.stderr.isatty() and sys.stdout.isatty()
+
+
+def progress(
+    items: Iterable[T], total: int | None, shown: bool = True, title: str | None = None
+) -> Iterator[T]:
+    """Pass ``items`` on; a bar on stderr if that is a terminal and there is more than one.
+
+    Args:
+        items: images, or the frames of one video.
+        total: how many; None if that is not known.
+        shown: False for no bar.
+        title: of the video that they are frames of.
+    """
     if not shown or total == 1 or not sys.stderr.isatty():
         yield from items
         return
     from tqdm import tqdm
 
-    yield from tqdm(items, total=total, unit="img", leave=False, file=sys.stderr)
+    unit = "img" if title is None else "frame"
+    yield from tqdm(items, total=total, unit=unit, desc=title, leave=False, file=sys.stderr)
 
 
 def say_above_bar(text: str) -> None:
     """A line on stdout that does not run into a bar on stderr."""
-    if sys.stderr.isatty() and sys.stdout.isatty():
+    if has_bar():
         from tqdm import tqdm
 
         tqdm.write(text, file=sys.stdout)
@@ -63,7 +86,11 @@ def say_above_bar(text: str) -> None:
 
 
 def attention_backend(detector: RTDETR) -> str:
-    """The backend of ``rtdetr_ops`` that runs this detector's attention."""
+    """The backend of ``rtdetr_ops`` that runs this detector's attention.
+
+    Raises:
+        UsageError: ``RTDETR_OPS_BACKEND`` names none that can.
+    """
     import torch
 
     import rtdetr_ops
@@ -73,7 +100,12 @@ def attention_backend(detector: RTDETR) -> str:
     value = torch.empty(
         1, 1, heads, config.d_model // heads, device=detector.device, dtype=detector.dtype
     )
-    return rtdetr_ops.explain(value).chosen or "none"
+    explanation = rtdetr_ops.explain(value)
+    if explanation.chosen is None:
+        able = [name for name, reason in explanation.reasons.items() if reason is None]
+        name = os.environ.get("RTDETR_OPS_BACKEND")
+        raise UsageError(f"RTDETR_OPS_BACKEND: expected {' or '.join(able)} here, got {name!r}")
+    return explanation.chosen
 
 
 def describe(detector: RTDETR) -> str:

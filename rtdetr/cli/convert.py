@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..files import home_path, is_same_file
+from .arguments import complete_model, not_empty
 from .console import say
 
 NAME = "convert"
@@ -20,7 +22,10 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="IN", help="A checkpoint, directory, hub repository or published model."
+            metavar="IN",
+            help="A checkpoint, directory, hub repository or published model.",
+            callback=not_empty,
+            autocompletion=complete_model,
         ),
     ],
     out: Annotated[
@@ -31,6 +36,7 @@ def command(
         typer.Option(
             help="What a .pth was built as: a published model, or a directory with config.json.",
             show_default="inferred",
+            callback=not_empty,
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at OUT.")] = False,
@@ -40,9 +46,12 @@ def command(
     A directory gets config.json, model.safetensors and preprocessor_config.json, as transformers and rtdetr read them;
     a .pth file gets the names of the original implementation.
     """
+    out = home_path(out)
     original = out.suffix.lower() in ORIGINAL_SUFFIXES
     if not original and out.suffix:
         raise UsageError(f"OUT: expected a directory or a .pth file, got {out}")
+    if is_same_file(source, out):
+        raise UsageError(f"OUT: {out} is IN, which would be lost; choose another place")
     if not overwrite and out.exists() and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"OUT: {out} exists. Pass --overwrite to replace it.")
     from ..detector import RTDETR

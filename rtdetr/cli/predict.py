@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -13,16 +17,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DataError, UsageError
+from ..images.names import one_line, unicode_name
 from ..inference.options import PredictKeywords, PredictOptions
-from .arguments import OUTPUT, RUNTIME, AsJson, Device, Dtype, choose, parse_imgsz, parse_list
-from .console import describe, progress, say, say_above_bar, say_json, warn
-from .predict_outputs import FORMATS, Outputs, fresh_folder
+from .arguments import (
+    OUTPUT,
+    RUNTIME,
+    AsJson,
+    Device,
+    Dtype,
+    choose,
+    complete_model,
+    not_empty,
+    parse_imgsz,
+    parse_list,
+)
+from .console import DEBUG, describe, has_bar, progress, say, say_above_bar, say_json, warn
+from .predict_outputs import FORMATS, Outputs, claim_folder
 
 if TYPE_CHECKING:
     from ..detector import RTDETR
     from ..images.io import Unreadable
-    from ..images.sources import Source
+    from ..images.sources import Source, VideoSource
     from ..results.detections import Detections
+    from ..results.drawing import Style
 
 NAME = "predict"
 
@@ -30,15 +47,22 @@ NAME = "predict"
 def command(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="Images, folders, globs, URLs, videos."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Images, videos, folders, globs, URLs, rtsp://, the number of a camera, - for an image on stdin.",
+        ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            help="A published model (see: rtdetr models), a directory, hub repository or checkpoint."
+            help="A published model (see: rtdetr models), a directory, hub repository or checkpoint.",
+            callback=not_empty,
+            autocompletion=complete_model,
         ),
     ] = "rtdetrv2_r18vd",
-    conf: Annotated[float, typer.Option(help="Keep detections with a greater score.")] = 0.5,
+    conf: Annotated[
+        float, typer.Option("--conf", "--threshold", help="Keep detections with a greater score.")
+    ] = 0.5,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -79,6 +103,14 @@ def command(
         bool,
         typer.Option("--save/--no-save", help="Write results to --out.", rich_help_panel=OUTPUT),
     ] = True,
+    font: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write labels in this TrueType file.",
+            show_default="one that has their letters",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     as_json: AsJson = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -91,6 +123,7 @@ def command(
             metavar="PATH",
             help="Load other weights: a file, directory or hub repository.",
             show_default="the model's",
+            callback=not_empty,
             rich_help_panel=RUNTIME,
         ),
     ] = None,
@@ -111,32 +144,48 @@ def command(
     options: PredictKeywords = {
         "threshold": conf,
         "batch": batch,
-        "classes": parse_list(classes),
+        "classes": parse_list("--classes", classes),
         "imgsz": parse_imgsz(imgsz),
         "recursive": recursive,
         "vid_stride": vid_stride,
     }
-    PredictOptions(**options)
+    with _named_as_typed():
+        PredictOptions(**options)
     if random_weights and weights is not None:
         raise UsageError("--random-weights and --weights exclude each other")
-    detector = _load(model, device, dtype, weights, random_weights)
-    if options["classes"] is not None:
-        from ..results.detections import class_indices
-
-        class_indices(options["classes"], detector.names)
-    if not as_json:
-        say(describe(detector))
-    elif detector.is_random:
-        warn("random weights: detections mean nothing")
-    run = Run(detector, options, Outputs(fresh_folder(out, overwrite), kinds), quiet=as_json)
-    run.all(sources, limit)
-    files = run.outputs.close()
-    if as_json:
-        say_json(run.report())
-    else:
-        say(run.summary(files))
+    if "" in sources:
+        raise UsageError('SOURCE: expected a path or a URL, got ""')
+    style = _style(font)
+    run = Run(options, title=model, is_random=random_weights, quiet=as_json)
+    # Sources and folder come first: a typo in them costs no download.
+    found = run.find(sources)
+    with ExitStack() as stack:
+        stack.push(run.end)
+        if found:
+            folder = stack.enter_context(claim_folder(out, overwrite)) if kinds else Path()
+            outputs = stack.enter_context(Outputs(folder, kinds, found, style))
+            run.detect(found, _load(model, device, dtype, weights, random_weights), outputs, limit)
     if run.failures:
         raise typer.Exit(DataError.exit_code)
+
+
+@contextmanager
+def _named_as_typed() -> Iterator[None]:
+    """Let the error of an option call it as it was typed."""
+    try:
+        yield
+    except UsageError as error:
+        name, separator, text = str(error).partition(":")
+        if name not in PredictKeywords.__annotations__:
+            raise
+        flag = {"threshold": "--conf"}.get(name, f"--{name.replace('_', '-')}")
+        raise UsageError(f"{flag}{separator}{text}") from None
+
+
+def _style(font: Path | None) -> Style:
+    from ..results.drawing import Style
+
+    return Style(font=font)
 
 
 def _load(model: str, device: str, dtype: str, weights: str | None, random_weights: bool) -> RTDETR:
@@ -151,104 +200,173 @@ def _load(model: str, device: str, dtype: str, weights: str | None, random_weigh
 class Run:
     """Sources in their order, each result written and printed as it comes; counts results and failures."""
 
-    detector: RTDETR
     options: PredictKeywords
-    outputs: Outputs
+    title: str
+    is_random: bool
     quiet: bool = False
     images: int = 0
     objects: int = 0
+    where: str = ""
     failures: list[dict[str, str]] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
 
-    def all(self, words: list[str], limit: int | None) -> None:
-        """Detect in everything that ``words`` stand for, at most ``limit`` images and frames."""
+    def find(self, words: list[str]) -> list[Source]:
+        """What the words stand for; those that name nothing are reported.
+
+        Raises:
+            MissingExtraError: a video is among them, and PyAV is not installed.
+        """
+        from ..images.io import Unreadable
         from ..images.sources import VideoSource
-
-        for is_video, group in groupby(
-            self._find(words), key=lambda source: isinstance(source, VideoSource)
-        ):
-            for batch in ([source] for source in group) if is_video else [list(group)]:
-                remaining = None if limit is None else limit - self.images
-                if remaining == 0:
-                    return
-                (self._video if is_video else self._images)(batch, remaining)
-
-    def summary(self, files: list[str]) -> str:
-        where = f" -> {self.outputs.folder}/  ({', '.join(files)})" if files else ""
-        failed = f", {len(self.failures)} could not be read" if self.failures else ""
-        return f"{_count(self.images, 'image')}, {_count(self.objects, 'object')}{failed}{where}"
-
-    def report(self) -> dict[str, Any]:
-        """What ``--json`` prints."""
-        return {
-            "model": self.detector.title,
-            "random_weights": self.detector.is_random,
-            "results": self.results,
-            "failed": self.failures,
-        }
-
-    def _find(self, words: list[str]) -> list[Source]:
-        from ..images.sources import find_sources
+        from ..images.video import require_av
 
         sources: list[Source] = []
         for word in words:
-            try:
-                sources += find_sources(word, recursive=self.options["recursive"]).items
-            except DataError as error:
-                self._fail(word, error)
+            for source in self._expand(word):
+                if isinstance(source, Unreadable):
+                    self._fail(source)
+                else:
+                    sources.append(source)
+        if any(isinstance(source, VideoSource) for source in sources):
+            require_av()
         return sources
 
-    def _images(self, sources: Sequence[Source], limit: int | None) -> None:
-        sources = sources[:limit]
-        width = max(len(source.name) for source in sources)
-        stream = self.detector.stream(list(sources), **self.options)
-        for detections in progress(self._timed(stream, width), len(sources), not self.quiet):
-            self.outputs.image(detections)
+    def detect(
+        self, sources: list[Source], detector: RTDETR, outputs: Outputs, limit: int | None
+    ) -> None:
+        """Detect in ``sources``, at most ``limit`` images and frames."""
+        from ..images.sources import VideoSource
 
-    def _video(self, sources: Sequence[Source], limit: int | None) -> None:
+        self._introduce(detector)
+        try:
+            for is_video, group in groupby(sources, key=lambda one: isinstance(one, VideoSource)):
+                for batch in ([source] for source in group) if is_video else [list(group)]:
+                    remaining = None if limit is None else limit - self.images
+                    if remaining == 0:
+                        return
+                    stream = detector.stream(batch, limit=remaining, **self.options)
+                    if isinstance(batch[0], VideoSource):
+                        self._video(batch[0], stream, outputs, remaining)
+                    else:
+                        self._images(batch, stream, outputs)
+        finally:
+            self.where = outputs.summary
+
+    def end(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Print the last line, or all of ``--json``; after an error too, if there are results."""
+        if kind is not None and not self.images:
+            return
+        if self.quiet:
+            report = {"model": self.title, "random_weights": self.is_random}
+            say_json({**report, "results": self.results, "failed": self.failures})
+            return
+        failed = f", {len(self.failures)} could not be read" if self.failures else ""
+        counts = f"{_count(self.images, 'image')}, {_count(self.objects, 'object')}"
+        say(f"{counts}{failed}{self.where}")
+
+    def _expand(self, word: str) -> Sequence[Source]:
+        from ..images.io import Unreadable
+        from ..images.sources import ImageSource, check_source, find_sources
+
+        try:
+            if word == "-":
+                return [ImageSource(_standard_input(), "stdin")]
+            found = find_sources(word, recursive=self.options["recursive"])
+            if found.is_single:
+                check_source(found.items[0])
+        except DataError as error:
+            return [Unreadable(word, error)]
+        return found.items
+
+    def _introduce(self, detector: RTDETR) -> None:
+        from ..results.detections import class_indices
+
+        if self.options["classes"] is not None:
+            with _named_as_typed():
+                class_indices(self.options["classes"], detector.names)
+        self.title, self.is_random = detector.title, detector.is_random
+        line = describe(detector)
+        if not self.quiet:
+            say(line)
+        elif detector.is_random:
+            warn("random weights: detections mean nothing")
+
+    def _images(
+        self, sources: Sequence[Source], stream: Iterator[Detections | Unreadable], outputs: Outputs
+    ) -> None:
+        width = max(len(one_line(source.name)) for source in sources)
+        for detections in progress(self._timed(stream, width), len(sources), not self.quiet):
+            outputs.image(detections)
+
+    def _video(
+        self,
+        source: VideoSource,
+        stream: Iterator[Detections | Unreadable],
+        outputs: Outputs,
+        limit: int | None,
+    ) -> None:
+        from ..images.io import Unreadable
         from ..images.video import video_info
 
-        name, stride = sources[0].name, self.options["vid_stride"]
+        stride, name = self.options["vid_stride"], one_line(source.name)
+        before = (self.images, self.objects)
         try:
-            frames = video_info(name).frames
-            total = None if frames is None else -(-frames // stride)
-            self.outputs.start_video(name, stride)
-            stream = self.detector.stream(list(sources), limit=limit, **self.options)
-            for detections in progress(self._timed(stream, len(name) + 6), total, not self.quiet):
-                self.outputs.frame(detections)
+            info = video_info(source.item)
+            total = None if info.frames is None else -(-info.frames // stride)
+            total = min(filter(None, (total, limit)), default=None)
+            # A line for each frame is for files and pipes: an hour of film has 100,000.
+            width = None if has_bar() else len(name) + 6
+            with outputs.video(source, info, stride):
+                frames = progress(self._timed(stream, width), total, not self.quiet, name)
+                for detections in frames:
+                    outputs.frame(detections)
         except DataError as error:
-            self._fail(name, error)
-        finally:
-            self.outputs.end_video()
+            self._fail(Unreadable(source.name, error))
+        if has_bar() and not self.quiet:
+            images, objects = self.images - before[0], self.objects - before[1]
+            say(f"{name}  {_count(images, 'frame')}, {_count(objects, 'object')}")
 
-    def _timed(self, stream: Iterator[Detections | Unreadable], width: int) -> Iterator[Detections]:
+    def _timed(
+        self, stream: Iterator[Detections | Unreadable], width: int | None
+    ) -> Iterator[Detections]:
         from ..images.io import Unreadable
 
         start = time.perf_counter()
         for item in stream:
             elapsed = time.perf_counter() - start
             if isinstance(item, Unreadable):
-                self._fail(item.name, item.error)
+                self._fail(item)
             else:
                 self._count(item, elapsed, width)
                 yield item
             start = time.perf_counter()
 
-    def _count(self, detections: Detections, elapsed: float, width: int) -> None:
+    def _count(self, detections: Detections, elapsed: float, width: int | None) -> None:
         self.images += 1
         self.objects += len(detections)
         if self.quiet:
             self.results.append(detections.to_dict())
             return
+        if width is None:
+            return
         image_height, image_width = detections.image_size
         size = f"{image_width}x{image_height}"
         duration = f"{elapsed * 1000:7.1f} ms" if self.options["batch"] == 1 else ""
-        line = f"{detections.source:<{width}}  {size:<9}  {detections.summary:<32}{duration}"
-        say_above_bar(line.rstrip())
+        name, summary = one_line(detections.source), one_line(detections.summary)
+        say_above_bar(f"{name:<{width}}  {size:<9}  {summary:<32}{duration}".rstrip())
 
-    def _fail(self, source: str, error: DataError) -> None:
-        self.failures.append({"source": source, "error": str(error)})
-        warn(f"skipped: {error}")
+    def _fail(self, source: Unreadable) -> None:
+        text = str(source.error)
+        self.failures.append({"source": unicode_name(source.name), "error": unicode_name(text)})
+        warn(f"skipped: {one_line(text)}")
+        if os.environ.get(DEBUG) == "1":
+            traceback.print_exception(source.error)
+
+
+def _standard_input() -> Any:
+    if sys.stdin.isatty():
+        raise DataError("-: expected an image on standard input, and that is a terminal")
+    return sys.stdin.buffer
 
 
 def _count(number: int, word: str) -> str:

@@ -3,90 +3,187 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from fractions import Fraction
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_write
-from ..images.names import stem_of
+from ..errors import UsageError
+from ..files import HIDDEN, JsonListWriter, exists, home_path, is_same_file
+from ..images.names import one_line, stem_of, unicode_name
 
 if TYPE_CHECKING:
-    from ..images.video import VideoWriter
+    from ..images.sources import Source
+    from ..images.video import VideoInfo, VideoWriter
     from ..results.detections import Detections
+    from ..results.drawing import Style
 
 FORMATS = ("image", "json", "coco")
+LISTS = {"json": "predictions.json", "coco": "predictions_coco.json"}
+
+# Formats that keep what was drawn, and that every viewer opens; a copy of any other becomes JPEG.
+KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def fresh_folder(out: Path, overwrite: bool) -> Path:
-    """``out``, or ``out-2``, ``out-3``, ... where it already has something and that is to stay."""
+@contextmanager
+def claim_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder that no other run gets: ``out``, or ``out-2``, ``out-3``, ... where it already has something.
+
+    It is removed again if the block leaves it empty. With ``overwrite`` it is ``out`` in any case, and shared.
+
+    Raises:
+        UsageError: ``out`` is a file, or below one, or may not be written to.
+    """
+    out = home_path(out)
+    out = out.resolve() if out.name in ("", "..") else out
+    if not (overwrite or out.name):
+        raise UsageError(f"--out: expected a folder for results, got {out}")
+    made = [path for path in (out, *out.parents) if not exists(path)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        mark = None if overwrite else _claim(out, made)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--out: expected a folder, and {out} is a file or below one") from None
+    except OSError as error:
+        raise UsageError(f"--out: cannot write to {out}: {error.strerror}") from None
+    try:
+        yield mark.parent if mark else out
+    finally:
+        if mark:
+            mark.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds results
+            for path in made:
+                path.rmdir()
+
+
+def _claim(out: Path, made: list[Path]) -> Path:
+    """The mark of this run in the first folder that has nothing; a folder that is made for it goes into ``made``."""
     folder, number = out, 1
-    while not overwrite and folder.exists() and any(folder.iterdir()):
+    while (mark := _mark_empty(folder)) is None:
         number += 1
         folder = out.with_name(f"{out.name}-{number}")
-    return folder
+        with suppress(FileExistsError):
+            folder.mkdir()
+            made[:] = [folder]
+    return mark
+
+
+def _mark_empty(folder: Path) -> Path | None:
+    """A new file in a folder that has nothing else; None if it has something, which may be the mark of another run."""
+    if not folder.is_dir() or any(folder.iterdir()):
+        return None
+    mark = folder / f"{HIDDEN}claim"
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return None
+    # Another run may have come and gone in between.
+    if [path.name for path in folder.iterdir()] == [mark.name]:
+        return mark
+    mark.unlink()
+    return None
 
 
 class Outputs:
-    """Images, videos and lists of detections in one folder; two sources never share a file.
+    """Images, videos and lists of detections in one folder; two sources never share a file, and none is replaced.
+
+    Use it in a ``with`` block. The lists grow with each result, so that they hold what was found however a run ends.
 
     Args:
-        folder: where to write; created with the first file.
+        folder: where to write.
         formats: which of ``FORMATS``.
+        sources: everything that will be read.
+        style: how boxes look.
     """
 
-    def __init__(self, folder: Path, formats: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        formats: Sequence[str],
+        sources: Sequence[Source],
+        style: Style | None = None,
+    ) -> None:
         self.folder = folder
         self.formats = formats
-        self._names: set[str] = set()
-        self._records: list[dict[str, Any]] = []
-        self._coco: list[tuple[str, list[dict[str, Any]]]] = []
+        self._style = style
+        self._names = set(_names_of_sources_in(folder, sources))
+        self._coco_ids = CocoImageIds.of(sources)
+        self._copies = 0
+        self._lists: dict[str, JsonListWriter] = {}
+        self._stack = ExitStack()
         self._writer: VideoWriter | None = None
 
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def summary(self) -> str:
+        """Where it is and what it has, `` -> runs/predict/  (annotated copies)``; empty if nothing was written."""
+        files = ["annotated copies"] if self._copies else []
+        files += [LISTS[name] for name in LISTS if name in self._lists]
+        return f" -> {one_line(str(self.folder))}/  ({', '.join(files)})" if files else ""
+
     def image(self, detections: Detections) -> None:
-        """Write the annotated copy of one image; its detections are written by ``close``."""
+        """Write the annotated copy of one image, and its detections into the lists."""
         if "image" in self.formats:
             suffix = Path(detections.source).suffix.lower()
-            # Formats that keep what was drawn, and that every viewer opens; everything else becomes JPEG.
-            suffix = suffix if suffix in (".jpg", ".jpeg", ".png", ".webp") else ".jpg"
-            detections.save(self._path(stem_of(detections.source), suffix))
-        self._collect(detections)
+            suffix = suffix if suffix in KEPT_SUFFIXES else ".jpg"
+            detections.save(self._path(stem_of(detections.source), suffix), self._style)
+            self._copies += 1
+        self._list(detections)
 
-    def start_video(self, source: str, stride: int) -> None:
-        """The frames that follow go into one video of the same duration."""
-        if "image" in self.formats:
-            from ..images.video import VideoWriter, video_info
+    @contextmanager
+    def video(self, source: Source, info: VideoInfo, stride: int) -> Iterator[None]:
+        """The frames of the block go into one video, each at its time; what was read of a broken one stays."""
+        if "image" not in self.formats:
+            yield
+            return
+        from ..images.video import VideoWriter
 
-            rate = video_info(source).rate / Fraction(stride)
-            self._writer = VideoWriter(self._path(stem_of(source), ".mp4"), rate)
-            self._writer.__enter__()
+        path = self._path(stem_of(source.name), ".mp4")
+        self._writer = VideoWriter(path, info.rate / stride, info.clock)
+        try:
+            yield
+        finally:
+            writer, self._writer = self._writer, None
+            writer.__exit__(None, None, None)
+            self._copies += path.exists()
 
     def frame(self, detections: Detections) -> None:
+        """Append one annotated frame to the video, and its detections to the lists."""
         if self._writer is not None:
-            self._writer.add(detections.plot())
-        self._collect(detections)
+            self._writer.add(detections.plot(self._style), detections.time)
+        self._list(detections)
 
-    def end_video(self) -> None:
-        """Finish the video; what was read of a broken one stays."""
-        if self._writer is not None:
-            self._writer.__exit__(None, None, None)
-            self._writer = None
-
-    def close(self) -> list[str]:
-        """Write the lists; returns what the folder now has, in words."""
-        files = ["annotated copies"] if "image" in self.formats and self._names else []
+    def _list(self, detections: Detections) -> None:
         if "json" in self.formats:
-            files.append(self._write_json("predictions.json", self._records))
+            self._append("json", detections.to_dict())
         if "coco" in self.formats:
-            files.append(self._write_json("predictions_coco.json", coco_results(self._coco)))
-        return files
+            image_id = self._coco_ids.next(detections.source)
+            self._append("coco")
+            for entry in detections.to_coco(image_id):
+                self._append("coco", entry | {"file_name": unicode_name(detections.source)})
 
-    def _collect(self, detections: Detections) -> None:
-        if "json" in self.formats:
-            self._records.append(detections.to_dict())
-        if "coco" in self.formats:
-            self._coco.append((detections.source, detections.to_coco(0)))
+    def _append(self, name: str, *entries: Any) -> None:
+        if name not in self._lists:
+            writer = JsonListWriter(self.folder / LISTS[name])
+            self._lists[name] = self._stack.enter_context(writer)
+        for entry in entries:
+            self._lists[name].append(entry)
 
     def _path(self, stem: str, suffix: str) -> Path:
         name, number = f"{stem}{suffix}", 1
@@ -97,20 +194,45 @@ class Outputs:
         self._names.add(name.lower())
         return self.folder / name
 
-    def _write_json(self, name: str, value: Any) -> str:
-        with atomic_write(self.folder / name) as path:
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)
-            path.write_text(text, encoding="utf-8")
-        return name
+
+@dataclass
+class CocoImageIds:
+    """Image ids of COCO: the numbers that the files are named by, else 1, 2, 3, ... in order.
+
+    Args:
+        are_names: whether each file is named by a number of its own.
+    """
+
+    are_names: bool
+    _count: int = field(default=0, init=False)
+
+    @classmethod
+    def of(cls, sources: Iterable[Source]) -> CocoImageIds:
+        from ..images.sources import ImageSource
+
+        images = [source for source in sources if isinstance(source, ImageSource)]
+        stems = [stem_of(source.name) for source in images]
+        are_numbers = len(images) == len(list(sources)) and all(map(_is_number, stems))
+        return cls(are_numbers and len({int(stem) for stem in stems}) == len(stems))
+
+    def next(self, source: str) -> int:
+        """The id of the next image."""
+        self._count += 1
+        return int(stem_of(source)) if self.are_names else self._count
 
 
-def coco_results(results: Sequence[tuple[str, list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    """COCO results with image ids: the numbers that the files are named by, else 1, 2, 3, ... in order."""
-    stems = [stem_of(source) for source, _ in results]
-    named = all(stem.isdigit() for stem in stems) and len({int(s) for s in stems}) == len(stems)
-    ids = [int(stem) if named else index + 1 for index, stem in enumerate(stems)]
-    return [
-        entry | {"image_id": image_id, "file_name": source}
-        for image_id, (source, entries) in zip(ids, results, strict=True)
-        for entry in entries
-    ]
+def _is_number(stem: str) -> bool:
+    return stem.isascii() and stem.isdigit()
+
+
+def _names_of_sources_in(folder: Path, sources: Iterable[Source]) -> Iterator[str]:
+    """The names of those files in ``folder`` that are read: an output may not take the place of one."""
+    from ..images.sources import ImageSource, VideoSource
+
+    for source in sources:
+        item = source.item if isinstance(source, ImageSource | VideoSource) else None
+        if isinstance(item, str | os.PathLike):
+            literal = home_path(item)
+            for path in {literal, Path(os.path.realpath(literal))}:
+                if is_same_file(path.parent, folder):
+                    yield path.name.lower()

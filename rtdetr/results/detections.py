@@ -178,6 +178,8 @@ class Detections:
         Raises:
             UsageError: if these detections do not carry their image.
         """
+        from .drawing import draw
+
         if self.image is None:
             raise UsageError(
                 "plot: these detections carry no image; set it: dataclasses.replace(detections, image=image)"

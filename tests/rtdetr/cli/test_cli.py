@@ -6,82 +6,24 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command import Command
 from photos import drawn, photo
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_detector import SIDE, save_tiny, tiny_detector
 
 from rtdetr.cli import main
-from rtdetr.cli.benchmark import measure, percentile
-from rtdetr.cli.predict_outputs import coco_results
+from rtdetr.cli.benchmark import measure
+from rtdetr.cli.predict_outputs import CocoImageIds
 from rtdetr.coco import COCO_IDS, COCO_NAMES
+from rtdetr.images.sources import ImageSource
 
 CONF = ("--conf", "0.25")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads cost a model this small more than they give, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def rtdetr(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Result]:
-    """Run the command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RTDETR_DEBUG", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["rtdetr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        code = end.value.code
-        return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "images"
-    made.mkdir()
-    for index in range(3):
-        drawn(40 + 30 * index, 60, seed=index).save(made / f"{index}.png")
-    return made
 
 
 @pytest.mark.parametrize(
@@ -113,6 +55,49 @@ def test_runs_as_a_module_without_control_codes(model: Path, tmp_path: Path) -> 
     assert "\x1b" not in done.stdout + done.stderr
     assert "2 images" in done.stdout
     assert done.stderr == ""
+
+
+def run_with(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).parents[3])
+    return subprocess.run(
+        [sys.executable, "-m", "rtdetr", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": root, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["bogus", "cuda"])
+@pytest.mark.parametrize("option", ["--json", "--save"])
+def test_attention_backend_that_cannot_run_here(
+    model: Path, tmp_path: Path, name: str, option: str
+) -> None:
+    drawn(40, 50).save(tmp_path / "a.png")
+    words = ("predict", tmp_path / "a.png", "--model", model, "--device", "cpu", option)
+    done = run_with({"RTDETR_OPS_BACKEND": name}, *words, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    wanted = r"rtdetr: RTDETR_OPS_BACKEND: expected .*\breference\b.* here, got '" + name + "'\n"
+    assert re.fullmatch(wanted, done.stderr)
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+COMPLETIONS = {
+    "command": ("rtdetr pre", 1, "predict"),
+    "option": ("rtdetr predict --thr", 2, "--threshold"),
+    "model": ("rtdetr info rtdetrv2_r18", 2, "rtdetrv2_r18vd"),
+}
+
+
+@pytest.mark.parametrize("case", COMPLETIONS)
+def test_shell_completion(case: str) -> None:
+    words, index, completed = COMPLETIONS[case]
+    environment = {"COMP_WORDS": words, "COMP_CWORD": str(index)}
+    done = run_with({**environment, "_RTDETR_COMPLETE": "complete_bash"})
+    assert completed in done.stdout.split()
+    script = run_with({"_RTDETR_COMPLETE": "source_bash"}).stdout
+    assert "complete -o default -F _rtdetr_completion rtdetr" in script
 
 
 def test_every_command_has_help(rtdetr: Command) -> None:
@@ -200,15 +185,14 @@ def test_coco_ids() -> None:
 
 
 def test_coco_image_ids() -> None:
-    def ids(*sources: str) -> list[int]:
-        return [
-            one["image_id"]
-            for one in coco_results([(source, [{"score": 1}]) for source in sources])
-        ]
+    def ids(*names: str) -> list[int]:
+        numbers = CocoImageIds.of([ImageSource(name, name) for name in names])
+        return [numbers.next(name) for name in names]
 
     assert ids("val/000000039769.jpg", "val/7.jpg") == [39769, 7]
     assert ids("a.jpg", "7.jpg") == [1, 2]
     assert ids("a/7.jpg", "b/007.jpg") == [1, 2]
+    assert ids("a/7.jpg", "b/\u0667.jpg") == [1, 2]
 
 
 def test_no_save(rtdetr: Command, model: Path, folder: Path, tmp_path: Path) -> None:
@@ -237,8 +221,8 @@ def test_unreadable_images_are_reported_and_the_rest_goes_on(
     assert result.code == 3
     errors = result.err.splitlines()
     assert errors == [
-        "skipped: empty: no images or videos there",
         "skipped: missing.jpg: no such file",
+        "skipped: empty: no images or videos there",
         f"skipped: {folder}/1.png: not a readable image: its format is not known",
     ]
     assert "2 images" in result.out
@@ -343,6 +327,24 @@ USAGE_ERRORS = {
         ["predict", "a.png", "--model", "{model}", "--conf", "50"],
         "within 0..1, got 50",
     ),
+    "threshold by another name": (
+        ["predict", "a.png", "--model", "{model}", "--threshold", "1.5"],
+        "--conf: expected a score within 0..1, got 1.5",
+    ),
+    "threshold misspelt": (["predict", "a.png", "--treshold", "0.5"], "--threshold"),
+    "no format": (["predict", "a.png", "--format", ""], "--format: expected words"),
+    "no classes": (["predict", "a.png", "--classes", ","], "--classes: expected words"),
+    "unknown class": (
+        ["predict", "a.png", "--model", "{model}", "--classes", "tree"],
+        "--classes: no class 'tree'",
+    ),
+    "no model": (["predict", "a.png", "--model", ""], "expected a word, got an empty one"),
+    "no weights": (["predict", "a.png", "--weights", ""], "expected a word, got an empty one"),
+    "nothing to describe": (["info", ""], "expected a word, got an empty one"),
+    "nothing to time": (["benchmark", ""], "expected a word, got an empty one"),
+    "nothing to convert": (["convert", "", "out"], "expected a word, got an empty one"),
+    "no config": (["convert", "x", "y", "--config", ""], "expected a word, got an empty one"),
+    "empty source": (["predict", ""], 'SOURCE: expected a path or a URL, got ""'),
     "dtype": (["predict", "a.png", "--model", "{model}", "--dtype", "fp8"], "dtype: expected"),
     "weights twice": (
         ["predict", "a.png", "--weights", "x", "--random-weights"],
@@ -506,10 +508,13 @@ def test_measure_counts_runs() -> None:
     assert len(calls) == 7
 
 
-def test_percentiles() -> None:
-    times = [float(value) for value in range(100, 0, -1)]
-    assert (percentile(times, 0.5), percentile(times, 0.95)) == (51, 96)
-    assert percentile([3.0, 1.0], 0.95) == 3.0
+def test_median_of_an_even_number_of_runs_lies_between_the_middle_two(
+    rtdetr: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtdetr.cli.benchmark.measure", lambda *_, **__: [4.0, 1.0, 3.0, 2.0])
+    report = rtdetr("benchmark", model, "--json").json
+    assert (report["p50_ms"], report["p95_ms"]) == (2.5, 3.85)
+    assert report["images_per_s"] == 400
 
 
 def test_checks(rtdetr: Command) -> None:
