@@ -184,7 +184,9 @@ def _named_as_typed() -> Iterator[None]:
 
 def _style(font: Path | None) -> Style:
     from ..results.drawing import Style
+    from ..results.fonts import open_font
 
+    open_font(font)
     return Style(font=font)
 
 

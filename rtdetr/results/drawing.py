@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from .fonts import FontFile, load_font, open_font, plain_text, split_by_font
 
 RGB = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
@@ -31,6 +34,9 @@ PALETTE: tuple[RGB, ...] = (
     (238, 102, 119),
 )
 
+# A label that would hide more of the image is left out.
+LABEL_MAX_SHARE = 1 / 3
+
 # Drawn at four times the size and reduced: Pillow's own lines and corners are not antialiased.
 OVERSAMPLING = 4
 
@@ -42,7 +48,7 @@ class Style:
     Args:
         scale: multiplies line width and font size, which otherwise follow the size of the image.
         palette: colors; class ``i`` gets entry ``i % len``.
-        font: a TrueType file, for class names in scripts that the built-in font lacks.
+        font: a TrueType file; letters that it lacks, or Pillow's own without it, come from fonts of this machine.
         labels: whether to write names and scores.
     """
 
@@ -63,28 +69,32 @@ def draw(
 
     Args:
         image: the image.
-        xyxy: [N,4] in pixels; clipped to the image, and left out where nothing remains.
+        xyxy: [N,4] in pixels; clipped to the image, and left out where it is outside. One thinner than a pixel shows.
         labels: [N] class indices, which choose the colors.
-        texts: [N], one label each.
+        texts: [N], one label each, in any script; left out where it would cover more than a third of the image.
         style: how it looks.
+
+    Raises:
+        UsageError: if the font of the style cannot be read.
     """
     style = style or Style()
+    font = open_font(style.font)
     canvas = image.convert("RGB") if image.mode != "RGB" else image.copy()
     side = min(canvas.size)
     width = max(2, round(side / 190 * style.scale))
     boxes = [_clipped(box, canvas.size, width) for box in xyxy]
     colors = [style.palette[int(label) % len(style.palette)] for label in labels]
-    shown = [index for index, box in enumerate(boxes) if box is not None]
-    for index in reversed(shown):
-        _frame(canvas, boxes[index] or (0, 0, 0, 0), colors[index], width)
+    shown = [
+        (box, color, text) for box, color, text in zip(boxes, colors, texts, strict=True) if box
+    ]
+    for box, color, _ in reversed(shown):
+        _frame(canvas, box, color, width)
     if style.labels:
         size = max(11, round(side / 36 * style.scale))
-        chips = [_chip(texts[index], colors[index], size, style.font) for index in shown]
-        places = _places(
-            [boxes[index] or (0, 0, 0, 0) for index in shown], chips, canvas.size, width
-        )
-        for chip, place in reversed(list(zip(chips, places, strict=True))):
-            canvas.paste(chip, place, chip)
+        labels_of = [
+            (box, _chip(plain_text(text), color, size, font)) for box, color, text in shown
+        ]
+        _paste_labels(canvas, [one for one in labels_of if _is_small(one[1], canvas)], width)
     return canvas
 
 
@@ -104,14 +114,25 @@ def _clipped(
     """The box in whole pixels inside the image, or None where nothing of it is visible."""
     if not np.isfinite(box).all():
         return None
-    left, top = max(0, round(float(box[0]))), max(0, round(float(box[1])))
-    right, bottom = min(size[0], round(float(box[2]))), min(size[1], round(float(box[3])))
-    if right <= left or bottom <= top:
+    across = _visible_span(float(box[0]), float(box[2]), size[0])
+    down = _visible_span(float(box[1]), float(box[3]), size[1])
+    if across is None or down is None:
         return None
     # Thinner than its own frame, an object would be a blot that hides it.
-    left, right = _at_least(left, right, 2 * width, size[0])
-    top, bottom = _at_least(top, bottom, 2 * width, size[1])
+    left, right = _at_least(*across, 2 * width, size[0])
+    top, bottom = _at_least(*down, 2 * width, size[1])
     return left, top, right, bottom
+
+
+def _visible_span(low: float, high: float, limit: int) -> tuple[int, int] | None:
+    """The whole pixels of ``low`` to ``high`` within 0..``limit``, at least one; None outside of it."""
+    if high < low or high <= 0 or low >= limit:
+        return None
+    start, end = max(0, round(low)), min(limit, round(high))
+    if start < end:
+        return start, end
+    start = min(limit - 1, int(max(0, low)))
+    return start, start + 1
 
 
 def _at_least(low: int, high: int, length: int, limit: int) -> tuple[int, int]:
@@ -175,19 +196,18 @@ def _outline_mask(
     return mask.reduce(n)
 
 
-def _font(size: float, path: str | Path | None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.truetype(str(path), size) if path is not None else ImageFont.load_default(size)
-
-
-def _chip(text: str, color: RGB, size: int, font_path: str | Path | None) -> Image.Image:
+def _chip(text: str, color: RGB, size: int, own: FontFile) -> Image.Image:
     """A label: text on a rounded patch of the color of its box, RGBA."""
     n = OVERSAMPLING
-    font = _font(size, font_path)
-    # The height of a line, not of this text: labels with and without descenders are equally tall.
-    _, top, _, bottom = font.getbbox("Ag")
-    left, _, right, _ = font.getbbox(text)
+    runs = [(part, load_font(file, size)) for part, file in split_by_font(text, own)]
+    # Of a line, and not of this text, unless it is taller: labels with and without descenders are equally tall.
+    lines = [load_font(own, size).getbbox("Ag", anchor="ls")]
+    lines += [font.getbbox(part, anchor="ls") for part, font in runs]
+    top, bottom = int(min(line[1] for line in lines)), int(max(line[3] for line in lines))
+    starts = list(accumulate((font.getlength(part) for part, font in runs), initial=0.0))
+    left, right = lines[1][0], starts[-2] + lines[-1][2]
     pad_x, pad_y = max(3, round(size * 0.35)), max(2, round(size * 0.2))
-    width, height = int(right - left) + 2 * pad_x, int(bottom - top) + 2 * pad_y
+    width, height = int(right - left) + 2 * pad_x, bottom - top + 2 * pad_y
     patch = Image.new("L", (width * n, height * n))
     ImageDraw.Draw(patch).rounded_rectangle(
         (0, 0, width * n - 1, height * n - 1), size * 0.25 * n, fill=235
@@ -195,9 +215,26 @@ def _chip(text: str, color: RGB, size: int, font_path: str | Path | None) -> Ima
     chip = Image.new("RGBA", (width, height), (*color, 255))
     chip.putalpha(patch.reduce(n))
     ink = Image.new("L", (width, height))
-    ImageDraw.Draw(ink).text((pad_x - left, pad_y - top), text, fill=255, font=font)
+    for (part, font), start in zip(runs, starts, strict=False):
+        place = (pad_x - left + start, pad_y - top)
+        ImageDraw.Draw(ink).text(place, part, fill=255, font=font, anchor="ls")
     chip.paste((*text_color(color), 255), (0, 0), ink)
     return chip
+
+
+def _is_small(chip: Image.Image, canvas: Image.Image) -> bool:
+    area = min(chip.width, canvas.width) * min(chip.height, canvas.height)
+    return area <= LABEL_MAX_SHARE * canvas.width * canvas.height
+
+
+def _paste_labels(
+    canvas: Image.Image, labels: Sequence[tuple[Rectangle, Image.Image]], width: int
+) -> None:
+    """Labels at their boxes; the first lies on top."""
+    chips = [chip for _, chip in labels]
+    places = _places([box for box, _ in labels], chips, canvas.size, width)
+    for chip, place in reversed(list(zip(chips, places, strict=True))):
+        canvas.paste(chip, place, chip)
 
 
 def _places(

@@ -345,6 +345,10 @@ USAGE_ERRORS = {
     "nothing to convert": (["convert", "", "out"], "expected a word, got an empty one"),
     "no config": (["convert", "x", "y", "--config", ""], "expected a word, got an empty one"),
     "empty source": (["predict", ""], 'SOURCE: expected a path or a URL, got ""'),
+    "font": (
+        ["predict", "a.png", "--font", "none.ttf"],
+        "font: expected a TrueType file, got none",
+    ),
     "dtype": (["predict", "a.png", "--model", "{model}", "--dtype", "fp8"], "dtype: expected"),
     "weights twice": (
         ["predict", "a.png", "--weights", "x", "--random-weights"],

@@ -94,9 +94,7 @@ def test_label_is_whole_and_inside(box: list[float]) -> None:
     assert abs(int((alone == text_color(PALETTE[0])).all(-1).sum()) - int(text)) <= 0.02 * text + 1
 
 
-@pytest.mark.parametrize(
-    "box", [[310, 10, 400, 50], [-50, 10, 0, 40], [20, 30, 20, 30], [30, 30, 20, 20]], ids=str
-)
+@pytest.mark.parametrize("box", [[310, 10, 400, 50], [-50, 10, 0, 40], [30, 30, 20, 20]], ids=str)
 def test_nothing_to_see_is_nothing_drawn(box: list[float]) -> None:
     assert (drawn([box]) == GRAY).all()
 
@@ -104,6 +102,38 @@ def test_nothing_to_see_is_nothing_drawn(box: list[float]) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_box_that_is_no_number_is_left_out(value: float) -> None:
     assert (drawn([[10, 10, value, 20]]) == GRAY).all()
+
+
+THIN = {
+    "a line that stands": ([50, 60, 50.3, 150], (50, 60, 51, 150)),
+    "a line that lies": ([200, 20, 280, 20.2], (200, 20, 280, 21)),
+    "a point": ([100, 100, 100, 100], (100, 100, 101, 101)),
+    "at the border": ([299.9, 150, 300, 190], (299, 150, 300, 190)),
+}
+
+
+@pytest.mark.parametrize("case", THIN)
+def test_box_thinner_than_a_pixel_is_drawn(case: str) -> None:
+    box, (left, top, right, bottom) = THIN[case]
+    pixels = drawn([[float(value) for value in box]], style=Style(labels=False))
+    assert (pixels == PALETTE[0]).all(-1)[top:bottom, left:right].any()
+    for got, wanted in zip(changed(pixels), (left, top, right, bottom), strict=True):
+        assert abs(got - wanted) <= 4  # a frame of its own width, and the halo
+
+
+@pytest.mark.parametrize("size", [(48, 32), (16, 200), (5, 5)], ids=str)
+def test_label_does_not_hide_a_third_of_the_image(size: tuple[int, int]) -> None:
+    boxes = [[2.0, 2.0, size[0] - 4.0, size[1] - 4.0], [1.0, 1.0, 4.0, 4.0]]
+    bare = drawn(boxes, size, style=Style(labels=False))
+    assert (drawn(boxes, size, texts=["wheelbarrow 0.99"] * 2) == bare).all() == (size[0] != 16)
+    assert (drawn(boxes, (size[0] * 8, size[1] * 8)) != GRAY).any()
+
+
+def test_label_is_one_line() -> None:
+    boxes = [[50.0, 60.0, 150.0, 120.0]]
+    assert (
+        drawn(boxes, texts=["two\n lines\x1b 0.9"]) == drawn(boxes, texts=["two lines 0.9"])
+    ).all()
 
 
 def test_tiny_image() -> None:
@@ -158,8 +188,6 @@ def test_modes(mode: str) -> None:
 
 
 def test_own_font_and_palette() -> None:
-    with pytest.raises(OSError, match="resource"):
-        drawn([[50, 60, 150, 120]], style=Style(font="no-such-font.ttf"))
     pixels = drawn([[50, 60, 150, 120]], style=Style(palette=[(1, 2, 3)]))
     assert tuple(pixels[90, 51]) == (1, 2, 3)
 
