@@ -30,6 +30,8 @@ __all__ = [
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 
+OFFLINE = "not in the cache, and HF_HUB_OFFLINE is set"
+
 SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".json"})
 """A word that ends so means a file, whether or not it exists."""
 
@@ -132,10 +134,19 @@ class Repository:
 
     def _unreachable(self) -> str:
         why = "not in the cache" if self.options.local_files_only else "no network"
+        if is_offline():
+            why = OFFLINE
         return (
             f"Could not download {self.name} ({why}). "
             "Pass a folder with config.json and model.safetensors, or the path of its weights."
         )
+
+
+def is_offline() -> bool:
+    """Whether the user has set HF_HUB_OFFLINE, which goes for all downloads of models."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 ModelFiles: TypeAlias = Folder | Checkpoint | Repository
@@ -188,6 +199,8 @@ def download_checkpoint(url: str, options: HubOptions) -> Path:
         return path
     if options.local_files_only:
         raise ModelError("not in the cache")
+    if is_offline():
+        raise ModelError(OFFLINE)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.hub.download_url_to_file(url, str(path))
     return path

@@ -12,6 +12,7 @@ from ..config.presets import Preset, find_preset
 from ..errors import ModelError
 from ..hub import (
     CONFIG,
+    OFFLINE,
     Checkpoint,
     HubOptions,
     ModelFiles,
@@ -116,6 +117,8 @@ def _of_preset(title: str, preset: Preset, options: HubOptions) -> WeightFiles:
 
 
 def _why(error: Exception) -> str:
+    if OFFLINE in str(error):
+        return OFFLINE
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answers {error.code}"
     if isinstance(error, (urllib.error.URLError, TimeoutError)) or "no network" in str(error):
