@@ -27,6 +27,7 @@ LISTS = {"json": "predictions.json", "coco": "predictions_coco.json"}
 
 # Formats that keep what was drawn, and that every viewer opens; a copy of any other becomes JPEG.
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+JPEG_MAX_SIDE = 65_500
 
 
 @contextmanager
@@ -90,6 +91,13 @@ def _mark_empty(folder: Path) -> Path | None:
     return None
 
 
+def _suffix_of_copy(detections: Detections) -> str:
+    suffix = Path(detections.source).suffix.lower()
+    if suffix in KEPT_SUFFIXES:
+        return suffix
+    return ".jpg" if max(detections.image_size) <= JPEG_MAX_SIDE else ".png"
+
+
 class Outputs:
     """Images, videos and lists of detections in one folder; two sources never share a file, and none is replaced.
 
@@ -112,7 +120,7 @@ class Outputs:
         self.folder = folder
         self.formats = formats
         self._style = style
-        self._names = set(_names_of_sources_in(folder, sources))
+        self._names = set(_names_of_sources_in(folder, sources) if formats else ())
         self._coco_ids = CocoImageIds.of(sources)
         self._copies = 0
         self._lists: dict[str, JsonListWriter] = {}
@@ -140,8 +148,7 @@ class Outputs:
     def image(self, detections: Detections) -> None:
         """Write the annotated copy of one image, and its detections into the lists."""
         if "image" in self.formats:
-            suffix = Path(detections.source).suffix.lower()
-            suffix = suffix if suffix in KEPT_SUFFIXES else ".jpg"
+            suffix = _suffix_of_copy(detections)
             detections.save(self._path(stem_of(detections.source), suffix), self._style)
             self._copies += 1
         self._list(detections)
@@ -207,12 +214,12 @@ class CocoImageIds:
     _count: int = field(default=0, init=False)
 
     @classmethod
-    def of(cls, sources: Iterable[Source]) -> CocoImageIds:
+    def of(cls, sources: Sequence[Source]) -> CocoImageIds:
         from ..images.sources import ImageSource
 
         images = [source for source in sources if isinstance(source, ImageSource)]
         stems = [stem_of(source.name) for source in images]
-        are_numbers = len(images) == len(list(sources)) and all(map(_is_number, stems))
+        are_numbers = len(images) == len(sources) and all(map(_is_number, stems))
         return cls(are_numbers and len({int(stem) for stem in stems}) == len(stems))
 
     def next(self, source: str) -> int:
@@ -229,6 +236,8 @@ def _names_of_sources_in(folder: Path, sources: Iterable[Source]) -> Iterator[st
     """The names of those files in ``folder`` that are read: an output may not take the place of one."""
     from ..images.sources import ImageSource, VideoSource
 
+    if all(path.name.startswith(HIDDEN) for path in folder.iterdir()):
+        return  # a new folder: no source is there, however many there are
     for source in sources:
         item = source.item if isinstance(source, ImageSource | VideoSource) else None
         if isinstance(item, str | os.PathLike):

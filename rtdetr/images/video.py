@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -29,6 +31,9 @@ CLOCK = Fraction(1, 90_000)
 """Seconds that times are counted in, where the video does not say: the clock of MPEG."""
 MPEG4_CLOCK = Fraction(1, 60_000)
 """As fine as MPEG-4 Part 2 can count."""
+
+# Of the place that is written to, and not of what is written.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 
 # FFmpeg's name for the cameras of a platform, and its name for the first, second, ... of them.
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
@@ -151,6 +156,7 @@ class VideoWriter:
         self._clock = clock
         self._count, self._pts = 0, -1
         self._stream: Any = None
+        self._is_broken = False
         with naming(self.path):
             self._folder = tempfile.TemporaryDirectory(dir=self.path.parent, prefix=HIDDEN)
             self._temporary = Path(self._folder.name) / f"video{self.path.suffix}"
@@ -162,6 +168,10 @@ class VideoWriter:
         Args:
             image: the frame.
             time: seconds after the first frame; by default as the rate says.
+
+        Raises:
+            DataError: if it has another size than the first, or one that the codec does not write.
+            OSError: if the disk is full.
         """
         # 4:2:0 needs even sizes; an odd row or column at the border is cut off, and a single one is doubled.
         width, height = (max(2, side // 2 * 2) for side in image.size)
@@ -180,8 +190,16 @@ class VideoWriter:
         self._pts = max(self._pts + 1, self._ticks(time))
         self._count += 1
         frame.pts, frame.time_base = self._pts, self._clock
-        with naming(self.path):
-            self._container.mux(self._stream.encode(frame))
+        try:
+            with naming(self.path):
+                self._container.mux(self._stream.encode(frame))
+        except Exception as error:
+            self._is_broken = True
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            raise DataError(
+                f"{self.path}: cannot write frames of {width}x{height}: {_reason(error)}"
+            ) from error
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -192,14 +210,16 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        is_whole = kind is None and self._stream is not None
+        is_whole = kind is None and self._stream is not None and not self._is_broken
         try:
+            if not is_whole:
+                with suppress(Exception):  # FFmpeg would finish the file, which goes anyway
+                    self._container.close()
+                return
             with naming(self.path):
-                if is_whole:
-                    self._container.mux(self._stream.encode())
+                self._container.mux(self._stream.encode())
                 self._container.close()
-                if is_whole:
-                    self._temporary.replace(self.path)
+                self._temporary.replace(self.path)
         finally:
             self._folder.cleanup()
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from command import Command
 from photos import drawn, photo
+from PIL import Image
 
 from rtdetr.cli.predict_outputs import claim_folder
 
@@ -50,6 +52,19 @@ def write_clip(path: Path, *sizes: tuple[int, int]) -> None:
     with VideoWriter(path, rate=10) as writer:
         for index, (width, height) in enumerate(sizes):
             writer.add(drawn(height, width, seed=index))
+
+
+def write_raw_clip(path: Path, size: tuple[int, int]) -> None:
+    """Three frames of a size that other codecs may not have."""
+    import av
+
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = *size, "bgra"
+        for _ in range(3):
+            frame = av.VideoFrame.from_image(Image.new("RGB", size)).reformat(format="bgra")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def test_odd_sources_do_not_cost_the_others(rtdetr: Command, model: Path, folder: Path) -> None:
@@ -146,14 +161,8 @@ def test_debugging_shows_the_cause_and_goes_on(
 def test_video_of_one_pixel(
     rtdetr: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    av = pytest.importorskip("av")
-    with av.open(str(tmp_path / "a.nut"), mode="w") as container:
-        stream = container.add_stream("rawvideo", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 1, 48, "bgra"
-        for _ in range(3):
-            frame = av.VideoFrame.from_image(drawn(48, 1)).reformat(format="bgra")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    pytest.importorskip("av")
+    write_raw_clip(tmp_path / "a.nut", (1, 48))
     drawn(40, 50).save("b.png")
     result = rtdetr("predict", "a.nut", "b.png", "--model", model)
     assert (result.code, result.err) == (0, "")
@@ -161,6 +170,21 @@ def test_video_of_one_pixel(
     assert sorted(path.name for path in Path("runs/predict").iterdir()) == [
         *("a.mp4", "b.png", "predictions.json")
     ]
+
+
+def test_copies_that_their_format_cannot_hold(rtdetr: Command, model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (70_000, 2)).save(tmp_path / "a.bmp")
+    drawn(40, 50).save("c.png")
+    sources = ["a.bmp", "c.png"]
+    if find_spec("av") is not None:
+        write_raw_clip(tmp_path / "b.nut", (20_000, 2))
+        sources.insert(1, "b.nut")
+    result = rtdetr("predict", *sources, "--model", model)
+    names = sorted(path.name for path in Path("runs/predict").iterdir())
+    assert names == ["a.png", "c.png", "predictions.json"]
+    assert [one["source"] for one in predictions()][-1] == "c.png"
+    assert result.code == (3 if "b.nut" in sources else 0)
+    assert "unexpected" not in result.err
 
 
 def test_videos_of_folders_and_globs(rtdetr: Command, model: Path, folder: Path) -> None:

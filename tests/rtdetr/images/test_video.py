@@ -176,6 +176,15 @@ def test_failed_writing_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_size_that_the_codec_does_not_write(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    if "libx264" not in av.codecs_available:
+        pytest.skip("this FFmpeg does not write H.264")
+    with pytest.raises(DataError, match=r"a\.mp4: cannot write frames of 20000x2: "):
+        write(tmp_path / "a.mp4", (20_000, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_written_is_no_file(tmp_path: Path) -> None:
     pytest.importorskip("av")
     write(tmp_path / "a.mp4")
