@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import DataError
+from ..errors import DataError, RTDetrError
 from ..files import home_path
 from .color import Color
 from .convert import array_to_rgb, image_to_rgb, tensor_to_rgb, upright
@@ -70,7 +70,7 @@ def load_image(source: Any, *, color: Color = "rgb", name: str | None = None) ->
     name = name_of(source) if name is None else name
     try:
         return LoadedImage(_read(source, color, name), name)
-    except DataError:
+    except RTDetrError:
         raise
     except Exception as error:
         # Decoders and file systems raise whatever they run into (OSError, SyntaxError, struct.error, ...): the one
