@@ -32,7 +32,7 @@ COPY_TESTS = rm -rf $(1)/tests && tar -cf - --exclude=__pycache__ tests | tar -x
 # Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
 EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
 
-.PHONY: help build test lint format bench report demo sanitize emulate interpret gpu-check clean
+.PHONY: help build test lint format bench report demo sanitize emulate interpret fuzz gpu-check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ emulate: $(READY) ## tests/ops on the CUDA kernels, run on the CPU: bounds, fres
 
 interpret: build ## tests/ops on the Triton kernels, run on the CPU by Triton's interpreter
 	TRITON_INTERPRET=1 $(PY) -m pytest tests/ops -m 'not slow' $(INTERPRETED_ONLY) $(ARGS)
+
+fuzz: build ## random calls and damaged files, 100,000 of them; ARGS="--help" tells more
+	$(PY) tests/fuzz/run.py $(ARGS)
 
 gpu-check: ## on a machine with a GPU: build, test, measure; ARGS="--help" tells more
 	$(PYTHON) benchmarks/gpu_check.py $(ARGS)
