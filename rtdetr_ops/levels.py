@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -110,8 +111,9 @@ def as_counts(name: str, counts: object, level_total: int) -> tuple[int, ...]:
     each: Sequence[object] = (counts,) * level_total
     if isinstance(counts, (tuple, list)):
         each = counts
-    elif isinstance(counts, Iterable) and as_integer(counts) is None:
-        each = tuple(counts)
+    elif as_integer(counts) is None:
+        with suppress(TypeError):  # neither an integer nor several
+            each = tuple(counts)  # type: ignore[arg-type]
     integers = [integer for integer in map(as_integer, each) if integer is not None]
     if len(integers) != len(each):
         raise TypeError(f"{name}: expected an int or one int per level, got {counts!r}")
@@ -128,7 +130,9 @@ def as_integer(number: object) -> int | None:
     """An int from anything that serves as one, such as numpy's; None for anything else, a bool included."""
     if type(number) is int:
         return number
-    if isinstance(number, bool) or (isinstance(number, Tensor) and number.dtype == torch.bool):
+    if isinstance(number, bool):
+        return None
+    if isinstance(number, Tensor) and (number.dtype == torch.bool or number.device.type == "meta"):
         return None
     try:
         return operator.index(number)  # type: ignore[arg-type]

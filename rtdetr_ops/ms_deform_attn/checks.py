@@ -22,6 +22,9 @@ __all__ = [
 
 MODES = ("bilinear", "discrete")
 
+DTYPES = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
+DTYPE_NAMES = "a tensor of float64, float32, bfloat16 or float16"
+
 
 def check_inputs(
     value: Tensor,  # [B, S, M, D]
@@ -104,7 +107,7 @@ def _check_points(
     points: int | Sequence[int] | None,
     mode: str,
 ) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
     _check_float("value", value, None)
     if value.dim() != 4:
@@ -159,10 +162,16 @@ def _check_reference(
 def _check_float(name: str, tensor: Tensor, value: Tensor | None) -> None:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    if not tensor.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor, got {tensor.dtype}")
+    if tensor.dtype not in DTYPES:
+        raise TypeError(f"{name}: expected {DTYPE_NAMES}, got {tensor.dtype}")
+    _check_dense(name, tensor)
     if value is not None and tensor.device != value.device:
         raise ValueError(f"{name}: expected device {value.device} as value, got {tensor.device}")
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {tensor.layout}")
 
 
 def _check_scale(offset_scale: object) -> None:
@@ -176,6 +185,7 @@ def _check_mask(value_mask: Tensor, value: Tensor) -> None:
     if not isinstance(value_mask, Tensor) or value_mask.dtype != torch.bool:
         got = value_mask.dtype if isinstance(value_mask, Tensor) else type(value_mask).__name__
         raise TypeError(f"value_mask: expected a bool tensor, got {got}")
+    _check_dense("value_mask", value_mask)
     batch, pixels = value.shape[:2]
     if value_mask.shape not in ((batch, pixels), (1, pixels)):
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,8 +39,10 @@ def prepare(folder: Path) -> Case:
     return run
 
 
-def _check(results: rtdetr.Detections | rtdetr.Unreadable | list[Any]) -> None:
-    for result in results if isinstance(results, list) else [results]:
+def _check(results: rtdetr.Detections | rtdetr.Unreadable | Iterable[Any]) -> None:
+    # A number is a camera, whose frames come one by one.
+    one = isinstance(results, rtdetr.Detections | rtdetr.Unreadable)
+    for result in [results] if one else list(results):
         if isinstance(result, rtdetr.Unreadable):
             continue
         width, height = result.image.size

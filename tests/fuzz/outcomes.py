@@ -13,6 +13,8 @@ from types import TracebackType
 
 PACKAGES = ("rtdetr_ops", "rtdetr")
 
+# What a registered operator says: the argument by its name first.
+OF_OPERATOR = re.compile(r"[a-z_]+: expected ")
 SENTENCE = re.compile(r"\S+.*\s\S+\s.*\S")  # three words at least
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -60,7 +62,8 @@ def attempt(call: Callable[[], object], refusals: tuple[type[Exception], ...]) -
 def judge(error: Exception, refusals: tuple[type[Exception], ...]) -> Outcome:
     """Whether ``error`` is one that a user can act on."""
     place = _raised_in(error.__traceback__)
-    good = isinstance(error, refusals) and SENTENCE.search(str(error)) and place.raises
+    ours = place.raises or (place.in_operator and OF_OPERATOR.match(str(error)))
+    good = isinstance(error, refusals) and SENTENCE.search(str(error)) and ours
     if good:
         return Outcome(Verdict.REFUSED)
     line = " ".join(str(error).split())[:200]
@@ -70,6 +73,7 @@ def judge(error: Exception, refusals: tuple[type[Exception], ...]) -> Outcome:
 @dataclass(frozen=True)
 class _Place:
     raises: bool  # whether it is a raise statement of these packages
+    in_operator: bool  # whether it is a call of a registered operator
     text: str  # file:line function
 
 
@@ -82,4 +86,7 @@ def _raised_in(trace: TracebackType | None) -> _Place:
     path = Path(code.co_filename)
     line = linecache.getline(code.co_filename, trace.tb_lineno).lstrip()
     raises = line.startswith("raise") and any(name in path.parts for name in PACKAGES)
-    return _Place(raises, f"{'/'.join(path.parts[-2:])}:{trace.tb_lineno} {code.co_name}")
+    in_operator = path.parts[-2:] == ("torch", "_ops.py")
+    return _Place(
+        raises, in_operator, f"{'/'.join(path.parts[-2:])}:{trace.tb_lineno} {code.co_name}"
+    )

@@ -62,12 +62,22 @@ SHARED = [
     (
         {"value": torch.zeros(VALUE).long()},
         TypeError,
-        "value: expected a floating-point tensor, got torch.int64",
+        "value: expected a tensor of float64, float32, bfloat16 or float16, got torch.int64",
     ),
     (
         {"value": torch.zeros(VALUE, dtype=torch.complex64)},
         TypeError,
-        "value: expected a floating-point tensor, got torch.complex64",
+        "value: expected a tensor of float64, float32, bfloat16 or float16, got torch.complex64",
+    ),
+    (
+        {"value": torch.zeros(VALUE).to(torch.float8_e4m3fn)},
+        TypeError,
+        "value: expected a tensor of float64, float32, bfloat16 or float16, got torch.float8_e4m3fn",
+    ),
+    (
+        {"value": torch.zeros(VALUE).to_sparse()},
+        TypeError,
+        "value: expected a dense tensor, got one of layout torch.sparse_coo",
     ),
     (
         {"value": torch.zeros(2, 10, 8)},
@@ -172,6 +182,21 @@ SHARED = [
         ValueError,
         "mode: expected one of 'bilinear', 'discrete', got 'nearest'",
     ),
+    (
+        {"mode": np.array(["bilinear"])},
+        ValueError,
+        "mode: expected one of 'bilinear', 'discrete', got array(['bilinear'], dtype='<U8')",
+    ),
+    (
+        {"points": torch.tensor(1.5)},
+        TypeError,
+        "points: expected an int or one int per level, got tensor(1.5000)",
+    ),
+    (
+        {"points": torch.tensor([2, 1], device="meta")},
+        TypeError,
+        "points: expected an int or one int per level, got tensor(..., device='meta', size=(2,), dtype=torch.int64)",
+    ),
     ({"mode": None}, ValueError, "mode: expected one of 'bilinear', 'discrete', got None"),
     (
         {"backend": "gpu"},
@@ -191,12 +216,17 @@ def taps(pairs: str, scalars: str) -> list[tuple[dict[str, Any], type[Exception]
         (
             {pairs: torch.zeros(PAIRS).int()},
             TypeError,
-            f"{pairs}: expected a floating-point tensor, got torch.int32",
+            f"{pairs}: expected a tensor of float64, float32, bfloat16 or float16, got torch.int32",
         ),
         (
             {scalars: torch.zeros(SCALARS).bool()},
             TypeError,
-            f"{scalars}: expected a floating-point tensor, got torch.bool",
+            f"{scalars}: expected a tensor of float64, float32, bfloat16 or float16, got torch.bool",
+        ),
+        (
+            {scalars: torch.zeros(SCALARS).to_sparse()},
+            TypeError,
+            f"{scalars}: expected a dense tensor, got one of layout torch.sparse_coo",
         ),
         ({pairs: META}, ValueError, f"{pairs}: expected device cpu as value, got meta"),
         ({scalars: META_SCALARS}, ValueError, f"{scalars}: expected device cpu as value, got meta"),
@@ -229,7 +259,7 @@ FUSED_ONLY = [
     (
         {"reference": torch.zeros(2, 3, 1, 2).long()},
         TypeError,
-        "reference: expected a floating-point tensor, got torch.int64",
+        "reference: expected a tensor of float64, float32, bfloat16 or float16, got torch.int64",
     ),
     (
         {"reference": torch.zeros(2, 3, 1, 2, device="meta")},
@@ -250,6 +280,11 @@ FUSED_ONLY = [
             (2, 3, 1, 3),
             (2, 3, 2, 1),
         )
+    ),
+    (
+        {"value_mask": torch.ones(2, 10, dtype=torch.bool).to_sparse()},
+        TypeError,
+        "value_mask: expected a dense tensor, got one of layout torch.sparse_coo",
     ),
     (
         {"value_mask": torch.ones(2, 10)},

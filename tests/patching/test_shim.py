@@ -80,7 +80,7 @@ def test_wrong_start_index_is_refused(start):
         (
             torch.zeros(3, 5, 16).int(),
             TypeError,
-            "expected a floating-point tensor, got torch.int32",
+            "expected a tensor of float64, float32, bfloat16 or float16, got torch.int32",
         ),
         (None, TypeError, "expected a tensor, got NoneType"),
     ],
