@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .config import HGNetV2Config, ResNetConfig, RTDetrV2Config
+    from .config import HGNetV2Config, ResNetConfig, RTDetrResNetConfig, RTDetrV2Config
     from .config.presets import PRESETS, find_preset
     from .detector import RTDETR
     from .errors import DataError, MissingExtraError, ModelError, RTDetrError, UsageError
@@ -34,6 +34,7 @@ __all__ = [
     "ModelError",
     "RTDetrError",
     "RTDetrImageProcessor",
+    "RTDetrResNetConfig",
     "RTDetrV2Config",
     "RTDetrV2ForObjectDetection",
     "RTDetrV2Model",
@@ -51,7 +52,7 @@ __all__ = [
 
 # A name costs what it needs, and only when it is asked for: `import rtdetr` does not import torch.
 _MODULES = {
-    ".config": ("HGNetV2Config", "RTDetrV2Config", "ResNetConfig"),
+    ".config": ("HGNetV2Config", "RTDetrResNetConfig", "RTDetrV2Config", "ResNetConfig"),
     ".config.presets": ("PRESETS", "find_preset"),
     ".detector": ("RTDETR",),
     ".errors": ("DataError", "MissingExtraError", "ModelError", "RTDetrError", "UsageError"),

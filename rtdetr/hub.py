@@ -7,9 +7,11 @@ Whoever needs a file asks the value. Names of presets are not known here: :func:
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .errors import ModelError
 
@@ -24,6 +26,8 @@ __all__ = [
     "checkpoint_path",
     "download_checkpoint",
     "model_files",
+    "parse_json_object",
+    "read_json_object",
     "settings_file",
 ]
 
@@ -36,6 +40,25 @@ SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".bin", ".json"})
 """A word that ends so means a file, whether or not it exists."""
 
 
+UNREAD = {
+    ".onnx": "ONNX",
+    ".engine": "TensorRT",
+    ".trt": "TensorRT",
+    ".xml": "OpenVINO",
+    ".tflite": "TensorFlow Lite",
+    ".h5": "TensorFlow",
+    ".pb": "TensorFlow",
+    ".msgpack": "Flax",
+    ".gguf": "GGUF",
+    ".mlmodel": "Core ML",
+    ".mlpackage": "Core ML",
+    ".pdparams": "Paddle",
+}
+"""Files of other programs, by their suffix."""
+
+READ = "Pass a .safetensors or .pth file, or a folder with config.json and model.safetensors."
+
+
 @dataclass(frozen=True, kw_only=True)
 class HubOptions:
     """How files are fetched; the same options wherever a hub name is taken.
@@ -45,16 +68,26 @@ class HubOptions:
         cache_dir: where downloads are kept; by default where huggingface_hub and torch.hub keep theirs.
         token: of the hub; True takes the one that is stored on this machine.
         local_files_only: do not use the network.
+        force_download: download again what is in the cache.
+        subfolder: of a directory or repository, where the model lies.
     """
 
     revision: str | None = None
     cache_dir: str | Path | None = None
     token: str | bool | None = None
     local_files_only: bool = False
+    force_download: bool | None = None
+    subfolder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache_dir is not None:
+            object.__setattr__(self, "cache_dir", os.path.expanduser(self.cache_dir))  # noqa: PTH111
+        for name in ("force_download", "subfolder"):  # neither is passed on if it asks for nothing
+            object.__setattr__(self, name, getattr(self, name) or None)
 
     def without_revision(self) -> HubOptions:
-        """For another repository than the one that the revision belongs to."""
-        return replace(self, revision=None)
+        """For another repository than the one that the revision and the subfolder belong to."""
+        return replace(self, revision=None, subfolder=None)
 
 
 @dataclass(frozen=True)
@@ -160,9 +193,11 @@ def model_files(source: str | Path, options: HubOptions | None = None) -> ModelF
     Raises:
         ModelError: ``source`` is written as a path and nothing is there.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - that of Path raises where "~name" is no user
+    if path.suffix.lower() in UNREAD:
+        raise ModelError(f"{source}: {UNREAD[path.suffix.lower()]} files are not read. {READ}")
     if path.is_dir():
-        return Folder(path)
+        return Folder(path / (options.subfolder or "") if options else path)
     if path.is_file():
         return Checkpoint(path)
     if _is_written_as_path(source):
@@ -175,6 +210,34 @@ def settings_file(files: ModelFiles, name: str) -> Path | None:
     if isinstance(files, Checkpoint) and files.path.suffix == ".json":
         return files.path
     return files.file(name)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, if that is an object.
+
+    Raises:
+        ModelError: it is something else, or cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable JSON file ({error})") from error
+    return parse_json_object(text, str(path))
+
+
+def parse_json_object(text: str, title: str) -> dict[str, Any]:
+    """What a text holds, if that is a JSON object; ``title`` says where it is from.
+
+    Raises:
+        ModelError: it is something else.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{title}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{title}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def checkpoint_path(url: str, options: HubOptions) -> Path:

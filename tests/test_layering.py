@@ -73,7 +73,7 @@ OPERATOR_FLOORS = (
 # Of rtdetr, the rooms. What is on one floor knows nothing of each other.
 DETECTOR_FLOORS = (
     frozenset({"coco", "errors", "files", "memory"}),
-    frozenset({"checking"}),
+    frozenset({"checking", "keywords"}),
     frozenset({"boxes", "devices", "hub"}),
     frozenset({"images"}),
     frozenset({"config", "processing", "results"}),

@@ -4,22 +4,42 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 from ..checking import check, check_choice, hints_at_fields
-from .fields import at_least, bools, checked, ints, one_of, run_checks
+from ..keywords import BACKBONE, understands
+from .fields import CheckedFields, bools, checked, flag, ints, one_of, whole
 
-__all__ = ["BACKBONES", "BackboneConfig", "HGNetV2Config", "ResNetConfig", "backbone_from_dict"]
+__all__ = [
+    "BACKBONES",
+    "BackboneConfig",
+    "HGNetV2Config",
+    "RTDetrResNetConfig",
+    "ResNetConfig",
+    "backbone",
+    "backbone_from_dict",
+]
 
 ACTIVATIONS = ("relu", "silu", "gelu")
 LAYER_TYPES = ("basic", "bottleneck")
 
+# Bounds keep a damaged file from taking the memory of the machine; the largest published model has 2048 channels.
+MOST_CHANNELS = 2**14
+MOST_LAYERS = 256
+
 C = TypeVar("C", bound="_Stages")
 
 
-class _Stages:
+def _understands_names_of_stages(cls: type[C]) -> type[C]:
+    """Let the constructor take what transformers' takes, ``out_features`` among it."""
+    cls.__init__ = understands(BACKBONE)(cls.__init__)  # type: ignore[method-assign]
+    return cls
+
+
+class _Stages(CheckedFields):
     """What both backbones share: stages counted from 1, some of whose outputs are returned."""
 
     model_type: ClassVar[str]
@@ -39,37 +59,53 @@ class _Stages:
         """Channels of the maps that are returned."""
         return tuple(self.stage_channels[index - 1] for index in self.out_indices)
 
+    @property
+    def stage_names(self) -> list[str]:
+        """As transformers calls the stem and the stages."""
+        return ["stem", *(f"stage{index + 1}" for index in range(len(self.stage_channels)))]
+
+    @property
+    def out_features(self) -> list[str]:
+        """Names of the stages whose outputs are returned."""
+        return [f"stage{index}" for index in self.out_indices]
+
+    def validate(self) -> None:
+        """Whether the fields fit together.
+
+        Raises:
+            ValueError: they do not.
+        """
+        raise NotImplementedError
+
     def _check_out_indices(self) -> None:
         indices, stages = self.out_indices, len(self.stage_channels)
         increasing = all(a < b for a, b in pairwise(indices))
-        fits = bool(indices) and increasing and indices[-1] <= stages
+        fits = bool(indices) and increasing and indices[0] >= 1 and indices[-1] <= stages
         check(fits, "out_indices", f"increasing stage numbers in 1..{stages}", indices)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types; tuples become lists."""
-        stages = [f"stage{index + 1}" for index in range(len(self.stage_channels))]
         return {
             "model_type": self.model_type,
             **{name: _plain(value) for name, value in vars(self).items()},
-            "stage_names": ["stem", *stages],
-            "out_features": [f"stage{index}" for index in self.out_indices],
+            "stage_names": self.stage_names,
+            "out_features": self.out_features,
         }
 
     @classmethod
-    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+    def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
         """The configuration of a mapping; keys that are no fields, of which transformers writes many, are left out."""
         known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        known.add("out_features")
         fields = {name: value for name, value in values.items() if name in known}
         if fields.get("out_indices") is None:
             fields.pop("out_indices", None)
-            if values.get("out_features"):
-                order = ["stem", *(f"stage{n}" for n in range(1, len(values["out_features"]) + 9))]
-                fields["out_indices"] = [order.index(name) for name in values["out_features"]]
         return cls(**fields)
 
 
+@_understands_names_of_stages
 @hints_at_fields
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ResNetConfig(_Stages):
     """ResNet-vd: a stem of three convolutions, shortcuts that pool before they project.
 
@@ -89,18 +125,20 @@ class ResNetConfig(_Stages):
 
     model_type: ClassVar[str] = "rt_detr_resnet"
 
-    num_channels: int = checked(3, at_least(1))
-    embedding_size: int = checked(64, at_least(2))
-    hidden_sizes: tuple[int, ...] = checked((256, 512, 1024, 2048), ints())
-    depths: tuple[int, ...] = checked((3, 4, 6, 3), ints())
-    layer_type: str = checked("bottleneck", one_of(LAYER_TYPES))
-    hidden_act: str = checked("relu", one_of(ACTIVATIONS))
-    downsample_in_first_stage: bool = False
-    downsample_in_bottleneck: bool = False
-    out_indices: tuple[int, ...] = checked((2, 3, 4), ints())
+    num_channels: int = checked(3, whole(1, MOST_CHANNELS))
+    embedding_size: int = checked(64, whole(2, MOST_CHANNELS))
+    hidden_sizes: tuple[int, ...] = checked((256, 512, 1024, 2048), ints(1, MOST_CHANNELS))
+    depths: tuple[int, ...] = checked((3, 4, 6, 3), ints(1, MOST_LAYERS))
+    layer_type: str = checked("bottleneck", one_of(*LAYER_TYPES))
+    hidden_act: str = checked("relu", one_of(*ACTIVATIONS))
+    downsample_in_first_stage: bool = checked(False, flag)
+    downsample_in_bottleneck: bool = checked(False, flag)
+    out_indices: tuple[int, ...] = checked((2, 3, 4), ints(0, MOST_LAYERS))
 
     def __post_init__(self) -> None:
-        run_checks(self)
+        self.validate()
+
+    def validate(self) -> None:
         expected = f"{len(self.hidden_sizes)} counts, as many as hidden_sizes"
         check(len(self.depths) == len(self.hidden_sizes), "depths", expected, self.depths)
         self._check_out_indices()
@@ -114,8 +152,9 @@ class ResNetConfig(_Stages):
         return self.num_channels
 
 
+@_understands_names_of_stages
 @hints_at_fields
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class HGNetV2Config(_Stages):
     """PP-HGNetV2: blocks that concatenate the outputs of all their layers. The defaults are the L form.
 
@@ -143,24 +182,26 @@ class HGNetV2Config(_Stages):
 
     model_type: ClassVar[str] = "hgnet_v2"
 
-    num_channels: int = checked(3, at_least(1))
-    hidden_act: str = checked("relu", one_of(ACTIVATIONS))
-    stem_channels: tuple[int, ...] = checked((3, 32, 48), ints(length=3))
-    stem_strides: tuple[int, ...] = checked((2, 1, 1, 2, 1), ints(length=5))
-    stage_in_channels: tuple[int, ...] = checked((48, 128, 512, 1024), ints())
-    stage_mid_channels: tuple[int, ...] = checked((48, 96, 192, 384), ints())
-    stage_out_channels: tuple[int, ...] = checked((128, 512, 1024, 2048), ints())
-    stage_num_blocks: tuple[int, ...] = checked((1, 1, 3, 1), ints())
+    num_channels: int = checked(3, whole(1, MOST_CHANNELS))
+    hidden_act: str = checked("relu", one_of(*ACTIVATIONS))
+    stem_channels: tuple[int, ...] = checked((3, 32, 48), ints(1, MOST_CHANNELS, length=3))
+    stem_strides: tuple[int, ...] = checked((2, 1, 1, 2, 1), ints(1, 4, length=5))
+    stage_in_channels: tuple[int, ...] = checked((48, 128, 512, 1024), ints(1, MOST_CHANNELS))
+    stage_mid_channels: tuple[int, ...] = checked((48, 96, 192, 384), ints(1, MOST_CHANNELS))
+    stage_out_channels: tuple[int, ...] = checked((128, 512, 1024, 2048), ints(1, MOST_CHANNELS))
+    stage_num_blocks: tuple[int, ...] = checked((1, 1, 3, 1), ints(1, MOST_LAYERS))
     stage_downsample: tuple[bool, ...] = checked((False, True, True, True), bools)
-    stage_downsample_strides: tuple[int, ...] = checked((2, 2, 2, 2), ints())
+    stage_downsample_strides: tuple[int, ...] = checked((2, 2, 2, 2), ints(1, 4))
     stage_light_block: tuple[bool, ...] = checked((False, False, True, True), bools)
-    stage_kernel_size: tuple[int, ...] = checked((3, 3, 5, 5), ints())
-    stage_numb_of_layers: tuple[int, ...] = checked((6, 6, 6, 6), ints())
-    use_learnable_affine_block: bool = False
-    out_indices: tuple[int, ...] = checked((2, 3, 4), ints())
+    stage_kernel_size: tuple[int, ...] = checked((3, 3, 5, 5), ints(1, 31))
+    stage_numb_of_layers: tuple[int, ...] = checked((6, 6, 6, 6), ints(1, MOST_LAYERS))
+    use_learnable_affine_block: bool = checked(False, flag)
+    out_indices: tuple[int, ...] = checked((2, 3, 4), ints(0, MOST_LAYERS))
 
     def __post_init__(self) -> None:
-        run_checks(self)
+        self.validate()
+
+    def validate(self) -> None:
         self._check_stages()
         self._check_out_indices()
 
@@ -187,6 +228,9 @@ class HGNetV2Config(_Stages):
         }
 
 
+RTDetrResNetConfig = ResNetConfig
+"""As transformers calls it."""
+
 BackboneConfig = ResNetConfig | HGNetV2Config
 
 BACKBONES: dict[str, type[ResNetConfig] | type[HGNetV2Config]] = {
@@ -194,7 +238,7 @@ BACKBONES: dict[str, type[ResNetConfig] | type[HGNetV2Config]] = {
 }
 
 
-def backbone_from_dict(values: dict[str, Any]) -> BackboneConfig:
+def backbone_from_dict(values: Mapping[str, Any]) -> BackboneConfig:
     """The backbone that ``model_type`` names.
 
     Raises:
@@ -203,6 +247,21 @@ def backbone_from_dict(values: dict[str, Any]) -> BackboneConfig:
     kind = values.get("model_type", ResNetConfig.model_type)
     check_choice("backbone_config.model_type", kind, BACKBONES)
     return BACKBONES[kind].from_dict(values)
+
+
+def backbone(name: str, value: Any) -> BackboneConfig:
+    """A configuration, also as a mapping; None is the default.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None:
+        return ResNetConfig()
+    if isinstance(value, Mapping):
+        return backbone_from_dict(value)
+    check(isinstance(value, BackboneConfig), name, "ResNetConfig or HGNetV2Config", value)
+    config: BackboneConfig = value
+    return config
 
 
 def _plain(value: Any) -> Any:

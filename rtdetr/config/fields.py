@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dataclass fields whose check stands beside their default."""
+"""Fields of configurations: the check of each stands beside its default and holds whenever the field is set."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
-from ..checking import check, check_between, check_choice, check_int, int_tuple
+from ..checking import as_bool, as_int, as_number, check
+from ..errors import did_you_mean
 
 __all__ = [
     "Check",
-    "at_least",
-    "between",
+    "CheckedFields",
     "bools",
     "checked",
+    "flag",
     "image_size",
-    "instance_of",
-    "int_or_ints",
     "ints",
+    "label_ids",
+    "names_by_id",
+    "number",
     "one_of",
-    "run_checks",
-    "set_field",
+    "optional",
+    "whole",
+    "whole_or_ints",
 ]
 
 T = TypeVar("T")
@@ -35,81 +39,126 @@ def checked(default: T, check: Check) -> T:
     return dataclasses.field(default=default, metadata={"check": check})
 
 
-def run_checks(config: Any) -> None:
-    """Check each :func:`checked` field of ``config``, a dataclass under construction, in the order of the fields.
+class CheckedFields:
+    """What configurations share: no field takes a wrong value, and no other attribute can be set."""
 
-    Raises:
-        ValueError: a field is out of range, "field: expected X, got Y".
-    """
-    for field in dataclasses.fields(config):
-        if "check" in field.metadata:
-            value = field.metadata["check"](field.name, getattr(config, field.name))
-            set_field(config, field.name, value)
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Further names that a field can be set by."""
 
-
-def set_field(config: object, name: str, value: object) -> None:
-    """Set a field of a frozen dataclass that is still under construction."""
-    object.__setattr__(config, name, value)
+    def __setattr__(self, name: str, value: Any) -> None:
+        name = self.aliases.get(name, name)
+        fields: dict[str, dataclasses.Field[Any]] = type(self).__dataclass_fields__  # type: ignore[attr-defined]
+        if name not in fields:
+            title = type(self).__name__
+            raise AttributeError(f"{title} has no field {name!r}.{did_you_mean(name, fields)}")
+        object.__setattr__(self, name, fields[name].metadata["check"](name, value))
 
 
-def at_least(minimum: int) -> Check:
-    return _keep(check_int, minimum)
+def whole(low: int, high: int) -> Check:
+    def check_value(name: str, value: Any) -> int:
+        integer = as_int(value)
+        is_within = integer is not None and low <= integer <= high
+        check(is_within, name, f"an int in {low}..{high}", value)
+        assert integer is not None
+        return integer
+
+    return check_value
 
 
-def between(low: float, high: float) -> Check:
-    return _keep(check_between, low, high)
+def number(low: float, high: float) -> Check:
+    def check_value(name: str, value: Any) -> float:
+        real = as_number(value)
+        is_within = real is not None and math.isfinite(real) and low <= real <= high
+        check(is_within, name, f"a number in {low:g}..{high:g}", value)
+        assert real is not None
+        return real
+
+    return check_value
 
 
-def one_of(choices: Iterable[object]) -> Check:
-    return _keep(check_choice, tuple(choices))
+def flag(name: str, value: Any) -> bool:
+    truth = as_bool(value)
+    check(truth is not None, name, "True or False", value)
+    return bool(truth)
 
 
-def instance_of(*types: type) -> Check:
-    expected = " or ".join(kind.__name__ for kind in types)
-
+def one_of(*choices: object) -> Check:
     def check_value(name: str, value: Any) -> Any:
-        check(isinstance(value, types), name, expected, value)
+        # By type too: 0 equals False.
+        holds = any(type(value) is type(choice) and value == choice for choice in choices)
+        check(holds, name, " or ".join(map(repr, choices)), value)
         return value
 
     return check_value
 
 
-def ints(minimum: int = 1, *, length: int | None = None) -> Check:
-    """A list of ints, kept as a tuple; ``length`` None takes any number of them."""
+def optional(check_value: Check) -> Check:
+    """None stays None."""
+    return lambda name, value: None if value is None else check_value(name, value)
+
+
+def ints(low: int, high: int, *, length: int | None = None) -> Check:
+    """A list of ints, kept as a tuple; ``length`` None takes up to ``MOST_ENTRIES`` of them."""
+    one = whole(low, high)
 
     def check_value(name: str, value: Any) -> tuple[int, ...]:
-        values = int_tuple(name, value, minimum)
-        check(length in (None, len(values)), name, f"{length} values", values)
+        check(isinstance(value, (list, tuple)), name, "a list of ints", value)
+        values = tuple(one(name, item) for item in value[:MOST_ENTRIES])
+        if length is not None:
+            check(len(value) == length, name, f"{length} values", tuple(value))
+        check(len(value) <= MOST_ENTRIES, name, f"at most {MOST_ENTRIES} values", len(value))
         return values
 
     return check_value
 
 
-def int_or_ints(minimum: int) -> Check:
+MOST_ENTRIES = 64
+"""Of a list: levels of a pyramid, or stages of a backbone."""
+
+
+def whole_or_ints(low: int, high: int) -> Check:
     """An int, or a list of ints, which is kept as a tuple."""
-    one, many = at_least(minimum), ints(minimum)
+    one, many = whole(low, high), ints(low, high)
     return lambda name, value: (many if isinstance(value, (list, tuple)) else one)(name, value)
 
 
 def bools(name: str, value: Any) -> tuple[bool, ...]:
     """A list of truth values, kept as a tuple."""
     check(isinstance(value, (list, tuple)), name, "a list of bools", value)
-    return tuple(map(bool, value))
+    return tuple(flag(name, item) for item in value[:MOST_ENTRIES])
 
 
-def image_size(name: str, value: Any) -> tuple[int, int] | None:
-    """(height, width) in pixels; an int is the side of a square, None stays None."""
-    if value is None:
-        return None
-    height, width = ints(length=2)(name, [value, value] if isinstance(value, int) else value)
+def image_size(name: str, value: Any) -> tuple[int, int]:
+    """(height, width) in pixels; an int is the side of a square."""
+    sides = value if isinstance(value, (list, tuple)) else [value, value]
+    height, width = ints(1, 2**16, length=2)(name, sides)
     return height, width
 
 
-def _keep(check_value: Callable[..., None], *limits: object) -> Check:
-    """A check that keeps the value as it is."""
+def names_by_id(name: str, value: Any) -> dict[int, str]:
+    """Names of the classes by their ids, which JSON writes as text."""
+    check(isinstance(value, Mapping), name, "names by id", value)
+    check(len(value) > 0, name, "at least one name", value)
+    names = {_label_id(name, key): _label_name(name, word) for key, word in value.items()}
+    return dict(sorted(names.items()))
 
-    def kept(name: str, value: Any) -> Any:
-        check_value(name, value, *limits)
-        return value
 
-    return kept
+def label_ids(name: str, value: Any) -> dict[str, int]:
+    """Ids of the classes by their names."""
+    check(isinstance(value, Mapping), name, "ids by name", value)
+    return {_label_name(name, word): _label_id(name, key) for word, key in value.items()}
+
+
+def _label_id(name: str, value: Any) -> int:
+    index = int(value) if isinstance(value, str) and value.isdecimal() else as_int(value)
+    check(index is not None and 0 <= index <= MOST_ID, name, f"ids in 0..{MOST_ID}", value)
+    assert index is not None
+    return index
+
+
+MOST_ID = 10**9
+
+
+def _label_name(name: str, value: Any) -> str:
+    check(isinstance(value, (str, int, float)), name, "names that are text", value)
+    return str(value)

@@ -5,34 +5,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..checking import check, check_choice, check_int, hints_at_fields
+from ..checking import check, check_choice, hints_at_fields
 from ..coco import COCO_NAMES
 from ..errors import ModelError
 from ..files import atomic_write
-from ..hub import CONFIG, HubOptions, ModelFiles, model_files, settings_file
-from .backbones import (
-    ACTIVATIONS,
-    BACKBONES,
-    BackboneConfig,
-    HGNetV2Config,
-    ResNetConfig,
-    backbone_from_dict,
-)
+from ..hub import CONFIG, HubOptions, ModelFiles, model_files, read_json_object, settings_file
+from ..keywords import CONFIG as CONFIG_WORDS
+from ..keywords import LOADING, SAVING, understands
+from .backbones import ACTIVATIONS, BACKBONES, BackboneConfig, ResNetConfig, backbone
 from .fields import (
-    at_least,
-    between,
+    CheckedFields,
     checked,
+    flag,
     image_size,
-    instance_of,
-    int_or_ints,
     ints,
+    label_ids,
+    names_by_id,
+    number,
     one_of,
-    run_checks,
-    set_field,
+    optional,
+    whole,
+    whole_or_ints,
 )
 from .presets import Preset, find_preset
 
@@ -45,11 +43,32 @@ QUERY_SELECTIONS = ("default", "one2many", "agnostic")
 SAMPLING_METHODS = ("default", "discrete")
 LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 
+# Bounds keep a damaged file from taking the memory of the machine. The largest published model has 6 layers of width
+# 512, 2048 hidden units and 300 queries.
+MOST_LAYERS = 64
+MOST_CHANNELS = 2**14
+MOST_HIDDEN = 2**16
+MOST_HEADS = 256
+MOST_QUERIES = 10**5
+MOST_CLASSES = 10**5
+MOST_POINTS = 256
+MOST_WEIGHT = 1e6
 
+
+def _understands_transformers(cls: type[Any]) -> type[Any]:
+    """Let the constructor take what transformers' takes."""
+    cls.__init__ = understands(CONFIG_WORDS)(cls.__init__)
+    return cls
+
+
+@_understands_transformers
 @hints_at_fields
-@dataclass(frozen=True, kw_only=True)
-class RTDetrV2Config:
-    """All that decides the shape and behavior of a model. Immutable; :meth:`replace` makes a changed one.
+@dataclass(kw_only=True)
+class RTDetrV2Config(CheckedFields):
+    """All that decides the shape and behavior of a model.
+
+    A field is checked whenever it is set, and all together when a model is built. Setting ``num_labels`` or
+    ``id2label`` sets the other label fields too; a model that exists keeps its shape.
 
     Names and defaults are those of transformers 5, which lacks ``freeze_at``, ``legacy_position_embedding``,
     ``query_select_method`` and ``eval_idx``, and takes one int for ``decoder_n_points``.
@@ -142,10 +161,17 @@ class RTDetrV2Config:
         is_encoder_decoder: kept for transformers alone.
         tie_word_embeddings: kept for transformers alone.
 
+        Outputs
+
+        output_attentions: a call that does not say returns attention weights.
+        output_hidden_states: a call that does not say returns the states between layers.
+        return_dict: a call that does not say returns a record, not a tuple.
+
         Labels
 
         num_labels: K, the number of classes; None takes it from ``id2label``, or 2 as transformers does.
-        id2label: names of the classes 0..K-1; None inverts ``label2id``, or names them LABEL_0, LABEL_1, ...
+        id2label: names of classes 0..K-1; None inverts ``label2id``, or names them LABEL_0, LABEL_1, ... As in
+            transformers K is the number of names, also where they leave out ids; such a class has no name.
         label2id: index of each name; None inverts ``id2label``.
 
     Raises:
@@ -157,84 +183,124 @@ class RTDetrV2Config:
 
     model_type: ClassVar[str] = "rt_detr_v2"
 
+    aliases: ClassVar[Mapping[str, str]] = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "encoder_attention_heads",
+        "use_return_dict": "return_dict",
+    }
+
     backbone_config: BackboneConfig = dataclasses.field(
-        default_factory=ResNetConfig,
-        metadata={"check": instance_of(ResNetConfig, HGNetV2Config)},
+        default_factory=ResNetConfig, metadata={"check": backbone}
     )
-    freeze_backbone_batch_norms: bool = True
-    freeze_at: int = checked(-1, at_least(-1))
+    freeze_backbone_batch_norms: bool = checked(True, flag)
+    freeze_at: int = checked(-1, whole(-1, 64))
 
-    encoder_hidden_dim: int = checked(256, at_least(1))
-    encoder_in_channels: tuple[int, ...] = checked((512, 1024, 2048), ints())
-    feat_strides: tuple[int, ...] = checked((8, 16, 32), ints())
-    encoder_layers: int = checked(1, at_least(0))
-    encoder_ffn_dim: int = checked(1024, at_least(1))
-    encoder_attention_heads: int = checked(8, at_least(1))
-    encode_proj_layers: tuple[int, ...] = checked((2,), ints(minimum=0))
-    encoder_activation_function: str = checked("gelu", one_of(ACTIVATIONS))
-    activation_function: str = checked("silu", one_of(ACTIVATIONS))
-    hidden_expansion: float = checked(1.0, between(0.01, 8))
-    positional_encoding_temperature: int = checked(10000, at_least(1))
-    legacy_position_embedding: bool = False
+    encoder_hidden_dim: int = checked(256, whole(1, MOST_CHANNELS))
+    encoder_in_channels: tuple[int, ...] = checked((512, 1024, 2048), ints(1, MOST_CHANNELS))
+    feat_strides: tuple[int, ...] = checked((8, 16, 32), ints(1, 1024))
+    encoder_layers: int = checked(1, whole(0, MOST_LAYERS))
+    encoder_ffn_dim: int = checked(1024, whole(1, MOST_HIDDEN))
+    encoder_attention_heads: int = checked(8, whole(1, MOST_HEADS))
+    encode_proj_layers: tuple[int, ...] = checked((2,), ints(0, 64))
+    encoder_activation_function: str = checked("gelu", one_of(*ACTIVATIONS))
+    activation_function: str = checked("silu", one_of(*ACTIVATIONS))
+    hidden_expansion: float = checked(1.0, number(0.01, 8))
+    positional_encoding_temperature: int = checked(10000, whole(1, 10**9))
+    legacy_position_embedding: bool = checked(False, flag)
     # The original and transformers order the residual differently here, and no weights use it.
-    normalize_before: bool = checked(False, one_of([False]))
-    eval_size: tuple[int, int] | None = checked(None, image_size)
+    normalize_before: bool = checked(False, one_of(False))
+    eval_size: tuple[int, int] | None = checked(None, optional(image_size))
 
-    d_model: int = checked(256, at_least(1))
-    num_queries: int = checked(300, at_least(1))
-    query_select_method: str = checked("default", one_of(QUERY_SELECTIONS))
-    learn_initial_query: bool = False
-    anchor_image_size: tuple[int, int] | None = checked(None, image_size)
+    d_model: int = checked(256, whole(1, MOST_CHANNELS))
+    num_queries: int = checked(300, whole(1, MOST_QUERIES))
+    query_select_method: str = checked("default", one_of(*QUERY_SELECTIONS))
+    learn_initial_query: bool = checked(False, flag)
+    anchor_image_size: tuple[int, int] | None = checked(None, optional(image_size))
 
-    decoder_in_channels: tuple[int, ...] = checked((256, 256, 256), ints())
-    num_feature_levels: int = checked(3, at_least(1))
-    decoder_n_levels: int = checked(3, at_least(1))
-    decoder_n_points: int | tuple[int, ...] = checked(4, int_or_ints(minimum=0))
-    decoder_method: str = checked("default", one_of(SAMPLING_METHODS))
-    decoder_offset_scale: float = 0.5
-    decoder_layers: int = checked(6, at_least(1))
-    eval_idx: int = -1
-    decoder_ffn_dim: int = checked(1024, at_least(1))
-    decoder_attention_heads: int = checked(8, at_least(1))
-    decoder_activation_function: str = checked("relu", one_of(ACTIVATIONS))
-    with_box_refine: bool = checked(True, one_of([True]))
+    decoder_in_channels: tuple[int, ...] = checked((256, 256, 256), ints(1, MOST_CHANNELS))
+    num_feature_levels: int = checked(3, whole(1, 64))
+    decoder_n_levels: int = checked(3, whole(1, 64))
+    decoder_n_points: int | tuple[int, ...] = checked(4, whole_or_ints(0, MOST_POINTS))
+    decoder_method: str = checked("default", one_of(*SAMPLING_METHODS))
+    decoder_offset_scale: float = checked(0.5, number(-1e3, 1e3))
+    decoder_layers: int = checked(6, whole(1, MOST_LAYERS))
+    eval_idx: int = checked(-1, whole(-MOST_LAYERS, MOST_LAYERS - 1))
+    decoder_ffn_dim: int = checked(1024, whole(1, MOST_HIDDEN))
+    decoder_attention_heads: int = checked(8, whole(1, MOST_HEADS))
+    decoder_activation_function: str = checked("relu", one_of(*ACTIVATIONS))
+    with_box_refine: bool = checked(True, one_of(True))
 
-    dropout: float = checked(0.0, between(0, 1))
-    activation_dropout: float = checked(0.0, between(0, 1))
-    attention_dropout: float = checked(0.0, between(0, 1))
-    layer_norm_eps: float = 1e-5
-    batch_norm_eps: float = 1e-5
-    initializer_range: float = 0.01
-    initializer_bias_prior_prob: float | None = None
+    dropout: float = checked(0.0, number(0, 1))
+    activation_dropout: float = checked(0.0, number(0, 1))
+    attention_dropout: float = checked(0.0, number(0, 1))
+    layer_norm_eps: float = checked(1e-5, number(0, 1))
+    batch_norm_eps: float = checked(1e-5, number(0, 1))
+    initializer_range: float = checked(0.01, number(0, 1e3))
+    # 0 and 1 are the logits of infinity.
+    initializer_bias_prior_prob: float | None = checked(None, optional(number(1e-9, 1 - 1e-9)))
 
-    num_denoising: int = checked(100, at_least(0))
-    label_noise_ratio: float = checked(0.5, between(0, 1))
-    box_noise_scale: float = 1.0
-    matcher_alpha: float = 0.25
-    matcher_gamma: float = 2.0
-    matcher_class_cost: float = 2.0
-    matcher_bbox_cost: float = 5.0
-    matcher_giou_cost: float = 2.0
-    use_focal_loss: bool = True
-    auxiliary_loss: bool = True
-    focal_loss_alpha: float = 0.75
-    focal_loss_gamma: float = 2.0
-    weight_loss_vfl: float = 1.0
-    weight_loss_bbox: float = 5.0
-    weight_loss_giou: float = 2.0
-    eos_coefficient: float = 1e-4
+    num_denoising: int = checked(100, whole(0, MOST_QUERIES))
+    label_noise_ratio: float = checked(0.5, number(0, 1))
+    box_noise_scale: float = checked(1.0, number(0, MOST_WEIGHT))
+    matcher_alpha: float = checked(0.25, number(0, 1))
+    matcher_gamma: float = checked(2.0, number(0, 100))
+    matcher_class_cost: float = checked(2.0, number(0, MOST_WEIGHT))
+    matcher_bbox_cost: float = checked(5.0, number(0, MOST_WEIGHT))
+    matcher_giou_cost: float = checked(2.0, number(0, MOST_WEIGHT))
+    use_focal_loss: bool = checked(True, flag)
+    auxiliary_loss: bool = checked(True, flag)
+    focal_loss_alpha: float = checked(0.75, number(0, 1))
+    focal_loss_gamma: float = checked(2.0, number(0, 100))
+    weight_loss_vfl: float = checked(1.0, number(0, MOST_WEIGHT))
+    weight_loss_bbox: float = checked(5.0, number(0, MOST_WEIGHT))
+    weight_loss_giou: float = checked(2.0, number(0, MOST_WEIGHT))
+    eos_coefficient: float = checked(1e-4, number(0, MOST_WEIGHT))
 
-    is_encoder_decoder: bool = True
-    tie_word_embeddings: bool = True
+    is_encoder_decoder: bool = checked(True, flag)
+    tie_word_embeddings: bool = checked(True, flag)
 
-    num_labels: int = None  # type: ignore[assignment]
-    id2label: dict[int, str] = None  # type: ignore[assignment]
-    label2id: dict[str, int] = None  # type: ignore[assignment]
+    output_attentions: bool = checked(False, flag)
+    output_hidden_states: bool = checked(False, flag)
+    return_dict: bool = checked(True, flag)
+
+    # None until __post_init__ fills them in.
+    num_labels: int = dataclasses.field(
+        default=None,  # type: ignore[assignment]
+        metadata={"check": optional(whole(1, MOST_CLASSES))},
+    )
+    id2label: dict[int, str] = dataclasses.field(
+        default=None,  # type: ignore[arg-type]
+        metadata={"check": optional(names_by_id)},
+    )
+    label2id: dict[str, int] = dataclasses.field(
+        default=None,  # type: ignore[arg-type]
+        metadata={"check": optional(label_ids)},
+    )
 
     def __post_init__(self) -> None:
-        run_checks(self)
-        self._merge_equal_points()
         self._name_labels()
+        self.validate()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in CONFIG_WORDS.without_effect:
+            return
+        is_built = "label2id" in vars(self)  # the last field
+        super().__setattr__(name, value)
+        if is_built and name in ("num_labels", "id2label"):
+            is_same = name == "num_labels" and value == len(self.id2label)
+            if not is_same:
+                vars(self).update(dict.fromkeys(LABEL_FIELDS) | {name: vars(self)[name]})
+                self._name_labels()
+
+    def validate(self) -> None:
+        """Whether the fields fit together; a model asks this when it is built.
+
+        Raises:
+            ValueError: they do not, "field: expected X, got Y".
+        """
+        self.backbone_config.validate()
+        self._merge_equal_points()
+        self._check_labels()
         self._check_layers()
         self._check_levels()
         self._check_heads()
@@ -246,6 +312,10 @@ class RTDetrV2Config:
     @property
     def num_attention_heads(self) -> int:
         return self.encoder_attention_heads
+
+    @property
+    def use_return_dict(self) -> bool:
+        return self.return_dict
 
     @property
     def points_per_level(self) -> tuple[int, ...]:
@@ -260,9 +330,12 @@ class RTDetrV2Config:
 
     def replace(self, **changes: Any) -> RTDetrV2Config:
         """A copy with some fields changed; any of the three label fields replaces all of them."""
-        if any(changes.get(name) is not None for name in LABEL_FIELDS):
-            changes = dict.fromkeys(LABEL_FIELDS) | changes
-        return type(self)(**(vars(self) | changes))
+        return type(self)(**_with_changes(vars(self), changes))
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Set several fields."""
+        for name, value in changes.items():
+            setattr(self, name, value)
 
     @classmethod
     def from_preset(cls, preset: str | Preset, **changes: Any) -> RTDetrV2Config:
@@ -277,25 +350,40 @@ class RTDetrV2Config:
         return cls(backbone_config=backbone, id2label=labels, **preset.fields).replace(**changes)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RTDetrV2Config:
+    def from_dict(cls, values: Mapping[str, Any], **changes: Any) -> RTDetrV2Config:
         """The configuration of a config.json; keys that are no fields, of which transformers writes many, are left out.
 
+        Args:
+            values: what the file holds.
+            **changes: fields to take instead of the file's; any of the three label fields replaces all of them.
+
         Raises:
-            ValueError: another kind of model, or a backbone that is not built here.
+            ValueError: another kind of model, a backbone that is not built here, or a field is out of range.
+            TypeError: a change is of no field, with the nearest one.
         """
         check_choice("model_type", values.get("model_type", cls.model_type), MODEL_TYPES)
         external = bool(values.get("use_timm_backbone")) and not values.get("backbone_config")
         check(not external, "use_timm_backbone", "a backbone_config", values.get("backbone"))
         known = {field.name for field in dataclasses.fields(cls)}
         fields = {name: value for name, value in values.items() if name in known}
-        if isinstance(fields.get("backbone_config"), dict):
-            fields["backbone_config"] = backbone_from_dict(fields["backbone_config"])
-        if fields.get("backbone_config") is None:
-            fields.pop("backbone_config", None)
         if fields.get("id2label"):
-            fields["id2label"] = {int(key): name for key, name in fields["id2label"].items()}
             fields.pop("num_labels", None)
-        return cls(**fields)
+        return cls(**_with_changes(fields, changes))
+
+    @classmethod
+    def from_json_file(cls, path: str | Path, **changes: Any) -> RTDetrV2Config:
+        """The configuration of one file.
+
+        Raises:
+            ModelError: it holds no configuration of this kind of model; the message names the field. It is a
+                ``ValueError``.
+            TypeError: a change is of no field.
+        """
+        values = read_json_object(Path(path))
+        try:
+            return cls.from_dict(values, **changes)
+        except ValueError as error:
+            raise ModelError(f"{path}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, readable by transformers' RTDetrV2Config where it knows them."""
@@ -309,9 +397,30 @@ class RTDetrV2Config:
             "architectures": ["RTDetrV2ForObjectDetection"],
             "backbone_config": self.backbone_config.to_dict(),
             "id2label": {str(index): name for index, name in self.id2label.items()},
+            "label2id": dict(self.label2id),
         }
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Those entries of :meth:`to_dict` that differ from the defaults, and the kind of model."""
+        defaults = type(self)().to_dict()
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name == "model_type" or value != defaults[name]
+        }
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """:meth:`to_diff_dict`, or :meth:`to_dict`, as text."""
+        values = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+    def to_json_file(self, path: str | Path, use_diff: bool = True) -> None:
+        """Write :meth:`to_json_string` into one file."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.to_json_string(use_diff), encoding="utf-8")
+
     @classmethod
+    @understands(LOADING)
     def from_pretrained(
         cls,
         source: str | Path,
@@ -320,69 +429,84 @@ class RTDetrV2Config:
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
+        force_download: bool = False,
+        subfolder: str | None = None,
+        **changes: Any,
     ) -> RTDetrV2Config:
         """The configuration of a directory, a config.json, a file beside one, or a hub name.
 
-        The options are those of :class:`rtdetr.hub.HubOptions`.
+        Args:
+            source: where it is.
+            revision: see :class:`rtdetr.hub.HubOptions`, as the next five.
+            cache_dir: where downloads are kept.
+            token: of the hub.
+            local_files_only: do not use the network.
+            force_download: download again what is in the cache.
+            subfolder: of the directory or repository.
+            **changes: fields to take instead of the file's; any of the three label fields replaces all of them.
 
         Raises:
-            ModelError: there is none, or the hub cannot be reached.
+            ModelError: there is none, a field is out of range, or the hub cannot be reached.
+            TypeError: a change is of no field, with the nearest one.
         """
         options = HubOptions(
-            revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            force_download=force_download,
+            subfolder=subfolder,
         )
         files = model_files(source, options)
         if files is None:
             preset = find_preset(str(source))
             raise ModelError(f'{source}: a preset. Use RTDetrV2Config.from_preset("{preset.name}")')
-        return cls.from_files(files)
+        return cls.from_files(files, **changes)
 
     @classmethod
-    def from_files(cls, files: ModelFiles) -> RTDetrV2Config:
+    def from_files(cls, files: ModelFiles, **changes: Any) -> RTDetrV2Config:
         """The configuration that lies with the files of a model.
 
         Raises:
-            ModelError: there is none.
+            ModelError: there is none, or a field is out of range.
         """
         path = settings_file(files, CONFIG)
         if path is None:
             raise ModelError(f"{files}: no {CONFIG} there")
-        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return cls.from_json_file(path, **changes)
 
+    @understands(SAVING)
     def save_pretrained(self, directory: str | Path) -> None:
         """Write ``config.json`` into ``directory``."""
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
-        with atomic_write(Path(directory) / "config.json") as path:
-            path.write_text(text, encoding="utf-8")
+        self.to_json_file(Path(directory) / CONFIG, use_diff=False)
 
     def _merge_equal_points(self) -> None:
         points = self.decoder_n_points
         if isinstance(points, tuple):
             uniform = len(points) == self.decoder_n_levels and len(set(points)) == 1
-            set_field(self, "decoder_n_points", points[0] if uniform else points)
+            self.decoder_n_points = points[0] if uniform else points
 
     def _name_labels(self) -> None:
-        if self.id2label is None:
+        """Fill in those of the three label fields that are None."""
+        own = vars(self)
+        if self.id2label is None and self.label2id is None:
             count = 2 if self.num_labels is None else self.num_labels
-            check_int("num_labels", count, 1)
-            names = {index: f"LABEL_{index}" for index in range(count)}
-            if self.label2id is not None:
-                names = {index: name for name, index in self.label2id.items()}
-            set_field(self, "id2label", names)
-        labels = {int(index): name for index, name in self.id2label.items()}
-        complete = sorted(labels) == list(range(len(labels))) and bool(labels)
-        check(complete, "id2label", "names for the ids 0..K-1 without a gap", sorted(labels)[:20])
-        set_field(self, "id2label", dict(sorted(labels.items())))
+            own["id2label"] = {index: f"LABEL_{index}" for index in range(count)}
+        elif self.id2label is None:
+            own["id2label"] = {index: name for name, index in self.label2id.items()}
         if self.num_labels is None:
-            set_field(self, "num_labels", len(labels))
-        expected = f"{len(labels)}, the number of labels"
-        check(self.num_labels == len(labels), "num_labels", expected, self.num_labels)
+            own["num_labels"] = len(self.id2label)
         if self.label2id is None:
-            set_field(self, "label2id", {name: index for index, name in labels.items()})
+            own["label2id"] = {name: index for index, name in self.id2label.items()}
+
+    def _check_labels(self) -> None:
+        count = len(self.id2label)
+        expected = f"{count}, the number of names in id2label"
+        check(self.num_labels == count, "num_labels", expected, self.num_labels)
 
     def _check_layers(self) -> None:
         layers = self.decoder_layers
-        in_range = isinstance(self.eval_idx, int) and -layers <= self.eval_idx < layers
+        in_range = -layers <= self.eval_idx < layers
         check(in_range, "eval_idx", f"a layer in {-layers}..{layers - 1}", self.eval_idx)
         maps = len(self.backbone_config.channels)
         in_range = all(index < maps for index in self.encode_proj_layers)
@@ -416,3 +540,19 @@ class RTDetrV2Config:
         heads = self.decoder_attention_heads
         expected = f"a multiple of decoder_attention_heads={heads}"
         check(self.d_model % heads == 0, "d_model", expected, self.d_model)
+
+
+def _with_changes(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` with ``changes``. A label field replaces all three, unless it is the count that there is."""
+    labels = {name for name in LABEL_FIELDS if changes.get(name) is not None}
+    changes = {
+        name: value for name, value in changes.items() if name not in LABEL_FIELDS or name in labels
+    }
+    names = fields.get("id2label")
+    if (
+        labels == {"num_labels"}
+        and isinstance(names, Mapping)
+        and len(names) == changes["num_labels"]
+    ):
+        return {**fields, **changes}
+    return {**fields, **(dict.fromkeys(LABEL_FIELDS) if labels else {}), **changes}

@@ -108,9 +108,12 @@ def _from_pretrained(
     source: str | Path, config: RTDetrV2Config | None, options: HubOptions
 ) -> RTDetrV2ForObjectDetection:
     try:
-        return RTDetrV2ForObjectDetection.from_pretrained(source, config=config, **vars(options))
+        model: RTDetrV2ForObjectDetection = RTDetrV2ForObjectDetection.from_pretrained(
+            source, config=config, **vars(options)
+        )
     except (OSError, ValueError) as error:
         raise _as_model_error(str(source), error) from error
+    return model
 
 
 def _as_model_error(title: str, error: Exception) -> ModelError:

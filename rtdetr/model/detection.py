@@ -43,9 +43,9 @@ class RTDetrV2ForObjectDetection(Pretrained):
         inputs_embeds: list[Tensor] | None = None,
         labels: list[dict[str, Tensor]] | None = None,
         *,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> Any:
         """Detect. Arguments and errors are those of :meth:`RTDetrV2Model.forward`.
 
@@ -61,13 +61,15 @@ class RTDetrV2ForObjectDetection(Pretrained):
             labels,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
+            return_dict=True,
         )
         detected = RTDetrV2ObjectDetectionOutput(
             logits=outputs.intermediate_logits[:, -1],
             pred_boxes=outputs.intermediate_reference_points[:, -1],
-            **dict(outputs.items()),
+            **outputs,
         )
-        return detected if return_dict is not False else detected.to_tuple()
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        return detected if as_dict else detected.to_tuple()
 
     def optimize(
         self, *, dtype: torch.dtype | None = None, channels_last: bool = True, check: bool = True

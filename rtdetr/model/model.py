@@ -78,9 +78,9 @@ class RTDetrV2Model(Pretrained):
         inputs_embeds: list[Tensor] | None = None,
         labels: list[dict[str, Tensor]] | None = None,
         *,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> Any:
         """Run the network.
 
@@ -90,7 +90,7 @@ class RTDetrV2Model(Pretrained):
             encoder_outputs: maps of the encoder, or a sequence that starts with them, instead of running it.
             inputs_embeds: projected maps of the backbone, instead of running it.
             labels: training is not part of this release.
-            output_attentions: return attention weights too.
+            output_attentions: return attention weights too; None asks the configuration, here and below.
             output_hidden_states: return the states between layers too.
             return_dict: False returns a tuple of what is not None.
 
@@ -102,8 +102,14 @@ class RTDetrV2Model(Pretrained):
             NotImplementedError: ``labels`` are given.
         """
         refuse_labels(labels)
-        watch = {"attentions": bool(output_attentions), "states": bool(output_hidden_states)}
-        encoder_record, decoder_record = Recorder(**watch), Recorder(**watch)
+        config = self.config
+        attentions = config.output_attentions if output_attentions is None else output_attentions
+        states = (
+            config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
+        encoder_record, decoder_record = (
+            Recorder(attentions=attentions, states=states) for _ in range(2)
+        )
         if encoder_outputs is None:
             maps = self.embed(pixel_values) if inputs_embeds is None else inputs_embeds
             maps = self.encoder(maps, encoder_record)
@@ -128,7 +134,8 @@ class RTDetrV2Model(Pretrained):
             enc_outputs_class=stages.proposals.scores,
             enc_outputs_coord_logits=self.boxes_of_all_pixels(stages.proposals),
         )
-        return output if return_dict is not False else output.to_tuple()
+        as_dict = config.return_dict if return_dict is None else return_dict
+        return output if as_dict else output.to_tuple()
 
     def decode(
         self, maps: list[Tensor], record: Recorder, selection: Selection | None = None

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..config import RTDetrV2Config
+from ..config.presets import Preset
 from ..errors import ModelError
 from ..hub import HubOptions
 from .locate import WeightFiles, locate, weight_files
-from .names import SECOND_NAMES, has_heads, to_module_names
+from .names import SECOND_NAMES, has_heads, to_module_names, unwrap
 from .read import CheckpointContents, read_files
 from .recognize import check_family, recognize
 from .report import LoadReport, Mismatch, shortened
@@ -36,8 +37,8 @@ def load_pretrained(
     build: Callable[[RTDetrV2Config], M],
     source: str | Path,
     *,
-    config: RTDetrV2Config | str | None,
-    labels: dict[str, Any],
+    config: RTDetrV2Config | str | Path | None,
+    changes: Mapping[str, Any],
     ignore_mismatched_sizes: bool,
     dtype: torch.dtype | None,
     options: HubOptions,
@@ -47,10 +48,11 @@ def load_pretrained(
     Args:
         build: makes the module from its configuration; its parameters have the names of our models.
         source: see :func:`rtdetr.weights.locate.locate`.
-        config: the configuration, or the name of a preset, instead of the one that comes with the weights.
-        labels: ``num_labels``, ``id2label`` and ``label2id``; None takes those of the configuration.
+        config: the configuration, or a preset, directory or hub name that has it, instead of the one that comes with
+            the weights.
+        changes: fields of the configuration to take instead.
         ignore_mismatched_sizes: leave weights of another shape freshly drawn.
-        dtype: of the module; None for float32.
+        dtype: of the module; None for that of the weights.
         options: of downloads.
 
     Raises:
@@ -58,41 +60,74 @@ def load_pretrained(
     """
     files = weight_files(locate(source, options), str(source), options)
     contents = read_files(files.files)
-    state, unknown = to_module_names(contents.state)
+    state, unknown = to_module_names(unwrap(contents.state))
     check_family(files.title, state, unknown, contents.holds)
-    changes = {name: value for name, value in labels.items() if value is not None}
-    module = build(_choose_config(config, files, contents, state).replace(**changes))
+    chosen = _choose_config(_read_config(config, options), changes, files, contents, state)
+    _warn_of_gaps(files.title, chosen)
+    module = build(chosen)
+    if dtype is None:
+        dtype = next((x.dtype for x in state.values() if x.is_floating_point()), torch.float32)
     report = _fill(module, files.title, state, unknown, ignore_mismatched_sizes)
     if not report.is_complete:
         logger.warning("%s", report)
     return module.to(dtype=dtype).eval(), report
 
 
+def _read_config(
+    config: RTDetrV2Config | str | Path | None, options: HubOptions
+) -> RTDetrV2Config | None:
+    if config is None or isinstance(config, RTDetrV2Config):
+        return config
+    place = locate(config, options.without_revision())
+    if isinstance(place, Preset):
+        return RTDetrV2Config.from_preset(place)
+    return RTDetrV2Config.from_files(place)
+
+
 def _choose_config(
-    config: RTDetrV2Config | str | None,
+    config: RTDetrV2Config | None,
+    changes: Mapping[str, Any],
     files: WeightFiles,
     contents: CheckpointContents,
     state: Mapping[str, Tensor],
 ) -> RTDetrV2Config:
     """What the caller passes, else what came with the weights, else what they look like."""
-    if isinstance(config, str):
-        return RTDetrV2Config.from_preset(config)
     if config is not None:
-        return config
+        return config.replace(**changes) if changes else config
     if files.preset is not None:
-        return RTDetrV2Config.from_preset(files.preset)
+        return RTDetrV2Config.from_preset(files.preset).replace(**changes)
     if files.config is not None:
-        return RTDetrV2Config.from_dict(json.loads(files.config.read_text(encoding="utf-8")))
-    if contents.config is not None:
-        return RTDetrV2Config.from_dict(contents.config)
-    recognized = recognize(state)
-    if "dsp" in files.title.lower():
+        return RTDetrV2Config.from_json_file(files.config, **changes)
+    with _naming(files.title):
+        if contents.config is not None:
+            return RTDetrV2Config.from_dict(contents.config, **changes)
+        recognized = recognize(state)
+        if "dsp" in files.title.lower():
+            logger.warning(
+                "%s: taken to sample whole pixels (discrete), by its name; config= decides otherwise",
+                files.title,
+            )
+            recognized = recognized.replace(decoder_method="discrete")
+        return recognized.replace(**changes)
+
+
+@contextmanager
+def _naming(title: str) -> Iterator[None]:
+    """Let an error of a configuration say which file it came from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ModelError(f"{title}: {error}") from error
+
+
+def _warn_of_gaps(title: str, config: RTDetrV2Config) -> None:
+    ids, count = sorted(config.id2label), config.num_labels
+    if ids != list(range(count)):
         logger.warning(
-            "%s: taken to sample whole pixels (discrete), by its name; config= decides otherwise",
-            files.title,
+            "%s: id2label names %d classes by the ids %d..%d, and the model counts them 0..%d: ids without a name are "
+            'called "class N". id2label= decides otherwise',
+            *(title, count, ids[0], ids[-1], count - 1),
         )
-        return recognized.replace(decoder_method="discrete")
-    return recognized
 
 
 def _fill(
@@ -149,9 +184,12 @@ def _unexpected(model: nn.Module, rest: Mapping[str, Tensor]) -> list[str]:
 def _check_points(title: str, tensor: Tensor, own: Tensor) -> None:
     """Lists of points that differ can have one sum, so shapes do not tell them apart."""
     if not torch.allclose(tensor.float(), own.float(), atol=1e-2):
-        counts = [[round(1 / value) for value in scale.tolist()] for scale in (own, tensor)]
+        counts = [
+            ", ".join(f"{1 / value:.0f}" if value else "inf" for value in scale.flatten().tolist())
+            for scale in (own, tensor)
+        ]
         raise ModelError(
-            f"{title}: decoder_n_points: expected the counts behind {counts[0]}, got {counts[1]} in the file"
+            f"{title}: decoder_n_points: expected the counts behind [{counts[0]}], got [{counts[1]}] in the file"
         )
 
 

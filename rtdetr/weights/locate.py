@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..hub import (
     checkpoint_path,
     download_checkpoint,
     model_files,
+    read_json_object,
 )
 
 __all__ = ["WeightFiles", "locate", "weight_files"]
@@ -88,7 +88,13 @@ def _in_repository(place: ModelFiles) -> WeightFiles:
 
 
 def _parts(index: Path, place: ModelFiles) -> tuple[Path, ...]:
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    weight_map = read_json_object(index).get("weight_map")
+    files = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not files or not all(isinstance(name, str) for name in files):
+        raise ModelError(
+            f"{index}: weight_map: expected a file for each weight, got {weight_map!r:.80}"
+        )
+    names = sorted(set(files))
     # A name in the index is a file beside it, never a path to elsewhere.
     parts = {name: place.file(name) for name in names if Path(name).name == name}
     missing = [name for name in names if parts.get(name) is None]

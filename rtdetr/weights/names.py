@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 
-__all__ = ["SECOND_NAMES", "from_module_names", "has_heads", "to_module_names"]
+__all__ = ["SECOND_NAMES", "from_module_names", "has_heads", "to_module_names", "unwrap"]
 
 SECOND_NAMES = ("class_embed.", "bbox_embed.")
 """Under which a detector holds the heads of its decoder once more."""
@@ -192,6 +192,34 @@ def has_heads(model: nn.Module) -> bool:
     return hasattr(model, "class_embed")
 
 
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Parts of names that torch adds around a module: DataParallel, compile, FSDP, activation checkpoints."""
+
+
+def unwrap(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` without what wrappers put into its names.
+
+    A trainer that holds the model as an attribute puts the attribute's name, which may be any, before all names. As
+    many first parts are taken off as leave the fewest unknown names.
+    """
+    state = {_without_wrappers(name): tensor for name, tensor in state.items()}
+    best, fewest = state, len(to_module_names(state)[1])
+    while (
+        fewest
+        and len({name.split(".")[0] for name in state}) == 1
+        and all("." in name for name in state)
+    ):
+        state = {name.partition(".")[2]: tensor for name, tensor in state.items()}
+        unknown = len(to_module_names(state)[1])
+        if unknown < fewest:
+            best, fewest = state, unknown
+    return best
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
 def to_module_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """``state`` under the names of our modules, whichever column its names are from, and the names of no column."""
     translated: dict[str, Tensor] = {}
@@ -200,9 +228,10 @@ def to_module_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], lis
         if _is_dropped(name):
             continue
         renamed = _module_name(name)
-        if renamed is None:
+        is_packed = renamed is not None and "{q,k,v}" in renamed
+        if renamed is None or (is_packed and (not tensor.dim() or len(tensor) % len(_QKV))):
             unknown.append(name)
-        elif "{q,k,v}" in renamed:
+        elif is_packed:
             for letter, part in zip(_QKV, tensor.chunk(3), strict=True):
                 translated[renamed.replace("{q,k,v}", letter)] = part
         else:

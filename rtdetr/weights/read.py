@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import pickle
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +14,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ModelError
+from ..hub import parse_json_object
 from .inert import Inert, inert_pickle
 
 __all__ = ["CONFIG_KEY", "CheckpointContents", "read_files"]
 
 CONFIG_KEY = "rtdetr_config"
 """Our configuration in the metadata of a .safetensors file, so that the file is enough."""
+
+
+CONTAINERS = (
+    *("ema", "model_ema", "ema_state_dict", "module"),  # averaged weights come before the last ones
+    *("model", "state_dict", "model_state_dict", "weights", "network", "net"),
+)
+"""Under which a checkpoint keeps its weights, in order of preference; containers may lie in each other."""
+
+DEEPEST = 4
+"""Containers inside each other; a pickle may hold itself."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,13 @@ def _read_safetensors(path: Path) -> CheckpointContents:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise ModelError(f"{path}: not a complete .safetensors file ({error})") from error
-    return CheckpointContents(state, None if stored is None else json.loads(stored))
+    config = None if stored is None else parse_json_object(stored, f"{path}: {CONFIG_KEY}")
+    return CheckpointContents(state, config)
 
 
 def _read_pickled(path: Path) -> CheckpointContents:
     loaded = _unpickle(path)
-    state = _tensors(_weights_of(loaded))
-    return CheckpointContents(state, holds=_describe(loaded))
+    return CheckpointContents(_weights_of(loaded), holds=_describe(loaded))
 
 
 def _unpickle(path: Path) -> Any:
@@ -78,37 +87,28 @@ def _unpickle(path: Path) -> Any:
         options["mmap"] = True
     try:
         return torch.load(path, weights_only=True, **options)
-    except pickle.UnpicklingError:
+    except Exception:
         pass
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"{path}: not a complete PyTorch checkpoint ({error})") from error
     try:
         return torch.load(path, weights_only=False, pickle_module=inert_pickle, **options)
-    except Exception as error:  # damaged pickles fail in any way
-        raise ModelError(f"{path}: not a PyTorch checkpoint ({error})") from error
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise ModelError(f"{path}: not a complete PyTorch checkpoint ({why})") from error
 
 
-def _weights_of(loaded: Any) -> Any:
-    """The averaged weights of a checkpoint in training, else its weights, else what it is itself."""
-    if not isinstance(loaded, dict):
-        return loaded
-    averaged = loaded.get("ema")
-    if isinstance(averaged, dict) and isinstance(averaged.get("module"), dict):
-        return averaged["module"]
-    return next(
-        (loaded[key] for key in ("model", "state_dict") if isinstance(loaded.get(key), dict)),
-        loaded,
-    )
-
-
-def _tensors(state: Any) -> dict[str, Tensor]:
-    if not isinstance(state, dict):
+def _weights_of(loaded: Any, depth: int = 0) -> dict[str, Tensor]:
+    """The tensors by name in the first container that has any, else beside the containers."""
+    if not isinstance(loaded, dict) or depth > DEEPEST:
         return {}
-    return {
-        str(name).removeprefix("module."): value.detach()  # DistributedDataParallel's prefix
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    for key in CONTAINERS:
+        state = _weights_of(loaded.get(key), depth + 1)
+        if state:
+            return state
+    return {str(name): value.detach() for name, value in loaded.items() if _is_dense(value)}
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 def _describe(loaded: Any) -> str:

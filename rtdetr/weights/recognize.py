@@ -31,6 +31,9 @@ FAMILIES = (
     ("torchvision's detectors", r"(rpn|roi_heads)\..*"),
 )
 
+HEADS = 8
+"""Of all published models."""
+
 BACKBONE = "model.backbone.model."
 STAGES = f"{BACKBONE}encoder.stages."
 
@@ -70,7 +73,8 @@ def recognize(state: Mapping[str, Tensor]) -> RTDetrV2Config:
     """The configuration of weights under the names of our modules.
 
     Where all of it agrees with a published model, what shapes do not show (the layer that evaluation returns, what is
-    frozen) is taken from that one. The number of heads is taken to be 8, and sampling bilinear.
+    frozen) is taken from that one. Sampling is taken to be bilinear, and so many queries as all published models have.
+    Heads are counted in the decoder, and taken to be as many in the encoder; where nothing shows them they are 8.
 
     Raises:
         ModelError: the weights do not make up a model.
@@ -78,7 +82,7 @@ def recognize(state: Mapping[str, Tensor]) -> RTDetrV2Config:
     try:
         shape = Shapes(state).fields()
         labels = _labels(state["model.decoder.class_embed.0.weight"].shape[0])
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, ArithmeticError) as error:
         raise ModelError(f"not a whole RT-DETR: {error} is missing or of a wrong shape") from error
     variable: dict[str, Any] = {
         "decoder_n_points": shape.pop("decoder_n_points"),
@@ -119,6 +123,7 @@ class Shapes:
         levels = self.count("model.decoder_input_proj.")
         one_score = self.size("model.enc_score_head") == 1
         has_classes = self.size("model.decoder.class_embed.0") > 1
+        points, heads = self.points(levels)
         return {
             "backbone_config": self.backbone(maps),
             "encoder_in_channels": tuple(
@@ -135,23 +140,32 @@ class Shapes:
             "decoder_n_levels": levels,
             "decoder_layers": layers,
             "decoder_ffn_dim": self.size("model.decoder.layers.0.mlp.fc1"),
-            "decoder_n_points": self.points(levels),
+            "decoder_n_points": points,
+            "decoder_attention_heads": heads,
+            "encoder_attention_heads": heads,
             "num_denoising": 100 if "model.denoising_class_embed.weight" in self.state else 0,
             "query_select_method": "agnostic" if one_score and has_classes else "default",
             "learn_initial_query": "model.weight_embedding.weight" in self.state,
         }
 
-    def points(self, levels: int, heads: int = 8) -> tuple[int, ...]:
-        """From 1/P for each of the P points of a level; version 1 stores none and has as many on each level."""
-        scale = self.state.get("model.decoder.layers.0.encoder_attn.n_points_scale")
+    def points(self, levels: int) -> tuple[tuple[int, ...], int]:
+        """Points of each level, and heads.
+
+        From 1/P for each of the P points of a level. Version 1 stores none and has as many on each level; heads are
+        taken to be 8 there.
+        """
+        attention = "model.decoder.layers.0.encoder_attn"
+        total = self.size(f"{attention}.attention_weights")
+        scale = self.state.get(f"{attention}.n_points_scale")
         if scale is None:
-            total = self.size("model.decoder.layers.0.encoder_attn.attention_weights") // heads
-            return (total // levels,) * levels
-        counts, left = [], [round(1 / value) for value in scale.tolist()]
+            return (total // HEADS // levels,) * levels, HEADS
+        counts, left = [], [round(1 / value) for value in scale.flatten().tolist()]
         while left:
+            if not 1 <= left[0] <= len(left):
+                raise ValueError(f"{attention}.n_points_scale")
             counts.append(left[0])
             left = left[left[0] :]
-        return tuple(counts)
+        return tuple(counts), total // sum(counts)
 
     def backbone(self, maps: int) -> BackboneConfig:
         stages = self.count(STAGES)

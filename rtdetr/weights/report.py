@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["LoadReport", "Mismatch"]
 
@@ -45,6 +46,15 @@ class LoadReport:
     def is_complete(self) -> bool:
         """Whether the file and the model fit without a remark."""
         return not (self.missing or self.unexpected or self.mismatched)
+
+    def loading_info(self) -> dict[str, Any]:
+        """As transformers' ``output_loading_info`` returns it."""
+        return {
+            "missing_keys": set(self.missing),
+            "unexpected_keys": set(self.unexpected),
+            "mismatched_keys": {(m.name, m.in_file, m.in_model) for m in self.mismatched},
+            "error_msgs": [],
+        }
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.loaded)} weights loaded"]

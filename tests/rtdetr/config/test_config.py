@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import rtdetr
 from rtdetr.coco import COCO_NAMES
 from rtdetr.config import HGNetV2Config, ResNetConfig, RTDetrV2Config
 from rtdetr.config.presets import ALIASES, PRESETS, find_preset
 from rtdetr.errors import ModelError
+from rtdetr.model import RTDetrV2ForObjectDetection
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -47,9 +50,9 @@ def test_every_field_survives_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder_layers": 0}, "decoder_layers: expected an int >= 1, got 0"),
-        ({"num_queries": 1.5}, r"num_queries: expected an int >= 1, got 1\.5"),
-        ({"freeze_at": -2}, "freeze_at: expected an int >= -1, got -2"),
+        ({"decoder_layers": 0}, r"decoder_layers: expected an int in 1\.\.64, got 0"),
+        ({"num_queries": 1.5}, r"num_queries: expected an int in 1\.\.100000, got 1\.5"),
+        ({"freeze_at": -2}, r"freeze_at: expected an int in -1\.\.64, got -2"),
         ({"eval_idx": 6}, r"eval_idx: expected a layer in -6\.\.5, got 6"),
         ({"dropout": 1.5}, r"dropout: expected a number in 0\.\.1, got 1\.5"),
         ({"decoder_method": "nearest"}, "decoder_method: expected 'default' or 'discrete', got"),
@@ -63,11 +66,20 @@ def test_every_field_survives_a_file(tmp_path: Path) -> None:
         ({"decoder_n_levels": 4}, "decoder_n_levels: expected num_feature_levels=3, got 4"),
         ({"decoder_n_points": (4, 4)}, "decoder_n_points: expected a positive int or 3 counts"),
         ({"decoder_n_points": (0, 0, 0)}, "decoder_n_points: expected"),
-        ({"decoder_n_points": (4, -1, 4)}, "decoder_n_points: expected an int >= 0, got -1"),
+        (
+            {"decoder_n_points": (4, -1, 4)},
+            r"decoder_n_points: expected an int in 0\.\.256, got -1",
+        ),
         ({"encode_proj_layers": (3,)}, r"encode_proj_layers: expected levels in 0\.\.2, got"),
         ({"d_model": 100}, "d_model: expected a multiple of decoder_attention_heads=8, got 100"),
-        ({"id2label": {0: "a", 2: "b"}}, r"id2label: expected names for the ids 0\.\.K-1"),
-        ({"id2label": {0: "a"}, "num_labels": 2}, "num_labels: expected 1, the number of labels"),
+        ({"id2label": ["a", "b"]}, r"id2label: expected names by id, got \['a', 'b'\]"),
+        ({"id2label": {"a": 0}}, r"id2label: expected ids in 0\.\.1000000000, got 'a'"),
+        ({"id2label": {}}, r"id2label: expected at least one name, got \{\}"),
+        ({"label2id": {"a": "b"}}, r"label2id: expected ids in 0\.\.1000000000, got 'b'"),
+        (
+            {"id2label": {0: "a"}, "num_labels": 2},
+            "num_labels: expected 1, the number of names in id2label",
+        ),
         ({"backbone_config": "resnet50"}, "backbone_config: expected ResNetConfig or"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -92,20 +104,6 @@ def test_wrong_backbones_are_refused(changes: dict[str, Any], message: str) -> N
 
 
 CONFIGS = (RTDetrV2Config, ResNetConfig, HGNetV2Config)
-# Fields whose range depends on other fields.
-CHECKED_TOGETHER = {"eval_idx", "num_labels", "id2label"}
-# Fields that take any value of their type.
-FREE = {
-    *("freeze_backbone_batch_norms", "legacy_position_embedding", "learn_initial_query"),
-    *("decoder_offset_scale", "layer_norm_eps", "batch_norm_eps"),
-    *("initializer_range", "initializer_bias_prior_prob", "box_noise_scale"),
-    *("matcher_alpha", "matcher_gamma"),
-    *("matcher_class_cost", "matcher_bbox_cost", "matcher_giou_cost"),
-    *("use_focal_loss", "auxiliary_loss", "focal_loss_alpha", "focal_loss_gamma"),
-    *("weight_loss_vfl", "weight_loss_bbox", "weight_loss_giou", "eos_coefficient"),
-    *("is_encoder_decoder", "tie_word_embeddings", "label2id"),
-    *("downsample_in_first_stage", "downsample_in_bottleneck", "use_learnable_affine_block"),
-}
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -115,24 +113,60 @@ def test_every_field_is_documented_once(config: Any) -> None:
     assert sorted(documented) == sorted(field.name for field in dataclasses.fields(config))
 
 
-def test_every_field_is_checked_or_free() -> None:
-    fields = [field for config in CONFIGS for field in dataclasses.fields(config)]
-    unchecked = {field.name for field in fields if "check" not in field.metadata}
-    assert unchecked == CHECKED_TOGETHER | FREE
+ALL_FIELDS = [(config, field.name) for config in CONFIGS for field in dataclasses.fields(config)]
+
+
+@pytest.mark.parametrize(("config", "name"), ALL_FIELDS)
+@pytest.mark.parametrize(
+    "junk",
+    ["x", [], [[]], {"a": "b"}, float("nan"), float("inf"), 2**70, -(2**70), "9" * 99],
+    ids=["text", "list", "lists", "dict", "nan", "inf", "large", "small", "digits"],
+)
+def test_fields_refuse_junk(config: Any, name: str, junk: Any) -> None:
+    if isinstance(junk, list) and name in LISTS:
+        junk = [None]  # an empty list may be one of no levels
+    if isinstance(junk, dict) and name == "backbone_config":
+        junk = {"depths": junk}  # unknown keys of a file are left out
+    changed = config()
+    with pytest.raises(ValueError, match=rf"^({name}|depths): expected "):
+        setattr(changed, name, junk)
+    assert changed == config()
+
+
+LISTS = {name for config, name in ALL_FIELDS if isinstance(getattr(config(), name), tuple)} | {
+    "decoder_n_points"
+}
 
 
 @pytest.mark.parametrize(
-    ("config", "name"),
+    "changes",
     [
-        (config, field.name)
-        for config in CONFIGS
-        for field in dataclasses.fields(config)
-        if "check" in field.metadata
+        {"decoder_layers": 10**9},
+        {"encoder_layers": 10**9},
+        {"decoder_n_points": 10**9},
+        {"decoder_n_points": [10**9] * 3},
+        {"d_model": 2**70},
+        {"num_queries": 10**9},
+        {"num_labels": 10**9},
+        {"encode_proj_layers": [2] * 10**4},
+        {"encoder_in_channels": [2**40] * 3},
+        {"eval_size": 10**9},
     ],
+    ids=str,
 )
-def test_checked_fields_refuse_other_types(config: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{name}: expected .*, got \{{1: 2\}}$"):
-        config(**{name: {1: 2}})
+def test_fields_have_upper_bounds(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"^{next(iter(changes))}: expected "):
+        RTDetrV2Config(**changes)
+
+
+def test_scalars_of_numpy_and_torch_are_numbers() -> None:
+    config = RTDetrV2Config(
+        num_labels=np.int64(3), num_queries=torch.tensor(7), dropout=np.float32(0)
+    )
+    assert [type(value) for value in (config.num_labels, config.num_queries, config.dropout)] == [
+        *(int, int, float),
+    ]
+    json.dumps(config.to_dict())
 
 
 @pytest.mark.parametrize(
@@ -186,8 +220,16 @@ def test_other_models_and_backbones_of_a_file_are_refused() -> None:
 
 
 def test_stages_of_a_file_may_be_named() -> None:
-    named = ResNetConfig.from_dict({"out_features": ["stage3", "stage4"]})
-    assert named.out_indices == (3, 4)
+    for named in (
+        ResNetConfig.from_dict({"out_features": ["stage3", "stage4"]}),
+        ResNetConfig(out_features=["stage3", "stage4"]),  # type: ignore[call-arg]
+    ):
+        assert named.out_indices == (3, 4)
+        assert named.out_features == ["stage3", "stage4"]
+    with pytest.raises(TypeError, match=r"out_features=\['stage1'\] and out_indices=\[2\] differ"):
+        ResNetConfig(out_features=["stage1"], out_indices=[2])  # type: ignore[call-arg, arg-type]
+    with pytest.raises(ValueError, match=r"^out_indices: expected an int in"):
+        ResNetConfig(out_features=["layer1"])  # type: ignore[call-arg]
 
 
 def test_labels() -> None:
@@ -202,9 +244,107 @@ def test_labels() -> None:
     assert changed.id2label == {0: "LABEL_0", 1: "LABEL_1"}
 
 
-def test_configurations_do_not_change() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        RTDetrV2Config().d_model = 128  # type: ignore[misc]
+def test_fields_can_be_set_and_are_checked() -> None:
+    config = RTDetrV2Config()
+    config.hidden_size = 128  # type: ignore[misc]
+    config.update({"num_queries": 7, "backbone_config": {"depths": [1, 1, 1, 1]}})
+    assert (config.d_model, config.num_queries, config.backbone_config.depths) == (
+        *(128, 7, (1, 1, 1, 1)),
+    )
+    with pytest.raises(ValueError, match=r"^d_model: expected an int in 1\.\.16384, got 'x'"):
+        config.d_model = "x"  # type: ignore[assignment]
+    with pytest.raises(AttributeError, match=r"no field 'num_query'\. Did you mean .num_queries."):
+        config.num_query = 5  # type: ignore[attr-defined]
+
+
+def test_setting_labels_sets_all_of_them() -> None:
+    config = RTDetrV2Config(id2label={0: "cat", 1: "dog"})
+    config.num_labels = 2
+    assert config.id2label == {0: "cat", 1: "dog"}
+    config.num_labels = 3
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
+    config.id2label = {0: "cat"}
+    assert (config.num_labels, config.label2id) == (1, {"cat": 0})
+    config.id2label[1] = "dog"
+    with pytest.raises(
+        ValueError, match=r"^num_labels: expected 2, the number of names in id2label"
+    ):
+        config.validate()
+    with pytest.raises(ValueError, match=r"^num_labels: expected 2"):
+        RTDetrV2ForObjectDetection(config)
+
+
+def test_fields_that_do_not_fit_are_refused_when_a_model_is_built() -> None:
+    config = RTDetrV2Config()
+    config.d_model = 100
+    with pytest.raises(
+        ValueError, match=r"^d_model: expected a multiple of decoder_attention_heads"
+    ):
+        RTDetrV2ForObjectDetection(config)
+    config = RTDetrV2Config()
+    config.backbone_config.depths = (1, 2)
+    with pytest.raises(ValueError, match=r"^depths: expected 4 counts"):
+        RTDetrV2ForObjectDetection(config)
+
+
+def test_the_same_count_keeps_the_names() -> None:
+    config = RTDetrV2Config(id2label={0: "cat", 1: "dog"})
+    assert config.replace(num_labels=2) == config
+    assert RTDetrV2Config.from_dict(config.to_dict(), num_labels=2) == config
+    assert config.replace(num_labels=3).id2label[0] == "LABEL_0"
+
+
+def test_ids_may_leave_gaps() -> None:
+    config = RTDetrV2Config(id2label={"1": "cat", "3": "dog"})
+    assert (config.num_labels, config.id2label) == (2, {1: "cat", 3: "dog"})
+    assert RTDetrV2Config.from_dict({"id2label": ["junk"]}, id2label={0: "cat"}).num_labels == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("null", "expected a JSON object, got NoneType"),
+        ("[]", "expected a JSON object, got list"),
+        ("[" * 100_000, "not JSON"),
+        ("{", "not JSON"),
+        ("\xff", "not a readable JSON file"),
+        ('{"matcher_gamma": "x"}', r"matcher_gamma: expected a number in 0\.\.100, got 'x'"),
+        ('{"box_noise_scale": null}', "box_noise_scale: expected a number"),
+        ('{"backbone_config": {"depths": "x"}}', "depths: expected a list of ints, got 'x'"),
+        ('{"backbone_config": []}', "backbone_config: expected ResNetConfig or"),
+        ('{"backbone_config": {"model_type": []}}', r"backbone_config\.model_type: expected"),
+        ('{"model_type": {}}', "model_type: expected"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_files_of_junk_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ModelError, match=rf"^{re.escape(str(path))}: {message}"):
+        RTDetrV2Config.from_pretrained(tmp_path)
+
+
+def test_changes_of_a_file(tmp_path: Path) -> None:
+    RTDetrV2Config(id2label={0: "cat", 1: "dog"}, anchor_image_size=64).save_pretrained(tmp_path)
+    load = RTDetrV2Config.from_pretrained
+    assert load(tmp_path, num_labels=5).num_labels == 5
+    assert load(tmp_path, id2label={0: "x"}).id2label == {0: "x"}
+    assert load(tmp_path, num_queries=7, anchor_image_size=None).anchor_image_size is None
+    with pytest.raises(TypeError, match=r'num_querys.*Did you mean "num_queries"'):
+        load(tmp_path, num_querys=7)
+    assert load(tmp_path.parent, subfolder=tmp_path.name) == load(tmp_path)
+
+
+def test_json_forms(tmp_path: Path) -> None:
+    config = RTDetrV2Config(num_queries=7, num_labels=3)
+    assert set(config.to_diff_dict()) == {"model_type", "num_queries", "id2label", "label2id"}
+    for use_diff in (True, False):
+        config.to_json_file(tmp_path / "x.json", use_diff)
+        text = (tmp_path / "x.json").read_text(encoding="utf-8")
+        assert text == config.to_json_string(use_diff)
+        assert RTDetrV2Config.from_json_file(tmp_path / "x.json") == config
+    assert RTDetrV2Config(**config.to_dict()) == config
 
 
 def test_equal_points_are_one_number() -> None:

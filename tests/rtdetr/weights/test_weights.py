@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import logging
 import pickle
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy
 import pytest
 import safetensors.torch
 import torch
@@ -53,6 +55,10 @@ def shapes_of(config: RTDetrV2Config) -> dict[str, Tensor]:
     """The state dict of a model, without memory for its weights."""
     with torch.device("meta"):
         return RTDetrV2ForObjectDetection(config).state_dict()
+
+
+def from_original(state: dict[str, Tensor], column: str) -> dict[str, Tensor]:
+    return from_module_names(to_module_names(state)[0], column)
 
 
 def without_second_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -344,8 +350,27 @@ def test_nothing_in_a_checkpoint_is_executed(
         lambda state: {"state_dict": state},
         lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
         lambda state: {"ema": None, "model": state},
+        lambda state: {"model_state_dict": state, "epoch": torch.tensor(3)},
+        lambda state: {"ema": state, "model": dict.fromkeys(state, torch.zeros(1))},
+        lambda state: {"weights": state},
+        lambda state: {"state_dict": {"model": {"module": state}}},
+        lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
+        lambda state: {f"module._orig_mod.module.{name}": value for name, value in state.items()},
+        lambda state: {"state_dict": {f"model.{name}": value for name, value in state.items()}},
+        lambda state: {f"net.detector._orig_mod.{name}": value for name, value in state.items()},
+        lambda state: {
+            f"model.{name}": value for name, value in from_original(state, "hub").items()
+        },
+        lambda state: {
+            name.replace("layers.0.", "layers.0._checkpoint_wrapped_module."): value
+            for name, value in state.items()
+        },
     ],
-    ids=["plain", "model", "state_dict", "distributed", "no ema"],
+    ids=[
+        *("plain", "model", "state_dict", "distributed", "no ema", "model_state_dict", "plain ema"),
+        *("weights", "nested", "compiled", "compiled and distributed", "lightning", "attributes"),
+        *("lightning with names of the hub", "activation checkpoints"),
+    ],
 )
 def test_weights_are_found_in_a_checkpoint(
     wrap: Callable[[Any], Any], model: RTDetrV2ForObjectDetection, tmp_path: Path
@@ -488,12 +513,137 @@ def test_unknown_weights_are_described(tmp_path: Path) -> None:
         load(tmp_path / "object.pth")
 
 
-@pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.bin"])
-def test_damaged_files_are_refused(name: str, tmp_path: Path) -> None:
-    for content in (b"", b"not weights at all", pickle.dumps({"a": 1})[:-2]):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(ModelError, match="x"):
-            load(tmp_path / name)
+def pickled(value: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def holding_itself() -> dict[str, Any]:
+    loop: dict[str, Any] = {}
+    loop["model"] = loop
+    return loop
+
+
+JUNK = {
+    "nothing": b"",
+    "text": b"hello",
+    "words": b"not weights at all",
+    "half a pickle": pickle.dumps({"a": 1})[:-2],
+    "a number": pickle.dumps(5),
+    "half a zip": pickled({"model": {"a": torch.ones(99)}})[:300],
+    "a list": pickled([torch.ones(1)]),
+    "names that are none": pickled({5: torch.ones(1), None: torch.ones(1)}),
+    "itself": pickled(holding_itself()),
+    "a sparse weight": pickled({"decoder.enc_output.proj.weight": torch.ones(1).to_sparse()}),
+    "a packed scalar": pickled({"decoder.decoder.layers.0.self_attn.in_proj_bias": torch.ones(())}),
+    "a torn pack": pickled({"decoder.decoder.layers.0.self_attn.in_proj_bias": torch.ones(2)}),
+    "one layer": pickled({"decoder.decoder.layers.0.norm1.bias": torch.ones(2)}),
+}
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.bin", "x", "x.jpg"])
+@pytest.mark.parametrize("content", JUNK.values(), ids=JUNK.keys())
+def test_damaged_files_are_refused(content: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match="x"):
+        load(tmp_path / name)
+
+
+def test_flipped_bytes_are_refused_or_read(
+    model: RTDetrV2ForObjectDetection, tmp_path: Path
+) -> None:
+    small = {"model": {"decoder.decoder.layers.0.norm1.bias": torch.ones(2)}, "epoch": 3}
+    random = numpy.random.default_rng(0)
+    for zipped in (True, False):
+        torch.save(small, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+        whole = (tmp_path / "x.pth").read_bytes()
+        for _ in range(150):
+            content = bytearray(whole)
+            content[random.integers(len(content))] ^= int(random.integers(1, 256))
+            (tmp_path / "x.pth").write_bytes(content)
+            with pytest.raises(ModelError, match="x"):
+                load(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e9, -1.0, float("nan"), float("inf"), 0.3], ids=str)
+def test_points_that_cannot_be_are_refused(
+    scale: float, model: RTDetrV2ForObjectDetection, tmp_path: Path
+) -> None:
+    state = to_original_state_dict(model)
+    for name in state:
+        if name.endswith("num_points_scale"):
+            state[name] = torch.full_like(state[name], scale)
+    torch.save(state, tmp_path / "x.pth")
+    for config in (None, model.config):
+        with pytest.raises(ModelError, match=r"^x\.pth: (not a whole RT-DETR|decoder_n_points)"):
+            load(tmp_path / "x.pth", config=config)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        *("null", "[]", "{}", '{"weight_map": null}', '{"weight_map": {"a": 3}}', "[" * 100_000),
+        *('{"weight_map": ["model.safetensors"]}', '{"weight_map": {}}'),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_indices_of_junk_are_refused(index: str, folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json: "):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "stored", ["null", "[]", "{", "[" * 100_000, '{"id2label": 5}', '{"d_model": "x"}'], ids=str
+)
+def test_metadata_of_junk_is_refused(stored: str, folder: Path) -> None:
+    state = safetensors.torch.load_file(folder / "model.safetensors")
+    path = folder.parent / "alone.safetensors"
+    safetensors.torch.save_file(state, path, {"rtdetr_config": stored})
+    with pytest.raises(ModelError, match=r"alone\.safetensors: "):
+        load(path)
+
+
+def test_ids_with_gaps_are_loaded_and_told(
+    model: RTDetrV2ForObjectDetection, folder: Path, caplog: Any
+) -> None:
+    names = dict(enumerate("abcde", start=1))
+    settings = json.loads((folder / "config.json").read_text())
+    for id2label in (names, ["a"]):
+        settings["id2label"] = id2label
+        (folder / "config.json").write_text(json.dumps(settings))
+        assert load(folder, id2label=NAMES).config.id2label == NAMES
+    assert not caplog.records
+    assert load(folder, num_labels=5).config.id2label == {n: f"LABEL_{n}" for n in range(5)}
+    settings["id2label"] = names
+    (folder / "config.json").write_text(json.dumps(settings))
+    with caplog.at_level(logging.WARNING):
+        loaded = load(folder)
+    assert loaded.config.id2label == names
+    assert "5 classes by the ids 1..5, and the model counts them 0..4" in caplog.text
+    assert_same(loaded, model)
+
+
+def test_heads_are_counted(tmp_path: Path) -> None:
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_queries": 300}
+    model = tiny_model(decoder_n_points=(1, 5, 2), **heads)
+    save_original(model, tmp_path / "x.pth")
+    loaded = load(tmp_path / "x.pth")
+    assert loaded.config == model.config
+    assert_same(loaded, model)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.engine", "model.xml", "a/best.TFLITE"])
+def test_files_of_other_programs_are_called_so(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with pytest.raises(ModelError, match=r"files are not read\. Pass a \.safetensors or \.pth"):
+        load(path)
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(ModelError, match="files are not read"):
+        load(path)
 
 
 def test_directory_without_weights_is_refused(folder: Path) -> None:
