@@ -3,78 +3,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ..errors import did_you_mean
+
 __all__ = ["RTDetrV2ModelOutput", "RTDetrV2ObjectDetectionOutput", "Recorder"]
 
 T = TypeVar("T", bound="type[Output]")
 
 
-class Output:
-    """A record that reads as transformers' outputs do: by attribute, by name, or by position among what is not None."""
+class Output(dict[str, Any]):
+    """A dict of what is not None, whose entries are attributes and, in order, those of a tuple too.
 
-    def keys(self) -> list[str]:
-        return [
-            field.name
-            for field in fields(self)  # type: ignore[arg-type]
-            if getattr(self, field.name) is not None
-        ]
+    As transformers' outputs are: trainers, ``DataParallel`` and hooks take a dict apart and build it anew from pairs.
+    """
 
-    def values(self) -> list[Any]:
-        return [getattr(self, name) for name in self.keys()]
-
-    def items(self) -> list[tuple[str, Any]]:
-        return [(name, getattr(self, name)) for name in self.keys()]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return getattr(self, name) if name in self else default
+    def __init__(
+        self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any
+    ) -> None:
+        values = {**dict(pairs), **values}
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
+        for name in values.keys() - set(names):
+            raise TypeError(
+                f"{type(self).__name__} has no entry {name!r}.{did_you_mean(name, names)}"
+            )
+        super().__init__((name, values[name]) for name in names if values.get(name) is not None)
 
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(self.values())
 
     def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
-            return self.to_tuple()[key]
-        if key not in self:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return len(self.keys())
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
 
 def is_tree(cls: T) -> T:
-    """Let compilers, exporters and hooks look into ``cls``: its tensors are leaves."""
+    """Make the fields of ``cls`` entries, and let compilers, exporters and hooks look into it: tensors are leaves."""
+    for field in fields(cls):  # type: ignore[arg-type]
+        setattr(cls, field.name, _entry(field.name))
 
     def flatten(output: Output) -> tuple[list[Any], list[str]]:
-        return output.values(), output.keys()
+        return list(output.values()), list(output.keys())
 
     def flatten_with_keys(output: Output) -> tuple[list[tuple[Any, Any]], list[str]]:
-        return [(pytree.GetAttrKey(name), value) for name, value in output.items()], output.keys()
+        return [(pytree.GetAttrKey(name), value) for name, value in output.items()], list(output)
 
     pytree.register_pytree_node(
         cls,
         flatten,
-        lambda values, names: cls(**dict(zip(names, values, strict=True))),
+        lambda values, names: cls(zip(names, values, strict=True)),
         serialized_type_name=f"rtdetr.{cls.__name__}",
         flatten_with_keys_fn=flatten_with_keys,
     )
     return cls
 
 
+def _entry(name: str) -> property:
+    def write(output: Output, value: Any) -> None:
+        if value is None:
+            output.pop(name, None)
+        else:
+            output[name] = value
+
+    return property(lambda output: output.get(name), write)
+
+
 @is_tree
-@dataclass(eq=False)
+@dataclass(init=False, repr=False, eq=False)
 class RTDetrV2ModelOutput(Output):
     """Output of :class:`~rtdetr.model.RTDetrV2Model`. B batch, Q queries, N decoder layers run, K classes, S pixels.
 
@@ -119,7 +118,7 @@ class RTDetrV2ModelOutput(Output):
     denoising_meta_values: dict[str, Any] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(init=False, repr=False, eq=False)
 class _DetectionFields:
     loss: Tensor | None = None
     loss_dict: dict[str, Tensor] | None = None
@@ -129,7 +128,7 @@ class _DetectionFields:
 
 
 @is_tree
-@dataclass(eq=False)
+@dataclass(init=False, repr=False, eq=False)
 class RTDetrV2ObjectDetectionOutput(RTDetrV2ModelOutput, _DetectionFields):
     """Output of :class:`~rtdetr.model.RTDetrV2ForObjectDetection`: the detections, then all of the model's outputs.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +19,7 @@ LIMIT = 32
 
 
 class SizeCache(Generic[T]):
-    """Remembers what ``make(*size, device)`` returned. Nothing waits for the device.
+    """Remembers what ``make(*size, device)`` returned, for all threads. Nothing waits for the device.
 
     While a graph is traced, the table is built again: a compiler folds it to a constant, and torch.jit.trace follows
     the size. While a CUDA graph is captured, a table that is not there yet becomes part of the graph and is not kept:
@@ -28,6 +29,7 @@ class SizeCache(Generic[T]):
     def __init__(self, make: Callable[..., T]) -> None:
         self.make = make
         self.known: dict[Any, T] = {}
+        self.lock = threading.Lock()
 
     def __call__(self, *size: Any, device: torch.device) -> T:
         if torch.compiler.is_compiling():
@@ -41,9 +43,10 @@ class SizeCache(Generic[T]):
         with torch.inference_mode(False), torch.no_grad():
             table = self.make(*key)
         if _is_final(table):
-            while len(self.known) >= LIMIT:
-                self.known.pop(next(iter(self.known)))
-            self.known[key] = table
+            with self.lock:
+                while len(self.known) >= LIMIT:
+                    self.known.pop(next(iter(self.known)))
+                self.known[key] = table
         return table
 
     def __deepcopy__(self, memo: Any) -> SizeCache[T]:

@@ -5,13 +5,17 @@ import copy
 import dataclasses
 import io
 import math
+import pickle
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from model_cases import image, numbers, partner_distance, tiny_config, tiny_model
 from torch import Tensor, nn
+from torch.nn.parallel import scatter_gather
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -157,6 +161,68 @@ def test_detections_come_before_the_outputs_of_the_model() -> None:
         assert [field.name for field in dataclasses.fields(output)] == names
         values = {name: index for index, name in enumerate(names)}
         assert output(**values).to_tuple() == tuple(range(len(names)))
+
+
+def test_output_is_a_dict() -> None:
+    pixels = image(96, 128, batch=2)
+    with torch.inference_mode():
+        output = tiny_model()(pixels)
+    assert isinstance(output, dict)
+    pairs = [(name, output[name]) for name in output]
+    for again in (
+        type(output)(pairs),
+        type(output)(dict(pairs)),
+        type(output)(**output),
+        pickle.loads(pickle.dumps(output)),
+        copy.copy(output),
+    ):
+        assert type(again) is type(output)
+        assert list(again) == list(output)
+        assert torch.equal(again.logits, output.logits)
+    output.loss = torch.ones(())
+    assert output["loss"] == 1
+    assert output.pop("loss") == 1
+    assert output.loss is None
+    output.logits = None
+    assert "logits" not in output
+    with pytest.raises(TypeError, match=r"no entry 'logit'\. Did you mean .logits."):
+        type(output)(logit=1)
+
+
+@pytest.mark.parametrize("build", [RTDetrV2Model, RTDetrV2ForObjectDetection])
+def test_outputs_are_gathered_by_data_parallel(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Concatenate:
+        @staticmethod
+        def apply(_: Any, __: Any, *tensors: Tensor) -> Tensor:
+            return torch.cat(tensors)
+
+    monkeypatch.setattr(scatter_gather, "Gather", Concatenate)
+    model, pixels = build(tiny_config()).eval(), image(64, 96, batch=2)
+    with torch.inference_mode():
+        options = {"output_attentions": True, "output_hidden_states": True}
+        gathered = scatter_gather.gather([model(x[None], **options) for x in pixels], "cpu")
+        expected = model(pixels, **options)
+    assert type(gathered) is type(expected)
+    assert list(gathered) == list(expected)
+    for found, exact in zip(
+        pytree.tree_leaves(gathered), pytree.tree_leaves(expected), strict=True
+    ):
+        assert found.shape == exact.shape
+
+
+def test_configuration_decides_what_a_call_does_not() -> None:
+    pixels = image(64, 96)
+    for build in (RTDetrV2Model, RTDetrV2ForObjectDetection):
+        model = build(tiny_config(output_attentions=True)).eval()
+        with torch.inference_mode():
+            assert model(pixels).decoder_attentions is not None
+            assert model(pixels).decoder_hidden_states is None
+            assert model(pixels, output_attentions=False).decoder_attentions is None
+            model.config.output_hidden_states = True
+            assert model(pixels).decoder_hidden_states is not None
+            model.config.return_dict = False
+            assert isinstance(model(pixels), tuple)
+            assert isinstance(model(pixels, return_dict=True), dict)
 
 
 def test_output_is_a_tree() -> None:
@@ -321,6 +387,25 @@ def test_tables_are_made_once_per_size_and_few_are_kept() -> None:
     assert len(table.known) == LIMIT
     table(3, device=CPU)
     assert made.count(3) == 2
+
+
+def test_tables_serve_many_threads() -> None:
+    table = SizeCache(lambda size, device: (torch.full((1,), float(size), device=device),))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def ask(first: int) -> None:
+        for step in range(1500):
+            size = (first + step) % (2 * LIMIT)
+            assert table(size, device=CPU)[0].item() == size
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(ask, 7 * index) for index in range(8)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(table.known) == LIMIT
 
 
 def test_training_may_follow_inference() -> None:
