@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -23,16 +23,22 @@ class Output(dict[str, Any]):
     As transformers' outputs are: trainers, ``DataParallel`` and hooks take a dict apart and build it anew from pairs.
     """
 
+    entries: ClassVar[tuple[str, ...]]
+    """Names in the order of a tuple."""
+
     def __init__(
         self, pairs: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any
     ) -> None:
         values = {**dict(pairs), **values}
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]
-        for name in values.keys() - set(names):
-            raise TypeError(
-                f"{type(self).__name__} has no entry {name!r}.{did_you_mean(name, names)}"
-            )
-        super().__init__((name, values[name]) for name in names if values.get(name) is not None)
+        for name in values:
+            if name not in self.entries:
+                hint = did_you_mean(name, self.entries)
+                raise TypeError(f"{type(self).__name__} has no entry {name!r}.{hint}")
+        super().__init__()
+        for name in self.entries:
+            value = values.get(name)
+            if value is not None:
+                self[name] = value
 
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(self.values())
@@ -43,8 +49,9 @@ class Output(dict[str, Any]):
 
 def is_tree(cls: T) -> T:
     """Make the fields of ``cls`` entries, and let compilers, exporters and hooks look into it: tensors are leaves."""
-    for field in fields(cls):  # type: ignore[arg-type]
-        setattr(cls, field.name, _entry(field.name))
+    cls.entries = tuple(field.name for field in fields(cls))  # type: ignore[arg-type]
+    for name in cls.entries:
+        setattr(cls, name, _entry(name))
 
     def flatten(output: Output) -> tuple[list[Any], list[str]]:
         return list(output.values()), list(output.keys())
