@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -51,6 +51,8 @@ class RTDETR:
             does not come with its own.
         weights: other weights for the model that ``source`` names: a path or hub repository. None leaves them random,
             for trying out code without a download; such a detector says so and finds nothing of use.
+        names: one name for each class of the model, as a list or by index; by default as the weights say. An original
+            ``.pth`` says nothing: its classes are those of COCO if they are 80, else LABEL_0, LABEL_1, ...
         processor: how images are prepared; by default as ``source`` says, else 640x640.
         revision: branch, tag or commit of ``source`` on the hub.
         cache_dir: where downloads are kept.
@@ -80,6 +82,7 @@ class RTDETR:
         dtype: str | torch.dtype = "auto",
         config: RTDetrV2Config | str | Path | None = None,
         weights: str | Path | None = "auto",
+        names: Sequence[str] | Mapping[int, str] | None = None,
         processor: RTDetrImageProcessor | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
@@ -94,6 +97,8 @@ class RTDETR:
         loaded = load_detector(
             source, config=config, weights=weights, processor=processor, options=options
         )
+        if names is not None:
+            _name_classes(loaded.model.config, names)
         self.model = loaded.model.eval().to(self.device, self.dtype)
         self.processor = loaded.processor
         self.title, self.is_random = loaded.title, loaded.is_random
@@ -283,6 +288,13 @@ class RTDETR:
         """Write configuration, weights (in their dtype) and preprocessing into ``directory``, in Hugging Face form."""
         self.model.save_pretrained(directory, processor=self.processor)
         return Path(directory)
+
+
+def _name_classes(config: RTDetrV2Config, names: Sequence[str] | Mapping[int, str]) -> None:
+    if isinstance(names, str) or len(names) != config.num_labels:
+        count = f"{len(names)} names" if not isinstance(names, str) else repr(names)
+        raise UsageError(f"names: expected {config.num_labels}, one for each class, got {count}")
+    config.id2label = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
 
 
 def _readable(detections: Iterator[Detections | Unreadable]) -> Iterator[Detections]:

@@ -11,13 +11,14 @@ import pytest
 import torch
 from photos import drawn, photo
 from PIL import Image
-from tiny_detector import NAMES, SIDE, save_tiny, tiny_config, tiny_detector
+from tiny_detector import NAMES, SIDE, save_tiny, tiny_config, tiny_detector, tiny_model
 
 from rtdetr.detector import RTDETR
 from rtdetr.errors import DataError, ModelError, RTDetrError, UsageError
 from rtdetr.images.sources import Unreadable
 from rtdetr.processing.image_processor import RTDetrImageProcessor
 from rtdetr.results.detections import Detections
+from rtdetr.weights import save_original
 
 THRESHOLD = 0.25
 
@@ -395,3 +396,16 @@ def test_each_result_has_its_own_names(detector: RTDETR) -> None:
     first, second = detector([photo(), photo()], threshold=0)
     assert first.names == second.names
     assert first.names is not second.names
+
+
+def test_classes_of_an_original_checkpoint_are_named_by_the_caller(tmp_path: Path) -> None:
+    save_original(tiny_model(), tmp_path / "best.pth")
+    path = tmp_path / "best.pth"
+    assert RTDETR(path).names == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    for names in (["cat", "dog", "bird"], {0: "cat", 1: "dog", 2: "bird"}):
+        detector = RTDETR(path, names=names)
+        assert detector.names == {0: "cat", 1: "dog", 2: "bird"}
+        assert RTDETR(detector.save_pretrained(tmp_path / "saved")).names == detector.names
+    for wrong, message in ((["cat"], "got 1 names"), ("cat", "got 'cat'")):
+        with pytest.raises(UsageError, match=rf"^names: expected 3, one for each class, {message}"):
+            RTDETR(path, names=wrong)
