@@ -197,6 +197,23 @@ def test_videos_of_folders_and_globs(rtdetr: Command, model: Path, folder: Path)
     assert times == [None, 0, 0.1, None, None]
 
 
+def test_copy_of_a_variable_rate_video_has_its_times(
+    rtdetr: Command, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("av")
+    from rtdetr.images.video import VideoWriter, read_video
+
+    times = [0, 0.04, 1, 1.04, 5, 8.3]
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for index, time in enumerate(times):
+            writer.add(drawn(48, 64, seed=index), time)
+    for stride in (1, 2):
+        rtdetr("predict", "a.mp4", "--model", model, "--vid-stride", stride, "--out", str(stride))
+        copied = [frame.time for frame in read_video(Path(str(stride)) / "a.mp4")]
+        assert copied == pytest.approx(times[::stride])
+        assert [one["time"] for one in predictions(str(stride))] == times[::stride]
+
+
 def test_standard_input(
     rtdetr: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +320,9 @@ def test_out_in_the_home_folder(
     assert (tmp_path / "home" / "out" / "a.png").is_file()
     assert rtdetr("convert", model, "~/copy").code == 0
     assert (tmp_path / "home" / "copy" / "config.json").is_file()
+    assert rtdetr("info", "~/copy").code == 0
+    weights = ("--weights=~/copy/model.safetensors", "--no-save")
+    assert rtdetr("predict", "~/../a.png", "--model", model, *weights).code == 0
     assert not Path("~").exists()
 
 
