@@ -182,24 +182,13 @@ class VideoWriter:
                 f"{self.path}: expected frames of {self._stream.width}x{self._stream.height}, got {width}x{height}"
             )
         image = image.convert("RGB")
-        enlarged = min(image.size) < 2
-        box = (0, 0, width, height)
-        frame = self._av.VideoFrame.from_image(
-            image.resize((width, height)) if enlarged else image.crop(box)
-        )
+        is_whole = min(image.size) >= 2
+        image = image.crop((0, 0, width, height)) if is_whole else image.resize((width, height))
+        frame = self._av.VideoFrame.from_image(image)
         self._pts = max(self._pts + 1, self._ticks(time))
         self._count += 1
         frame.pts, frame.time_base = self._pts, self._clock
-        try:
-            with naming(self.path):
-                self._container.mux(self._stream.encode(frame))
-        except Exception as error:
-            self._is_broken = True
-            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-                raise
-            raise DataError(
-                f"{self.path}: cannot write frames of {width}x{height}: {_reason(error)}"
-            ) from error
+        self._encode(frame)
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -222,6 +211,18 @@ class VideoWriter:
                 self._temporary.replace(self.path)
         finally:
             self._folder.cleanup()
+
+    def _encode(self, frame: Any) -> None:
+        try:
+            with naming(self.path):
+                self._container.mux(self._stream.encode(frame))
+        except Exception as error:
+            self._is_broken = True
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                raise
+            raise DataError(
+                f"{self.path}: cannot write frames of {frame.width}x{frame.height}: {_reason(error)}"
+            ) from error
 
     def _add_stream(self, width: int, height: int) -> Any:
         # H.264, which browsers play, where this FFmpeg can write it.

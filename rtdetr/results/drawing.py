@@ -91,10 +91,8 @@ def draw(
         _frame(canvas, box, color, width)
     if style.labels:
         size = max(11, round(side / 36 * style.scale))
-        labels_of = [
-            (box, _chip(plain_text(text), color, size, font)) for box, color, text in shown
-        ]
-        _paste_labels(canvas, [one for one in labels_of if _is_small(one[1], canvas)], width)
+        chips = [(box, _chip(plain_text(text), color, size, font)) for box, color, text in shown]
+        _paste_labels(canvas, [one for one in chips if _is_small(one[1], canvas)], width)
     return canvas
 
 
