@@ -40,6 +40,11 @@ class Output(dict[str, Any]):
             if value is not None:
                 self[name] = value
 
+    # Entries are tensors, and the truth of a comparison of tensors is an error.
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(self.values())
 

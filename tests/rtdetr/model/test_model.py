@@ -179,6 +179,8 @@ def test_output_is_a_dict() -> None:
         assert type(again) is type(output)
         assert list(again) == list(output)
         assert torch.equal(again.logits, output.logits)
+        assert again != output
+    assert output == output
     output.loss = torch.ones(())
     assert output["loss"] == 1
     assert output.pop("loss") == 1
