@@ -16,7 +16,7 @@ EMULATED := build/emulate
 # libstdc++ too: Python does not link it, and AddressSanitizer looks for it when the process starts.
 PRELOAD = $(foreach name,libasan.so libstdc++.so,$(shell $(CXX) -print-file-name=$(name)))
 # Export, the portable lowering and the reference are Python alone: nothing instrumented runs there.
-COMPILED_ONLY := --ignore-glob="$(CURDIR)/tests/ops/test_export*" --ignore=tests/ops/test_portable.py -k 'not [reference'
+COMPILED_ONLY := --ignore-glob='tests/ops/test_export*' --ignore=tests/ops/test_portable.py -k 'not [reference'
 # Which row is taken, and with which instruction set of the CPU, is the product's business.
 EMULATED_ONLY := $(COMPILED_ONLY) --ignore=tests/ops/test_backends.py
 # Repeated and large calls meet the same accesses again.
@@ -24,7 +24,7 @@ RACES_ONLY := $(EMULATED_ONLY) -k 'not [reference and not test_run_to_run and no
 PYTEST_COPIED = $(CURDIR)/$(PY) -m pytest -c $(CURDIR)/pyproject.toml --rootdir . -p no:cacheprovider --capture=sys
 # Threads and scratch memory are the compiled library's; the interpreter has one order. INTERPRET=... selects other tests.
 INTERPRET ?= triton and not (threads or wider_call or run_to_run)
-INTERPRETED_ONLY = --ignore-glob="$(CURDIR)/tests/ops/test_export*" --ignore=tests/ops/test_portable.py -k '$(INTERPRET)'
+INTERPRETED_ONLY = --ignore-glob='tests/ops/test_export*' --ignore=tests/ops/test_portable.py -k '$(INTERPRET)'
 # A library with settings of its own, and the package around it, in folder $(1); nothing is written beside setup.py.
 BUILD_INTO = mkdir -p $(1) && $(PY) setup.py -q egg_info --egg-base $(1) build --build-lib $(1) --build-temp $(1)/objects
 # Tests that run meanwhile write __pycache__.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..levels import Levels, host_levels
+from ..tracing import is_jit_tracing
 
 __all__ = ["SCHEMAS", "Operators", "check_devices"]
 
@@ -206,7 +207,12 @@ def _pyramid(levels: Levels, value: Tensor) -> tuple[Sequence[int], Tensor | Non
     """
     if isinstance(levels, Tensor) and levels.device == value.device:
         return (), levels
-    return [side for size in host_levels(levels) for side in size], None
+    sides = [side for size in host_levels(levels) for side in size]
+    if is_jit_tracing():
+        # Sizes that a trace follows fit into no list of integers.
+        column = [torch.full((1,), it, dtype=torch.int64, device=value.device) for it in sides]
+        return (), torch.cat(column).view(-1, 2)
+    return sides, None
 
 
 def _raise_if_out_of_memory(error: RuntimeError, value: Tensor) -> None:

@@ -288,7 +288,15 @@ def test_other_shapes(exporter: str, entry: str, pyramid: str, form: str) -> Non
     assert_same(run, model)
 
 
-@pytest.mark.parametrize("exporter", ["jit_trace", "onnx", "onnx_of_trace", "openvino"])
+@pytest.mark.parametrize(
+    "exporter",
+    [
+        "jit_trace",
+        "onnx_of_trace",
+        pytest.param("onnx", marks=pytest.mark.slow),
+        pytest.param("openvino", marks=pytest.mark.slow),
+    ],
+)
 def test_batch_of_one_may_grow(exporter: str) -> None:
     model = model_of("layer", "constant", "bilinear")
     inputs = model.inputs(EXPORTED._replace(batch=1))
@@ -303,19 +311,21 @@ def test_opsets_of_the_layer(opset: int) -> None:
     assert_same(run, model)
 
 
-def test_trace_follows_the_levels_into_every_backend(target: Target) -> None:
+@pytest.mark.parametrize("pyramid", PYRAMIDS)
+def test_trace_follows_the_levels_into_every_backend(target: Target, pyramid: str) -> None:
     class Named(Plain):
         def call(self, features: Tensor, levels: Any, *taps: Tensor) -> Tensor:
             value, backend = per_head(features), target.backend
             return ms_deform_attn(value, levels, *taps, points=POINTS, backend=backend)
 
     torch.manual_seed(0)
-    model = Sizes(Named("bilinear"))
+    model = PYRAMIDS[pyramid](Named("bilinear"))
     with target.selected():
         run = EXPORTERS["jit_trace"](model, model.inputs(EXPORTED), {})
         assert_same(run, model)
 
 
+@pytest.mark.slow
 def test_strict_export_of_functions_that_are_differentiated() -> None:
     for entry in ("function", "classic_function", "fused_function"):
         model = model_of(entry, "maps", "bilinear")

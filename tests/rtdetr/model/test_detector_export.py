@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from exporters import EXPORTERS, Run
 from model_cases import image, numbers, partner_distance, tiny_model
 from torch import Tensor, nn
 
+from rtdetr import RTDetrV2ForObjectDetection
 from rtdetr_ops import export_form
 
 pytestmark = pytest.mark.filterwarnings(
@@ -63,11 +66,10 @@ KINDS: Mapping[str, tuple[str, dict[str, Any], bool]] = {
 FAST = {
     ("jit_trace", "grid_sample"),
     ("jit_trace", "optimized"),
-    ("export", "optimized"),
     ("onnx", "discrete"),
     ("onnx_of_trace", "plain"),
     ("onnx_of_trace", "discrete"),
-    ("openvino", "plain"),
+    ("openvino", "optimized"),
 }
 
 
@@ -95,8 +97,43 @@ def test_trace_of_a_small_image_serves_larger_ones(exporter: str, method: str) -
     assert_same(run, detector, (2, 32, 32), (1, 96, 128))
 
 
+@pytest.mark.parametrize(
+    ("exporter", "message"),
+    [
+        ("jit_trace", "selected index k out of range"),
+        pytest.param("export", "Guard failed", marks=pytest.mark.slow),
+        ("onnx_of_trace", "k argument .* should not be greater"),
+    ],
+)
+def test_smaller_image_than_the_queries_need_is_refused(exporter: str, message: str) -> None:
+    run = export(exporter, tiny_model(decoder_layers=1))
+    with pytest.raises(Exception, match=message):
+        run({"pixel_values": image(32, 32)})
+
+
 def test_trace_leaves_nothing_behind() -> None:
     detector = tiny_model(decoder_layers=1)
     export("jit_trace", detector)
     tables = (detector.model.anchors, detector.model.encoder.aifi[0].positions)
     assert [table.known for table in tables] == [{}, {}]
+
+
+@pytest.mark.slow
+def test_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    guide = Path(__file__).parents[3] / "docs" / "export.md"
+    section = guide.read_text(encoding="utf-8").split("## The detector")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert code is not None
+    detector = tiny_model(decoder_layers=1)
+    monkeypatch.setattr(RTDetrV2ForObjectDetection, "from_pretrained", lambda name: detector)
+    monkeypatch.chdir(tmp_path)
+    exec(code[1], {"__name__": "guide"})
+    session = onnxruntime.InferenceSession(tmp_path / "rtdetr.onnx")
+
+    def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        feed = {"pixel_values": inputs["pixel_values"].numpy()}
+        return [torch.from_numpy(it) for it in session.run(["logits", "pred_boxes"], feed)]
+
+    assert_same(run, detector, (1, 640, 640), (3, 640, 640))
