@@ -36,7 +36,8 @@ class Keywords:
         """``keywords`` by their names here.
 
         Raises:
-            TypeError: a keyword is refused, or a parameter is given twice with two values.
+            TypeError: a keyword is refused.
+            ValueError: a parameter is given twice with two values.
         """
         translated: dict[str, Any] = {}
         for word, value in keywords.items():
@@ -47,7 +48,7 @@ class Keywords:
                 name, convert = self.synonyms[word]
                 converted, own = convert(value), keywords.get(name)
                 if own is not None and convert(own) != converted:
-                    raise TypeError(f"{title}: {word}={value!r} and {name}={own!r} differ")
+                    raise ValueError(f"{title}: {word}={value!r} and {name}={own!r} differ")
                 translated[name] = converted
             elif not (word in self.synonyms or word in self.without_effect or word in self.refused):
                 translated.setdefault(word, value)

@@ -191,7 +191,7 @@ def test_loading_info(folder: Path) -> None:
         ),
         ({"state_dict": {"a": 1}}, TypeError, "does not take 'state_dict': call load_state_dict"),
         ({"num_querys": 7}, TypeError, 'num_querys.*Did you mean "num_queries"'),
-        ({"torch_dtype": "float16", "dtype": "float32"}, TypeError, "and dtype='float32' differ"),
+        ({"torch_dtype": "float16", "dtype": "float32"}, ValueError, "and dtype='float32' differ"),
         ({"dtype": "int8"}, UsageError, "^dtype: expected"),
         ({"dtype": torch.int8}, UsageError, "^dtype: expected a floating dtype, got torch.int8"),
         ({"device_map": "balanced"}, UsageError, "^device_map: expected one device"),

@@ -226,7 +226,7 @@ def test_stages_of_a_file_may_be_named() -> None:
     ):
         assert named.out_indices == (3, 4)
         assert named.out_features == ["stage3", "stage4"]
-    with pytest.raises(TypeError, match=r"out_features=\['stage1'\] and out_indices=\[2\] differ"):
+    with pytest.raises(ValueError, match=r"out_features=\['stage1'\] and out_indices=\[2\] differ"):
         ResNetConfig(out_features=["stage1"], out_indices=[2])  # type: ignore[call-arg, arg-type]
     with pytest.raises(ValueError, match=r"^out_indices: expected an int in"):
         ResNetConfig(out_features=["layer1"])  # type: ignore[call-arg]
