@@ -126,10 +126,11 @@ LOADING = Keywords(
             *("attn_implementation", "experts_implementation", "use_kernels", "allow_all_kernels"),
             *("low_cpu_mem_usage", "_fast_init", "disable_mmap", "use_safetensors", "weights_only"),
             *("trust_remote_code", "resume_download", "mirror", "tqdm_class", "generation_config"),
-            *("offload_buffers", "return_unused_kwargs"),
+            "offload_buffers",
         }
     ),
     refused={
+        "return_unused_kwargs": "a keyword that is not known is an error",
         "state_dict": "call load_state_dict on the model",
         "key_mapping": "call load_state_dict on the model",
         "variant": "name the file, DIRECTORY/model.VARIANT.safetensors",
@@ -153,7 +154,7 @@ LOADING = Keywords(
         "adapter_name": "adapters are not read",
     },
 )
-"""Of ``from_pretrained``, of models and of configurations."""
+"""Of ``from_pretrained``, of models, configurations and image processors."""
 
 SAVING = Keywords(
     synonyms={"save_directory": ("directory", _same)},

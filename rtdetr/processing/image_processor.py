@@ -21,6 +21,7 @@ from ..devices import find_device
 from ..errors import DataError, ModelError, UsageError, did_you_mean
 from ..files import atomic_write
 from ..hub import PREPROCESSOR, HubOptions, model_files, settings_file
+from ..keywords import LOADING, SAVING, understands
 from . import targets
 from .batch_feature import BatchFeature
 from .fields import CHECKS, TensorKind
@@ -301,6 +302,7 @@ class RTDetrImageProcessor:
         return cls._from_settings(settings, PREPROCESSOR).replaced(**drop_constants(overrides))
 
     @classmethod
+    @understands(LOADING)
     def from_pretrained(
         cls,
         source: str | Path,
@@ -375,6 +377,7 @@ class RTDetrImageProcessor:
         with atomic_write(path) as temporary:
             temporary.write_text(self.to_json_string(), encoding="utf-8")
 
+    @understands(SAVING)
     def save_pretrained(self, directory: str | Path) -> list[str]:
         """Write ``preprocessor_config.json`` into ``directory``, created if needed; a list with the file's path."""
         path = Path(directory) / PREPROCESSOR

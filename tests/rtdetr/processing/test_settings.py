@@ -259,3 +259,14 @@ def test_normalized_floats_are_taken_as_they_are(theirs: Any) -> None:
     values[0, 0, 0] = NAN
     with pytest.raises(DataError, match=r"images: expected floats .*nan"):
         RTDetrImageProcessor(**options)(values)
+
+
+def test_loading_and_saving_take_the_words_of_transformers(tmp_path: Path) -> None:
+    (path,) = RTDetrImageProcessor(size=96).save_pretrained(save_directory=tmp_path)
+    loaded = RTDetrImageProcessor.from_pretrained(
+        pretrained_model_name_or_path=tmp_path, use_fast=True, trust_remote_code=False
+    )
+    assert Path(path).parent == tmp_path
+    assert loaded.size == {"height": 96, "width": 96}
+    with pytest.raises(TypeError, match="does not take 'proxies': set the environment variable"):
+        RTDetrImageProcessor.from_pretrained(tmp_path, proxies={"https": "x"})
