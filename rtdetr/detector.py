@@ -195,8 +195,6 @@ class RTDETR:
         An image that cannot be read is in its place as ``Unreadable(name, error)``, and the next one follows.
         ``limit`` stops after so many that could be read.
         """
-        if limit is not None and limit < 0:
-            raise UsageError(f"limit: expected at least 0, got {limit}")
         checked = self._checked(options)
         if limit is not None:
             limit = check_whole("limit", limit, 0)

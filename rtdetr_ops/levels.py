@@ -184,6 +184,8 @@ def _is_readable(tensor: Tensor) -> bool:
 def _check_level_tensor(levels: Tensor) -> Tensor:
     if levels.dim() != 2 or levels.shape[1] != 2:
         raise ValueError(f"levels: expected shape [L, 2], got {list(levels.shape)}")
+    if levels.layout != torch.strided:
+        raise TypeError(f"levels: expected a dense tensor, got one of layout {levels.layout}")
     if levels.dtype == torch.int64:
         return levels
     if levels.is_floating_point() or levels.is_complex() or levels.dtype == torch.bool:

@@ -58,7 +58,7 @@ def is_url(source: Any) -> bool:
 def is_live(source: Any) -> bool:
     """Whether ``source`` is a camera or a network stream, which has no end and can be opened once."""
     if isinstance(source, int):
-        return not isinstance(source, bool)
+        return source >= 0 and not isinstance(source, bool)
     text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
     if not isinstance(text, str):
         return False

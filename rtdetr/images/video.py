@@ -242,7 +242,8 @@ class VideoWriter:
 def _open(source: Video) -> Any:
     av = require_av()
     try:
-        container = av.open(*_arguments(source), timeout=SILENCE_S)
+        name, format_name = _arguments(source)
+        container = av.open(name, format=format_name, timeout=SILENCE_S)
     except DataError:
         raise
     except Exception as error:

@@ -28,6 +28,9 @@ __all__ = [
 STRIDE = 32
 """Of the coarsest feature map; the maps of a model fit together for multiples of it only."""
 
+LARGEST_SIDE = 8192
+"""Pixels: an input of 8192x8192 has 805 MB, and the maps made of it are several times as large."""
+
 ImageSize = int | tuple[int, int]
 """The side of a square, or (height, width)."""
 
@@ -136,6 +139,10 @@ def check_imgsz(imgsz: object, argument: str = "imgsz") -> tuple[int, int]:
     whole = [one for one in sides if one is not None and one >= 1]
     if len(sides) != 2 or len(whole) != 2:
         raise UsageError(f"{argument}: expected a whole number or (height, width), got {imgsz!r}")
+    if max(whole) > LARGEST_SIDE:
+        raise UsageError(
+            f"{argument}: expected at most {LARGEST_SIDE} pixels a side, got {imgsz!r}"
+        )
     nearest = [max(STRIDE, round(one / STRIDE) * STRIDE) for one in whole]
     if whole != nearest:
         hint = nearest[0] if side is not None else tuple(nearest)

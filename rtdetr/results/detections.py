@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, cast, overload
+from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,7 @@ from ..coco import COCO_IDS, is_coco
 from ..errors import MissingExtraError, UsageError, did_you_mean
 from ..files import atomic_write, home_path
 from ..images.names import unicode_name
-
-if TYPE_CHECKING:
-    from .drawing import Style
+from .drawing import Style, draw
 
 Box = tuple[float, float, float, float]
 
@@ -178,8 +176,6 @@ class Detections:
         Raises:
             UsageError: if these detections do not carry their image.
         """
-        from .drawing import draw
-
         if self.image is None:
             raise UsageError(
                 "plot: these detections carry no image; set it: dataclasses.replace(detections, image=image)"

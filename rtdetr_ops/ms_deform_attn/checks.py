@@ -22,6 +22,8 @@ __all__ = [
 
 MODES = ("bilinear", "discrete")
 
+LARGEST_SCALE = 2**1000
+
 DTYPES = frozenset({torch.float64, torch.float32, torch.bfloat16, torch.float16})
 DTYPE_NAMES = "a tensor of float64, float32, bfloat16 or float16"
 
@@ -179,6 +181,8 @@ def _check_scale(offset_scale: object) -> None:
     number = isinstance(offset_scale, (float, Real, torch.SymFloat))
     if not number or isinstance(offset_scale, bool):
         raise TypeError(f"offset_scale: expected a number, got {offset_scale!r}")
+    if isinstance(offset_scale, int) and abs(offset_scale) > LARGEST_SCALE:
+        raise ValueError(f"offset_scale: expected a number that is a float, got {offset_scale!r}")
 
 
 def _check_mask(value_mask: Tensor, value: Tensor) -> None:

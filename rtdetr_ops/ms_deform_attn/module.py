@@ -36,7 +36,7 @@ def attend(
     reference: Tensor,  # [1|B, 1|Q, 1|L, 2|4]
     features: Tensor,  # [B, S, C]
     levels: Levels,  # L pairs (H, W)
-    padding_mask: Tensor | None,  # [1|B, S], True = padded
+    padding_mask: Tensor | None,  # [1|B, 1|S] or [S], True = padded
     *,
     heads: int,
     points: int | Sequence[int],
@@ -49,6 +49,9 @@ def attend(
     ``project`` computes offsets and logits from the query; None takes the two projections of ``layer``.
     """
     keep = None if padding_mask is None else ~padding_mask.bool()
+    if keep is not None and (keep.dim() == 1 or keep.shape[1] == 1):
+        # The originals mask by ``masked_fill``, which broadcasts.
+        keep = keep.expand(features.shape[:2])
     offsets, logits = _project(layer, query) if project is None else project(query)
     attended = ms_deform_attn_fused(
         _split_heads(layer.value_proj(features), heads),  # [B, S, M, D]

@@ -121,6 +121,11 @@ SHARED = [
         "levels: expected sizes (H, W) >= 1, got (-2, -3)",
     ),
     (
+        {"levels": torch.tensor(LEVELS).to_sparse()},
+        TypeError,
+        "levels: expected a dense tensor, got one of layout torch.sparse_coo",
+    ),
+    (
         {"levels": torch.tensor(LEVELS).double()},
         TypeError,
         "levels: expected a tensor of integers, got torch.float64",
@@ -309,6 +314,11 @@ FUSED_ONLY = [
     ),
     ({"offset_scale": None}, TypeError, "offset_scale: expected a number, got None"),
     ({"offset_scale": "1/2"}, TypeError, "offset_scale: expected a number, got '1/2'"),
+    (
+        {"offset_scale": 2**1001},
+        ValueError,
+        f"offset_scale: expected a number that is a float, got {2**1001}",
+    ),
     ({"offset_scale": True}, TypeError, "offset_scale: expected a number, got True"),
 ]
 

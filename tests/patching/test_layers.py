@@ -99,6 +99,16 @@ CASES = {
         lambda: deformable_detr_inputs(mask=padding()[1:]),
         FORWARD,
     ),
+    "deformable_detr_mask_without_batch": (
+        foreign.MSDeformAttn,
+        lambda: deformable_detr_inputs(mask=padding()[1]),
+        FORWARD,
+    ),
+    "deformable_detr_mask_of_images": (
+        foreign.MSDeformAttn,
+        lambda: deformable_detr_inputs(mask=torch.tensor([[False], [True]])),
+        FORWARD,
+    ),
     "clone_one_reference": (
         lambda: foreign.MSDeformAttn(ratio=1.0),
         lambda: deformable_detr_inputs(batch=1),

@@ -444,7 +444,7 @@ def test_bytes_and_open_files(tmp_path: Path) -> None:
         load_image(b"")
 
 
-@pytest.mark.parametrize("source", [iter([1]), (one for one in "ab"), 3.5, None], ids=repr)
+@pytest.mark.parametrize("source", [iter([1]), (one for one in "ab"), 3.5, -1, None], ids=repr)
 def test_what_is_no_source_is_an_error_of_the_call(source: Any) -> None:
     for form in (source, [photo(), source]):
         with pytest.raises(DataError, match="expected a path, URL"):

@@ -78,6 +78,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "imgsz, text": ({"imgsz": "640"}, "^imgsz: expected a whole number or"),
     "imgsz, three": ({"imgsz": (64, 64, 3)}, "^imgsz: expected a whole number or"),
     "imgsz, floats": ({"imgsz": (64.0, 64)}, "^imgsz: expected a whole number or"),
+    "imgsz, large": ({"imgsz": 65536}, r"^imgsz: expected at most 8192 pixels a side, got 65536$"),
+    "imgsz, huge": (
+        {"imgsz": (64, 10**12)},
+        r"^imgsz: expected at most 8192 pixels a side, got \(64, 1",
+    ),
     "imgsz, number": ({"imgsz": np.int64(100)}, r"^imgsz: expected multiples of 32, got 100\. Try"),
     "color": ({"color": "bgrr"}, r'^color: expected "rgb" or "bgr", got \'bgrr\'\. Did you mean'),
     "color, None": ({"color": None}, '^color: expected "rgb" or "bgr", got None'),
