@@ -44,7 +44,7 @@ class SizeCache(Generic[T]):
             table = self.make(*key)
         if _is_final(table):
             with self.lock:
-                while len(self.known) >= LIMIT:
+                while key not in self.known and len(self.known) >= LIMIT:
                     self.known.pop(next(iter(self.known)))
                 self.known[key] = table
         return table

@@ -352,7 +352,8 @@ def _check_memory(value: Tensor, others: Mapping[str, Tensor | None]) -> None:
     check_devices(value, others)
     for name, tensor in {"value": value, **others}.items():
         # A storage can be freed under its tensors, as FSDP does by untyped_storage().resize_(0).
-        if tensor is not None and tensor.numel() and not tensor.data_ptr():
+        # Tensors on meta have none by nature: a kernel that is compiled and not launched takes them.
+        if tensor is not None and tensor.numel() and not tensor.data_ptr() and not tensor.is_meta:
             raise RuntimeError(
                 f"{name}: expected a tensor with memory, got one whose storage was freed"
             )

@@ -32,7 +32,13 @@ def start(*arguments: object, cwd: Path) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=_listen_to_signals,
     )
+
+
+def _listen_to_signals() -> None:
+    """A shell starts its jobs in the background deaf to SIGINT, and this process may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
