@@ -41,7 +41,7 @@ DETECTOR_AT_IMPORT = {
     "typer",
     "typing_extensions",
 } | set(sys.stdlib_module_names)
-DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "supervision", "tqdm"}
+DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "scipy", "supervision", "tqdm"}
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (
@@ -77,7 +77,7 @@ DETECTOR_FLOORS = (
     frozenset({"boxes", "devices", "hub"}),
     frozenset({"images"}),
     frozenset({"config", "processing", "results"}),
-    frozenset({"weights"}),
+    frozenset({"loss", "weights"}),
     frozenset({"model"}),
     frozenset({"inference"}),
     frozenset({"detector"}),

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training minimizes: which query is to find which object, and how far off it is."""
+
+from .criterion import DenoisingPredictions, Predictions, compute_losses
+from .matching import Matches, MatchingCosts, match
+from .objects import Objects
+
+__all__ = [
+    "DenoisingPredictions",
+    "Matches",
+    "MatchingCosts",
+    "Objects",
+    "Predictions",
+    "compute_losses",
+    "match",
+]
