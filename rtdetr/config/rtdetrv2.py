@@ -72,7 +72,7 @@ class RTDetrV2Config(CheckedFields):
 
     Names and defaults are those of transformers 5, which lacks ``freeze_at``, ``legacy_position_embedding``,
     ``query_select_method`` and ``eval_idx``, and takes one int for ``decoder_n_points``.
-    This release does not train: of the denoising and losses, ``num_denoising`` alone shapes the model.
+    Of denoising and losses, ``num_denoising`` alone shapes the model.
 
     Args:
         Backbone

@@ -3,10 +3,11 @@
 
 from .criterion import DenoisingPredictions, Predictions, compute_losses
 from .matching import Matches, MatchingCosts, match
-from .objects import Objects
+from .objects import Labels, Objects
 
 __all__ = [
     "DenoisingPredictions",
+    "Labels",
     "Matches",
     "MatchingCosts",
     "Objects",

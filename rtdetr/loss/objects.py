@@ -37,19 +37,30 @@ class Objects:
 
     @classmethod
     def from_labels(
-        cls, labels: Sequence[Labels], class_total: int, device: torch.device
+        cls,
+        labels: Sequence[Labels] | Objects,
+        image_total: int,
+        class_total: int,
+        device: torch.device,
     ) -> Objects:
-        """The objects of ``labels``, checked.
+        """The objects of ``labels``, checked; objects are returned as they are.
 
         Args:
             labels: one for each image.
+            image_total: B.
             class_total: K; classes are below it.
             device: where to.
 
         Raises:
-            ValueError: boxes and classes of an image differ in number, a box has no 4 finite numbers, or a class is not
-                within 0..K-1.
+            ValueError: there are not B labels, boxes and classes of an image differ in number, a box has no 4 finite
+                numbers, or a class is not within 0..K-1.
         """
+        if isinstance(labels, Objects):
+            return labels
+        if len(labels) != image_total:
+            raise ValueError(
+                f"labels: expected one entry for each of B={image_total} images, got {len(labels)}"
+            )
         for index, label in enumerate(labels):
             _check(index, label)
         classes = torch.cat([label["class_labels"] for label in labels]).long()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,17 @@ class DenoisingQueries(NamedTuple):
     mask: Tensor  # [D + Q, D + Q], True = may look
     matches: Matches  # [1, P], the positive queries and their objects
     groups: int  # G
+
+    def describe(self) -> dict[str, Any]:
+        """What an output says of them: transformers' entries, and the pairs."""
+        image, query, _ = (part[0] for part in self.matches)
+        batch, total = self.boxes.shape[:2]
+        return {
+            "dn_positive_idx": [query[image == index] for index in range(batch)],
+            "dn_num_group": self.groups,
+            "dn_num_split": [total, self.mask.shape[0] - total],
+            "dn_matches": self.matches,
+        }
 
 
 @dataclass(frozen=True)

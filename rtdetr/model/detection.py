@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import RTDetrV2Config
+from ..loss import DenoisingPredictions, Labels, Objects, Predictions, compute_losses
 from .model import RTDetrV2Model, box_head, score_head
 from .optimize import optimize
-from .outputs import RTDetrV2ObjectDetectionOutput
+from .outputs import RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
 from .pretrained import Pretrained
 
 __all__ = ["RTDetrV2ForObjectDetection"]
@@ -41,8 +43,9 @@ class RTDetrV2ForObjectDetection(Pretrained):
         pixel_mask: Tensor | None = None,
         encoder_outputs: Any = None,
         inputs_embeds: list[Tensor] | None = None,
-        labels: list[dict[str, Tensor]] | None = None,
+        labels: Sequence[Labels] | None = None,
         *,
+        generators: Sequence[torch.Generator] | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -51,25 +54,49 @@ class RTDetrV2ForObjectDetection(Pretrained):
 
         Returns:
             :class:`~rtdetr.model.RTDetrV2ObjectDetectionOutput`: ``logits`` [B, Q, K] and ``pred_boxes`` [B, Q, 4], and
-            what the model returned.
+            what the model returned; with ``labels`` the ``loss`` too, in evaluation mode without denoising.
         """
+        objects = None
+        if labels is not None:
+            batch = len(labels) if pixel_values is None else len(pixel_values)
+            classes = self.config.num_labels
+            objects = Objects.from_labels(labels, batch, classes, self.device)
         outputs = self.model(
             pixel_values,
             pixel_mask,
             encoder_outputs,
             inputs_embeds,
-            labels,
+            objects,
+            generators=generators,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
+        learned = {} if objects is None else self._learn(outputs, objects)
         detected = RTDetrV2ObjectDetectionOutput(
+            **learned,
             logits=outputs.intermediate_logits[:, -1],
             pred_boxes=outputs.intermediate_reference_points[:, -1],
             **outputs,
         )
         as_dict = self.config.return_dict if return_dict is None else return_dict
         return detected if as_dict else detected.to_tuple()
+
+    def _learn(self, outputs: RTDetrV2ModelOutput, objects: Objects) -> dict[str, Any]:
+        """``loss``, ``loss_dict`` and ``auxiliary_outputs`` of the model's outputs."""
+        predictions = split_predictions(outputs)
+        losses = compute_losses(predictions, objects, self.config)
+        auxiliary = [
+            *zip(predictions.logits[:-1], predictions.boxes[:-1], strict=True),
+            (predictions.encoder_logits, predictions.encoder_boxes),
+        ]
+        return {
+            "loss": torch.stack(list(losses.values())).sum(),
+            "loss_dict": losses,
+            "auxiliary_outputs": [{"logits": x, "pred_boxes": y} for x, y in auxiliary]
+            if self.config.auxiliary_loss
+            else None,
+        }
 
     def optimize(
         self, *, dtype: torch.dtype | None = None, channels_last: bool = True, check: bool = True
@@ -84,3 +111,22 @@ class RTDetrV2ForObjectDetection(Pretrained):
     def unfreeze_backbone(self) -> None:
         """Train the backbone, but for what ``freeze_at`` keeps."""
         self.model.unfreeze_backbone()
+
+
+def split_predictions(outputs: RTDetrV2ModelOutput) -> Predictions:
+    """What the loss looks at, the denoising queries apart from those of the image."""
+    logits, boxes = outputs.intermediate_logits, outputs.intermediate_reference_points
+    scores, places = outputs.enc_topk_logits, outputs.enc_topk_bboxes
+    assert isinstance(logits, Tensor)
+    assert boxes is not None
+    assert scores is not None
+    assert places is not None
+    logits, boxes = logits.transpose(0, 1), boxes.transpose(0, 1)  # [N, B, D + Q, ...]
+    meta = outputs.denoising_meta_values
+    if meta is None:
+        return Predictions(logits, boxes, scores, places)
+    split = meta["dn_num_split"]
+    noisy, logits = torch.split(logits, split, 2)
+    noisy_boxes, boxes = torch.split(boxes, split, 2)
+    denoising = DenoisingPredictions(noisy, noisy_boxes, meta["dn_matches"], meta["dn_num_group"])
+    return Predictions(logits, boxes, scores, places, denoising)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import RTDetrV2Config
 
-__all__ = ["check_pixels", "encoder_maps", "refuse_labels"]
+__all__ = ["check_pixels", "encoder_maps"]
 
 
 def check_pixels(pixel_values: Tensor | None, config: RTDetrV2Config) -> Tensor:
@@ -40,15 +40,3 @@ def encoder_maps(encoder_outputs: Any) -> list[Tensor]:
     """The maps of an encoder's output: a record with last_hidden_state, a tuple starting with the maps, or the maps."""
     maps = getattr(encoder_outputs, "last_hidden_state", encoder_outputs)
     return list(maps if isinstance(maps[0], torch.Tensor) else maps[0])
-
-
-def refuse_labels(labels: object) -> None:
-    """Say that there is no loss yet.
-
-    Raises:
-        NotImplementedError: ``labels`` are given.
-    """
-    if labels is not None:
-        raise NotImplementedError(
-            "labels: expected None, got labels. This release predicts; losses are not part of it yet."
-        )

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..config import RTDetrV2Config
+from ..loss import Labels, Objects
 from .attention import Levels
 from .backbone import Backbone
 from .decoder import Decoded, Decoder
+from .denoising import DenoisingQueries, make_denoising
 from .hybrid_encoder import HybridEncoder
-from .inputs import check_pixels, encoder_maps, refuse_labels
+from .inputs import check_pixels, encoder_maps
 from .layers import MLPHead
 from .outputs import Recorder, RTDetrV2ModelOutput
 from .pretrained import Pretrained
@@ -76,8 +79,9 @@ class RTDetrV2Model(Pretrained):
         pixel_mask: Tensor | None = None,
         encoder_outputs: Any = None,
         inputs_embeds: list[Tensor] | None = None,
-        labels: list[dict[str, Tensor]] | None = None,
+        labels: Sequence[Labels] | Objects | None = None,
         *,
+        generators: Sequence[torch.Generator] | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -89,7 +93,9 @@ class RTDetrV2Model(Pretrained):
             pixel_mask: accepted and without effect, as in the original: padding is seen by the network.
             encoder_outputs: maps of the encoder, or a sequence that starts with them, instead of running it.
             inputs_embeds: projected maps of the backbone, instead of running it.
-            labels: training is not part of this release.
+            labels: the objects of each image, ``class_labels`` [n] int64 and ``boxes`` [n, 4] (cx, cy, w, h) in 0..1;
+                in training mode denoising queries are made of them and stand before the others in every output.
+            generators: one for each image, on the CPU, for the noise of denoising; None takes torch's own.
             output_attentions: return attention weights too; None asks the configuration, here and below.
             output_hidden_states: return the states between layers too.
             return_dict: False returns a tuple of what is not None.
@@ -98,10 +104,8 @@ class RTDetrV2Model(Pretrained):
             :class:`~rtdetr.model.RTDetrV2ModelOutput`.
 
         Raises:
-            ValueError: ``pixel_values`` has another shape or kind of number.
-            NotImplementedError: ``labels`` are given.
+            ValueError: ``pixel_values`` has another shape or kind of number, or ``labels`` are malformed.
         """
-        refuse_labels(labels)
         config = self.config
         attentions = config.output_attentions if output_attentions is None else output_attentions
         states = (
@@ -115,7 +119,8 @@ class RTDetrV2Model(Pretrained):
             maps = self.encoder(maps, encoder_record)
         else:
             maps = encoder_maps(encoder_outputs)
-        stages = self.decode(maps, decoder_record)
+        denoising = self.denoise(labels, maps[0], generators)
+        stages = self.decode(maps, decoder_record, denoising=denoising)
         decoded, selection = stages.decoded, stages.selection
         output = RTDetrV2ModelOutput(
             last_hidden_state=decoded.states[:, -1],
@@ -133,19 +138,50 @@ class RTDetrV2Model(Pretrained):
             enc_topk_bboxes=selection.boxes.sigmoid(),
             enc_outputs_class=stages.proposals.scores,
             enc_outputs_coord_logits=self.boxes_of_all_pixels(stages.proposals),
+            denoising_meta_values=denoising and denoising.describe(),
         )
         as_dict = config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()
 
+    def denoise(
+        self,
+        labels: Sequence[Labels] | Objects | None,
+        like: Tensor,  # [B, ...]
+        generators: Sequence[torch.Generator] | None,
+    ) -> DenoisingQueries | None:
+        """Denoising queries of a batch, in training alone."""
+        config = self.config
+        if labels is None or not self.training or config.num_denoising == 0:
+            return None
+        objects = Objects.from_labels(labels, len(like), config.num_labels, like.device)
+        embedding = self.denoising_class_embed
+        return make_denoising(objects, embedding, config, config.num_queries, generators)
+
     def decode(
-        self, maps: list[Tensor], record: Recorder, selection: Selection | None = None
+        self,
+        maps: list[Tensor],
+        record: Recorder,
+        selection: Selection | None = None,
+        denoising: DenoisingQueries | None = None,
     ) -> Intermediates:
-        """From the encoder's maps to the decoder's outputs; ``selection`` starts from those pixels instead."""
+        """From the encoder's maps to the decoder's outputs.
+
+        Args:
+            maps: the encoder's, finest first.
+            record: of what the decoder's layers produce.
+            selection: start from those pixels; None selects.
+            denoising: queries to put before the others.
+        """
         memory, levels = self.flatten(maps)
         proposals = self.propose(memory, levels)
         selection = selection or self.choose(proposals)
         content, start = self.first_content(selection.content), selection.boxes.detach()
-        decoded = self.decoder(content, start, memory, levels, None, record)
+        mask = None
+        if denoising is not None:
+            content = torch.cat([denoising.content.to(content.dtype), content], 1)
+            start = torch.cat([denoising.boxes.to(start.dtype), start], 1)
+            mask = denoising.mask
+        decoded = self.decoder(content, start, memory, levels, mask, record)
         return Intermediates(proposals, selection, start, decoded)
 
     def embed(self, pixel_values: Tensor | None) -> list[Tensor]:

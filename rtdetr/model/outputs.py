@@ -107,7 +107,8 @@ class RTDetrV2ModelOutput(Output):
         enc_topk_bboxes: [B, Q, 4] boxes of the selected pixels.
         enc_outputs_class: [B, S, K] scores of all pixels.
         enc_outputs_coord_logits: [B, S, 4] logits of the boxes of all pixels.
-        denoising_meta_values: None; this release does not train.
+        denoising_meta_values: in training with labels, what the first queries are: ``dn_positive_idx`` of each image,
+            ``dn_num_group``, ``dn_num_split`` (how many there are, and Q) and ``dn_matches``.
     """
 
     last_hidden_state: Tensor | None = None
@@ -145,11 +146,12 @@ class RTDetrV2ObjectDetectionOutput(RTDetrV2ModelOutput, _DetectionFields):
     """Output of :class:`~rtdetr.model.RTDetrV2ForObjectDetection`: the detections, then all of the model's outputs.
 
     Args:
-        loss: None; this release does not train.
-        loss_dict: None, as ``loss``.
-        logits: [B, Q, K], before the sigmoid; the dtype of the model.
+        loss: with labels, the sum of ``loss_dict``.
+        loss_dict: with labels, scalars by name; see :func:`rtdetr.loss.compute_losses`.
+        logits: [B, Q, K], before the sigmoid; the dtype of the model. Denoising queries stand before the others.
         pred_boxes: [B, Q, 4], (cx, cy, w, h) in 0..1 over the input, float32.
-        auxiliary_outputs: None, as ``loss``.
+        auxiliary_outputs: with labels, ``logits`` and ``pred_boxes`` of each decoder layer but the last, then the
+            encoder's.
     """
 
     # A dataclass takes the fields of its last base first: position 0 is the loss, or the logits without one.

@@ -41,7 +41,7 @@ def golden_objects(golden: dict[str, Tensor]) -> Objects:
         {"class_labels": golden[f"target_{i}/labels"], "boxes": golden[f"target_{i}/boxes"]}
         for i in range(3)
     ]
-    return Objects.from_labels(labels, 5, torch.device("cpu"))
+    return Objects.from_labels(labels, 3, 5, torch.device("cpu"))
 
 
 def golden_denoising(golden: dict[str, Tensor], leaves: dict[str, Tensor]) -> DenoisingPredictions:
@@ -150,7 +150,7 @@ def both_losses(
     logits = (3 * torch.randn(layers + 1, batch, queries, classes, generator=random) - 2).double()
     boxes = draw_boxes(random, layers + 1, batch, queries).double()
     config = RTDetrV2Config(num_labels=classes)
-    objects = Objects.from_labels(labels, classes, torch.device("cpu"))  # type: ignore[arg-type]
+    objects = Objects.from_labels(labels, len(counts), classes, torch.device("cpu"))  # type: ignore[arg-type]
     criterion = reference.RTDetrLoss(config)
 
     def ours(x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -188,7 +188,7 @@ def test_sure_queries_and_boxes_without_area_are_finite_and_matched_as_in_float3
     labels = draw_labels(random, counts, classes)
     if not objects_have_area:
         labels[0]["boxes"][:, 2:] = 0
-    objects = Objects.from_labels(labels, classes, torch.device("cpu"))  # type: ignore[arg-type]
+    objects = Objects.from_labels(labels, len(counts), classes, torch.device("cpu"))  # type: ignore[arg-type]
     logits = 20 * torch.randn(2, 3, queries, classes, generator=random).sign()
     boxes = draw_boxes(random, 2, 3, queries)
     boxes[:, :, :4, 2:] = 0
@@ -212,7 +212,7 @@ def test_a_batch_without_objects_teaches_background_alone() -> None:
     logits = torch.randn(2, 2, 10, 3).requires_grad_()
     boxes = torch.rand(2, 2, 10, 4).requires_grad_()
     labels = draw_labels(torch.Generator(), (0, 0), 3)
-    objects = Objects.from_labels(labels, 3, torch.device("cpu"))  # type: ignore[arg-type]
+    objects = Objects.from_labels(labels, 2, 3, torch.device("cpu"))  # type: ignore[arg-type]
     none = torch.empty(1, 0, dtype=torch.int64)
     denoising = DenoisingPredictions(logits, boxes, Matches(none, none, none), 1)
     losses = compute_losses(
@@ -230,7 +230,7 @@ def test_a_batch_without_objects_teaches_background_alone() -> None:
 
 def test_a_query_that_is_not_a_number_wins_nothing_another_can_have() -> None:
     random = torch.Generator().manual_seed(0)
-    objects = Objects.from_labels(draw_labels(random, (3,), 2), 2, torch.device("cpu"))  # type: ignore[arg-type]
+    objects = Objects.from_labels(draw_labels(random, (3,), 2), 1, 2, torch.device("cpu"))  # type: ignore[arg-type]
     logits, boxes = torch.randn(1, 1, 5, 2, generator=random), draw_boxes(random, 1, 1, 5)
     logits[0, 0, 1], boxes[0, 0, 3] = torch.nan, torch.inf
     matches = match(MatchingCosts().of_pairs(logits, boxes, objects), objects)
@@ -239,7 +239,7 @@ def test_a_query_that_is_not_a_number_wins_nothing_another_can_have() -> None:
 
 def test_the_terms_of_auxiliary_heads_are_left_out_on_request() -> None:
     random = torch.Generator().manual_seed(0)
-    objects = Objects.from_labels(draw_labels(random, (3,), 2), 2, torch.device("cpu"))  # type: ignore[arg-type]
+    objects = Objects.from_labels(draw_labels(random, (3,), 2), 1, 2, torch.device("cpu"))  # type: ignore[arg-type]
     logits, boxes = torch.randn(2, 1, 5, 2, generator=random), draw_boxes(random, 2, 1, 5)
     predictions = Predictions(logits, boxes, logits[0], boxes[0])
     losses = compute_losses(
@@ -250,7 +250,7 @@ def test_the_terms_of_auxiliary_heads_are_left_out_on_request() -> None:
 
 def test_one_score_for_all_classes_is_matched_and_taught_as_one_class() -> None:
     random = torch.Generator().manual_seed(0)
-    objects = Objects.from_labels(draw_labels(random, (3, 2), 7), 7, torch.device("cpu"))  # type: ignore[arg-type]
+    objects = Objects.from_labels(draw_labels(random, (3, 2), 7), 2, 7, torch.device("cpu"))  # type: ignore[arg-type]
     logits, boxes = torch.randn(2, 2, 9, 7, generator=random), draw_boxes(random, 2, 2, 9)
     one = torch.randn(2, 9, 1, generator=random)
     losses = compute_losses(
@@ -276,4 +276,4 @@ def test_one_score_for_all_classes_is_matched_and_taught_as_one_class() -> None:
 )
 def test_wrong_labels_are_named(label: dict[str, Tensor], words: str) -> None:
     with pytest.raises(ValueError, match=f"labels: .*{words}"):
-        Objects.from_labels([label], 5, torch.device("cpu"))  # type: ignore[list-item]
+        Objects.from_labels([label], 1, 5, torch.device("cpu"))  # type: ignore[list-item]

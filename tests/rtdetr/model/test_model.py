@@ -96,12 +96,6 @@ def test_wrong_pixels_are_refused(pixels: Any, message: str) -> None:
         tiny_model()(pixels)
 
 
-def test_labels_are_refused_for_now() -> None:
-    for model in (tiny_model(), RTDetrV2Model(tiny_config())):
-        with pytest.raises(NotImplementedError, match=r"^labels: expected None"):
-            model(image(64, 64), labels=[])
-
-
 def test_pixel_mask_has_no_effect() -> None:
     model, pixels = tiny_model(), image(64, 96)
     mask = torch.zeros(1, 64, 96, dtype=torch.int64)
