@@ -79,7 +79,7 @@ DETECTOR_FLOORS = (
     frozenset({"config", "processing", "results"}),
     frozenset({"loss", "weights"}),
     frozenset({"model"}),
-    frozenset({"inference"}),
+    frozenset({"inference", "training"}),
     frozenset({"detector"}),
     frozenset({"cli"}),
     frozenset({"", "__main__"}),
