@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ..config import RTDetrV2Config
 from .attention import SelfAttention
-from .layers import ACTIVATIONS, ConvNorm, FeedForward
+from .layers import ACTIVATIONS, ConvNorm, FeedForward, to_tokens
 from .outputs import Recorder
 from .positions import position_embedding
 from .size_cache import SizeCache
@@ -59,7 +59,7 @@ class AIFI(nn.Module):
         (positions,) = self.positions(
             height, width, channels, self.temperature, self.legacy, device=x.device
         )
-        tokens = x.flatten(2).transpose(1, 2)
+        tokens = to_tokens(x)
         positions = positions.to(tokens.dtype)
         for layer in self.layers:
             tokens = layer(tokens, positions, record)

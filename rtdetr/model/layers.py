@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,7 @@ __all__ = [
     "MLPHead",
     "inverse_sigmoid",
     "norm_type",
+    "to_tokens",
 ]
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -34,6 +36,29 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """The logit of ``x``, which is first brought into [0, 1]; both ``x`` and ``1 - x`` count as at least ``eps``."""
     x = x.clamp(0, 1)
     return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """Pixels [B, C, H, W] as tokens [B, H*W, C], row by row."""
+    if len(x) == 1 and x.requires_grad:
+        x = _ContiguousGradient.apply(x)  # type: ignore[no-untyped-call]
+    return x.flatten(2).transpose(1, 2)
+
+
+class _ContiguousGradient(torch.autograd.Function):
+    """The identity, whose gradient is contiguous.
+
+    Tokens give a gradient whose channels are last. With one image, batch normalization on the CPU (seen in torch 2.13)
+    takes such a gradient for one whose channels are first, and trains on other numbers without an error.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
 
 
 class FrozenBatchNorm2d(nn.Module):

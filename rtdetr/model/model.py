@@ -18,7 +18,7 @@ from .decoder import Decoded, Decoder
 from .denoising import DenoisingQueries, make_denoising
 from .hybrid_encoder import HybridEncoder
 from .inputs import check_pixels, encoder_maps
-from .layers import MLPHead
+from .layers import MLPHead, to_tokens
 from .outputs import Recorder, RTDetrV2ModelOutput
 from .pretrained import Pretrained
 from .query_selection import Proposals, Selection, make_anchors, select
@@ -197,7 +197,7 @@ class RTDetrV2Model(Pretrained):
         for index, project in enumerate(projections[len(maps) :]):
             levels.append(project(levels[-1] if index else maps[-1]))
         sizes = tuple((x.shape[2], x.shape[3]) for x in levels)
-        return torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1), sizes
+        return torch.cat([to_tokens(x) for x in levels], 1), sizes
 
     def propose(self, memory: Tensor, levels: Levels) -> Proposals:
         """What each pixel would be as a query. Pixels whose anchor is not used are seen as 0."""

@@ -210,3 +210,18 @@ def test_a_detector_learns_eight_images_by_heart() -> None:
         right = (classes[index][:, None] == label["class_labels"]) & (scores[index][:, None] > 0.3)
         missed += int((~((iou > 0.5) & right).any(0)).sum())
     assert missed == 0
+
+
+def test_one_image_teaches_what_two_of_it_teach() -> None:
+    """Batch normalization must not mistake the layout of a gradient that comes from tokens."""
+    model = tiny_model(num_denoising=0).double().train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    pixels, (label,) = image(64, 96).double(), draw_labels(3, dtype=torch.float64)
+    gradients = []
+    for count in (1, 2):
+        model.zero_grad()
+        model(pixels.expand(count, -1, -1, -1), labels=[label] * count).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert largest_difference(*gradients) < 1e-9
