@@ -41,7 +41,7 @@ DETECTOR_AT_IMPORT = {
     "typer",
     "typing_extensions",
 } | set(sys.stdlib_module_names)
-DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "scipy", "supervision", "tqdm"}
+DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "scipy", "supervision", "tqdm", "yaml"}
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (
@@ -77,7 +77,7 @@ DETECTOR_FLOORS = (
     frozenset({"boxes", "devices", "hub"}),
     frozenset({"images"}),
     frozenset({"config", "processing", "results"}),
-    frozenset({"loss", "weights"}),
+    frozenset({"data", "loss", "weights"}),
     frozenset({"model"}),
     frozenset({"inference", "training"}),
     frozenset({"detector"}),
