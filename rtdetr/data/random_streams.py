@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every random number of the data, as a function of the seed and what it is for: no generator has a state to lose.
+
+NumPy reads a short list of whole numbers as one with zeros behind it, so all lists here have four.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["image_stream", "order_stream", "repeat_stream", "size_stream"]
+
+# Above any number of times that an image can come in an epoch.
+ORDER, SIZE, REPEAT = 2**31, 2**31 + 1, 2**31 + 2
+
+
+def image_stream(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+    """For augmenting image ``index`` when it comes for the ``repeat``-th time in ``epoch``, from 0."""
+    return np.random.default_rng((seed, epoch, index, repeat))
+
+
+def order_stream(seed: int, epoch: int) -> np.random.Generator:
+    """For the order of the images in ``epoch``."""
+    return np.random.default_rng((seed, epoch, 0, ORDER))
+
+
+def repeat_stream(seed: int, epoch: int) -> np.random.Generator:
+    """For how often images of rare classes come in ``epoch``."""
+    return np.random.default_rng((seed, epoch, 0, REPEAT))
+
+
+def size_stream(seed: int, step: int) -> np.random.Generator:
+    """For the size of the images in ``step``."""
+    return np.random.default_rng((seed, step, 0, SIZE))
