@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches made by worker processes that live for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch.utils.data import DataLoader
+
+from .dataset import DetectionDataset, Item, Key, collate
+
+__all__ = ["make_loader"]
+
+
+def make_loader(
+    dataset: DetectionDataset,
+    batches: Iterable[list[Key]] | Iterable[list[int]],
+    *,
+    workers: int = 0,
+    pin_memory: bool = False,
+    start_method: str | None = None,
+) -> DataLoader[Item]:
+    """A loader of :class:`~rtdetr.data.dataset.Batch`; the same batches for any number of workers.
+
+    Args:
+        dataset: the images.
+        batches: their keys; asked again for every epoch.
+        workers: processes; 0 makes batches in this one.
+        pin_memory: whether batches lie in memory from which a GPU copies without waiting.
+        start_method: "fork", "spawn" or "forkserver"; by default the system's.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else each epoch draws from the generator of the run
+        multiprocessing_context=start_method if workers else None,
+    )

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a data set on disk to batches: the same for any number of workers, in memory that does not grow."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from data_sets import TRAIN, coco, coco_folder, draw, write_json
+from PIL import Image
+from tiny_detector import tiny_model
+from torch.utils.data import Dataset
+
+from rtdetr.data import (
+    Augmentation,
+    DetectionDataset,
+    Key,
+    ReadOptions,
+    Split,
+    TrainingBatches,
+    load_data,
+    make_loader,
+    shard_batches,
+)
+from rtdetr.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """Twelve images; the second has a crowd beside its box, the third has none."""
+    document = coco(TRAIN, ids=(3, 9))
+    document["annotations"].append(
+        {"image_id": 11, "category_id": 3, "bbox": [1, 1, 9, 9], "iscrowd": 1}
+    )
+    del document["annotations"][2]
+    folder = coco_folder(tmp_path_factory.mktemp("data"), document, coco(("val_0.png",), (3, 9)))
+    split = load_data(folder).train
+    assert split is not None
+    return split
+
+
+def digest(batches: Iterable[Any]) -> str:
+    """Of all values of all batches."""
+    total = hashlib.sha256()
+    for batch in batches:
+        total.update(batch["pixel_values"].numpy().tobytes())
+        for labels in batch["labels"]:
+            for name in sorted(labels):
+                total.update(labels[name].numpy().tobytes())
+    return total.hexdigest()
+
+
+def epochs_of(split: Split, workers: int, start_method: str | None = None) -> list[str]:
+    dataset = DetectionDataset(split, 64, augmentation=Augmentation(), seed=3, strong_epochs=2)
+    batches = TrainingBatches(len(split), 4, seed=3)
+    loader = make_loader(dataset, batches, workers=workers, start_method=start_method)
+    digests = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        digests.append(digest(loader))
+    return digests
+
+
+def test_item(train: Split) -> None:
+    item = DetectionDataset(train, (32, 96))[1]
+    pixels, labels = item["pixel_values"], item["labels"]
+    assert (pixels.dtype, list(pixels.shape)) == (torch.uint8, [3, 32, 96])
+    assert labels["class_labels"].tolist() == [1]
+    assert labels["class_labels"].dtype == labels["image_id"].dtype == torch.int64
+    assert labels["boxes"].dtype == torch.float32
+    torch.testing.assert_close(labels["boxes"], torch.tensor([[0.25, 0.25, 0.25, 0.25]]))
+    assert labels["image_id"].tolist() == [11]
+    assert (labels["orig_size"].tolist(), labels["size"].tolist()) == ([48, 64], [32, 96])
+    with Image.open(train.image(1)) as image:
+        resized = image.convert("RGB").resize((96, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(pixels.numpy(), np.asarray(resized).transpose(2, 0, 1))
+
+
+def test_item_without_objects(train: Split) -> None:
+    labels = DetectionDataset(train, 64, augmentation=Augmentation())[2]["labels"]
+    assert list(labels["boxes"].shape) == [0, 4]
+    assert list(labels["class_labels"].shape) == [0]
+
+
+def test_boxes_are_fractions_after_any_augmentation(train: Split) -> None:
+    dataset = DetectionDataset(train, 64, augmentation=Augmentation())
+    for epoch in range(40):
+        labels = dataset[Key(epoch, 0)]["labels"]
+        center, size = labels["boxes"][:, :2], labels["boxes"][:, 2:]
+        assert (center - size / 2 >= -1e-6).all()
+        assert (center + size / 2 <= 1 + 1e-6).all()
+
+
+def test_detector_learns_from_a_batch(train: Split) -> None:
+    model = tiny_model().train()
+    loader = make_loader(DetectionDataset(train, 64), shard_batches(4, 4))
+    batch: Any = next(iter(loader))
+    loss = model(batch["pixel_values"] / 255, labels=batch["labels"]).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert loss > 0
+
+
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (1, "spawn")], ids=str)
+def test_workers_change_nothing(train: Split, workers: int, method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    epochs = epochs_of(train, 0)
+    assert epochs_of(train, workers, method) == epochs
+    assert len(set(epochs)) == 3
+
+
+def test_strong_augmentation_ends(train: Split) -> None:
+    """In the last epochs an image is as it is, or flipped."""
+    strong = DetectionDataset(train, 64, augmentation=Augmentation(), strong_epochs=5)
+    plain = DetectionDataset(train, 64)[0]["pixel_values"]
+    both = {plain.numpy().tobytes(), plain.flip(2).numpy().tobytes()}
+    late = {strong[Key(epoch, 0)]["pixel_values"].numpy().tobytes() for epoch in range(5, 30)}
+    assert len(late - both) == 0
+    assert {strong[Key(epoch, 0)]["pixel_values"].numpy().tobytes() for epoch in range(5)} - both
+
+
+def test_user_transforms_replace_the_augmentation(train: Split) -> None:
+    seen = []
+
+    def transforms(image: Image.Image, target: dict[str, Any]) -> tuple[Any, Any]:
+        seen.append(target["image_id"])
+        return image.crop((0, 0, 32, 24)), target
+
+    dataset = DetectionDataset(train, 64, augmentation=Augmentation(), transforms=transforms)
+    boxes = dataset[0]["labels"]["boxes"]
+    torch.testing.assert_close(boxes, torch.tensor([[0.5, 0.5, 0.5, 0.5]]))
+    assert seen == [10]
+
+
+def test_image_that_changed_since_the_check(tmp_path: Path) -> None:
+    split = load_data(coco_folder(tmp_path)).train
+    assert split is not None
+    draw(tmp_path / "train" / TRAIN[0], size=(20, 10))
+    with pytest.raises(DataError, match="has become 20x10 since it was checked, it was 64x48"):
+        DetectionDataset(split)[0]
+
+
+def test_loader_leaves_the_generator_alone(train: Split) -> None:
+    state = torch.get_rng_state()
+    epochs_of(train, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_images_from_memory_reach_spawned_workers() -> None:
+    items = [
+        (np.full((48, 64, 3), index, np.uint8), {"boxes": [[1, 2, 30, 40]], "labels": [0]})
+        for index in range(12)
+    ]
+    splits = load_data(items, ReadOptions(val_fraction=0.25))
+    assert splits.val is not None
+    loader = make_loader(
+        DetectionDataset(splits.val, 32), shard_batches(3, 3), workers=1, start_method="spawn"
+    )
+    batch: Any = next(iter(loader))
+    numbers = [int(name.split()[1]) for name in splits.val.annotations.names]
+    assert batch["pixel_values"].amax((1, 2, 3)).tolist() == numbers
+
+
+class WithMemory(Dataset[Any]):
+    """A dataset that tells with every 25th image how much memory its process holds."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Key) -> Any:
+        item: Any = self.dataset[key]
+        memory = [0, 0] if key.image % 25 else memory_of_process()
+        item["labels"]["memory"] = torch.tensor(memory)
+        return item
+
+
+def memory_of_process() -> list[int]:
+    """KiB that are resident, and those of them that no other process shares: pages are copied when written."""
+    lines = [line.split() for line in ROLLUP.read_text().splitlines()[1:]]
+    sizes = {name.rstrip(":"): int(size) for name, size, *_ in lines}
+    return [sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]]
+
+
+ROLLUP = Path("/proc/self/smaps_rollup")
+
+
+@pytest.mark.skipif(not ROLLUP.exists(), reason=f"needs {ROLLUP}")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_memory_of_a_worker_does_not_grow(method: str, tmp_path: Path) -> None:
+    """20,000 boxes in 100 images; after epoch 10 within 5 % of epoch 2."""
+    names = tuple(f"{index:03}.png" for index in range(100))
+    rng = np.random.default_rng(0)
+    document = coco(names)
+    document["annotations"] = [
+        {"image_id": 10 + index // 200, "category_id": 1, "bbox": [*rng.uniform(0, 40, 2), 6, 5]}
+        for index in range(20_000)
+    ]
+    for name in names:
+        draw(tmp_path / name, name)
+    write_json(tmp_path / "annotations.json", document)
+    split = load_data(tmp_path, ReadOptions(val_fraction=0)).train
+    assert split is not None
+    dataset: Any = WithMemory(DetectionDataset(split, 32, augmentation=Augmentation().weak()))
+    batches = TrainingBatches(len(split), 25)
+    loader: Any = make_loader(dataset, batches, workers=1, start_method=method)
+    most = []
+    for epoch in range(11):
+        batches.set_epoch(epoch)
+        memory = [labels["memory"] for batch in loader for labels in batch["labels"]]
+        most.append(torch.stack(memory).amax(0))
+    assert (most[10] <= 1.05 * most[2]).all(), most
