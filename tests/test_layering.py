@@ -41,7 +41,9 @@ DETECTOR_AT_IMPORT = {
     "typer",
     "typing_extensions",
 } | set(sys.stdlib_module_names)
-DETECTOR_WHEN_CALLED = {"av", "huggingface_hub", "scipy", "supervision", "tqdm", "yaml"}
+DETECTOR_WHEN_CALLED = {
+    *("av", "huggingface_hub", "scipy", "sklearn", "supervision", "tqdm", "yaml"),
+}
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (

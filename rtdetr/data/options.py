@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..checking import check_between, check_int, hints_at_fields
+from ..errors import UsageError
 
 __all__ = ["ReadOptions"]
 
@@ -24,6 +25,10 @@ class ReadOptions:
         queries: objects that the model can find in an image, for a warning where there are more.
         imgsz: side to which images are resized, for a note on boxes too small to see.
         decode: whether to decode every image, not its header alone.
+
+    Raises:
+        UsageError: naming the option that has a wrong value.
+        TypeError: for an unknown option, with the nearest known one.
     """
 
     ignore_unknown_classes: bool = False
@@ -36,7 +41,10 @@ class ReadOptions:
     decode: bool = False
 
     def __post_init__(self) -> None:
-        check_between("val_fraction", self.val_fraction, 0, 0.9)
-        check_int("seed", self.seed, 0)
-        check_int("queries", self.queries, 1)
-        check_int("imgsz", self.imgsz, 1)
+        try:
+            check_between("val_fraction", self.val_fraction, 0, 0.9)
+            check_int("seed", self.seed, 0)
+            check_int("queries", self.queries, 1)
+            check_int("imgsz", self.imgsz, 1)
+        except ValueError as error:
+            raise UsageError(str(error)) from None

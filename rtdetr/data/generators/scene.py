@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a generator draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = ["Scene", "SceneMaker"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and its objects.
+
+    Args:
+        image: RGB.
+        boxes: [n, 4] xyxy in whole pixels, inside the image.
+        classes: [n] places in the names of its maker.
+    """
+
+    image: Image.Image
+    boxes: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.int64]
+
+
+class SceneMaker(Protocol):
+    """Draws scenes of one kind."""
+
+    names: tuple[str, ...]
+
+    def draw(self, rng: np.random.Generator, *, is_val: bool) -> Scene:
+        """A scene that is a function of the numbers of ``rng``; those of val show objects that train never shows."""
+        ...
