@@ -17,7 +17,7 @@ import typer
 from ..errors import RTDetrError
 from ..images.names import one_line
 from ..memory import keep_freed_memory
-from . import benchmark, checks, convert, info, models, predict
+from . import benchmark, checks, convert, data, info, models, predict
 from .console import DEBUG, warn
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 for module in (predict, models, info, convert, benchmark, checks):
     app.command(module.NAME)(module.command)
+app.add_typer(data.app, name=data.NAME)
 
 
 def _show_version(requested: bool) -> None:

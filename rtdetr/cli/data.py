@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rtdetr data``: look at a data set before training on it, or make one."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .arguments import OUTPUT, AsJson
+from .console import progress, say, say_json, table
+
+if TYPE_CHECKING:
+    from ..data import DataSplits
+
+NAME = "data"
+READING = "Reading"
+MOST_CLASSES = 40
+"""Rows of the table of classes."""
+
+app = typer.Typer(help="Check data sets, or make one.", no_args_is_help=True)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder in COCO's, YOLO's, Roboflow's or Pascal VOC's layout, a data.yaml, or a COCO json.",
+    ),
+]
+
+
+def _option(text: str, *flag: str) -> Any:
+    return typer.Option(*flag, help=text, rich_help_panel=READING)
+
+
+@app.command("check")
+def check(
+    data: Data,
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")] = False,
+    decode: Annotated[
+        bool, _option("Decode every image, not its header alone.", "--decode")
+    ] = False,
+    ignore_unknown_classes: Annotated[
+        bool, _option("Leave out boxes of undeclared classes.", "--ignore-unknown-classes")
+    ] = False,
+    skip_missing: Annotated[
+        bool, _option("Leave out images that cannot be read.", "--skip-missing")
+    ] = False,
+    drop_bad_boxes: Annotated[
+        bool, _option("Leave out boxes without an area in the image.", "--drop-bad-boxes")
+    ] = False,
+    val_fraction: Annotated[float, _option("Share to hold out where there is no val split.")] = 0.1,
+    seed: Annotated[int, _option("Decides which images are held out.")] = 0,
+    queries: Annotated[int, _option("Objects that the model can find in an image.")] = 300,
+    imgsz: Annotated[int, _option("Side to which images are resized.")] = 640,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong with a data set. Exit code 3 if training would refuse it."""
+    from ..data import ReadOptions, check_data
+
+    options = ReadOptions(
+        ignore_unknown_classes=ignore_unknown_classes,
+        skip_missing=skip_missing,
+        drop_bad_boxes=drop_bad_boxes,
+        val_fraction=val_fraction,
+        seed=seed,
+        queries=queries,
+        imgsz=imgsz,
+        decode=decode,
+    )
+    splits = check_data(data, options)
+    failures = splits.report.failures(strict)
+    if as_json:
+        say_json(_as_json(splits, not failures))
+    else:
+        _print(data, splits, len(failures))
+    if failures:
+        raise typer.Exit(3)
+
+
+@app.command("make")
+def make(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to make: digits.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    images: Annotated[int, typer.Option(help="Images; a fifth of them for validation.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=OUTPUT)] = 0,
+) -> None:
+    """Make a data set in COCO's layout, offline. digits: handwritten digits on photos (10 classes)."""
+    from ..data.generators import GENERATORS, write_data_set
+    from .arguments import choose
+
+    (name,) = choose("KIND", kind, tuple(GENERATORS))
+    maker = GENERATORS[name]()
+    boxes = write_data_set(
+        folder, maker, images, seed, progress=lambda numbers: progress(numbers, images)
+    )
+    total = sum(boxes.values())
+    say(f"{images:,} images, {total:,} objects, {len(maker.names)} classes -> {folder}")
+
+
+def _counts(splits: DataSplits) -> list[dict[str, Any]]:
+    both = {"train": splits.train, "val": splits.val}
+    return [
+        {
+            "split": name,
+            "images": len(split),
+            "boxes": len(split.annotations.boxes),
+            "crowds": int(split.annotations.crowds.sum()),
+        }
+        for name, split in both.items()
+        if split is not None
+    ]
+
+
+def _classes(splits: DataSplits) -> list[dict[str, Any]]:
+    if splits.train is None:
+        return []
+    categories = splits.train.annotations.categories
+    both = {"train": splits.train, "val": splits.val}
+    counts = {name: split.annotations.class_counts() for name, split in both.items() if split}
+    return [
+        {"class": index, "id": category_id, "name": name}
+        | {split: int(count[index]) for split, count in counts.items()}
+        for index, (category_id, name) in enumerate(
+            zip(categories.ids, categories.names, strict=True)
+        )
+    ]
+
+
+def _as_json(splits: DataSplits, is_ready: bool) -> dict[str, Any]:
+    return {
+        "ready": is_ready,
+        "layout": splits.layout,
+        "splits": _counts(splits),
+        "classes": _classes(splits),
+        "findings": splits.report.as_dicts(),
+    }
+
+
+def _print(data: str, splits: DataSplits, failures: int) -> None:
+    say(f"{data} ({splits.layout})")
+    for row in _counts(splits):
+        crowds = f", {row['crowds']:,} of them crowds" if row["crowds"] else ""
+        say(f"{row['split']:5}  {row['images']:,} images, {row['boxes']:,} boxes{crowds}")
+    classes = _classes(splits)
+    if classes:
+        say()
+        rows = [[str(value) for value in row.values()] for row in classes[:MOST_CLASSES]]
+        for line in table([list(classes[0]), *rows], right=(0, 1, 3, 4)):
+            say(line)
+        if len(classes) > MOST_CLASSES:
+            say(f"... and {len(classes) - MOST_CLASSES:,} more classes (--json lists all)")
+    lines = [_with_flags(line) for line in splits.report.lines()]
+    say("\n".join(["", *lines]) if lines else "\nnothing to remark")
+    say(f"\nnot ready to train: {failures} to correct" if failures else "\nready to train")
+
+
+def _with_flags(line: str) -> str:
+    """A sentence with the flags of this command where it names fields of ``ReadOptions``."""
+    from ..data import ReadOptions
+
+    for field in fields(ReadOptions):
+        if "_" in field.name:
+            line = line.replace(f"({field.name}", f"(--{field.name.replace('_', '-')}")
+    return line
