@@ -7,6 +7,7 @@ N images, T boxes.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,7 @@ class Boxes:
 
 def clean_split(split: UncheckedSplit, report: Report, options: ReadOptions) -> CleanSplit:
     """What is usable of a split; what is not goes into the report."""
+    _check_repeats(split, report)
     headers = _headers(split, options)
     is_there = _check_headers(split, headers, report, options)
     known = [header if isinstance(header, Header) else Header((0, 0)) for header in headers]
@@ -96,6 +98,19 @@ def clean_split(split: UncheckedSplit, report: Report, options: ReadOptions) -> 
     _clip(split, sizes, boxes, report, options)
     _drop_duplicates(split, boxes, report)
     return _assemble(split, known, sizes, is_there, boxes)
+
+
+def _check_repeats(split: UncheckedSplit, report: Report) -> None:
+    repeated = [name for name, count in Counter(split.names).items() if count > 1]
+    if repeated:
+        sentence = f"{split.source}: {number(len(repeated), 'image')} listed more than once (first: {repeated[0]})"
+        report.add(
+            "error",
+            "repeated-file",
+            len(repeated),
+            repeated[0],
+            f"{sentence}; expected each once",
+        )
 
 
 def _headers(split: UncheckedSplit, options: ReadOptions) -> Sequence[Header | HeaderFault]:

@@ -22,6 +22,9 @@ __all__ = ["CocoReader"]
 Entry = Mapping[str, Any]
 
 EXPECTED = 'expected a COCO file: an object with "images", "annotations" and "categories"'
+PROBES = 50
+LONGEST_WORD = 8
+"""Of what a file that is cut off may end with: false, -Infinity or \\u00fc without its last letter."""
 NO_BOX = (float("nan"),) * 4
 """Stands for a box that is none; it is found and reported with the others that have no area."""
 
@@ -33,7 +36,7 @@ class CocoReader:
     Args:
         split: "train" or "val".
         file: the json.
-        roots: folders that may hold the images; the one that has the first of them is taken.
+        roots: folders that may hold the images; the first one that has some of them is taken.
     """
 
     split: str
@@ -130,20 +133,20 @@ class CocoReader:
         report: Report,
         options: ReadOptions,
     ) -> None:
-        by_id: dict[str, list[str]] = {}
-        for category, file in unknown:
-            by_id.setdefault(repr(category), []).append(file)
-        for category, files in by_id.items():
-            known = _shorten(categories.ids)
-            report.add_droppable(
-                "ignore_unknown_classes",
-                options.ignore_unknown_classes,
-                "unknown-category",
-                len(files),
-                files[0],
-                f"{self.file}: category_id {category} ({number(len(files), 'box', 'boxes')}, first: image {files[0]}) "
-                f'is not in "categories" {known}',
-            )
+        if not unknown:
+            return
+        ids = list(dict.fromkeys(repr(category) for category, _ in unknown))
+        shown = ", ".join(ids[:10]) + (", ..." if len(ids) > 10 else "")
+        boxes, first = number(len(unknown), "box", "boxes"), unknown[0][1]
+        report.add_droppable(
+            "ignore_unknown_classes",
+            options.ignore_unknown_classes,
+            "unknown-category",
+            len(unknown),
+            first,
+            f"{self.file}: category_id {shown} ({boxes}, first: image {first}) is not in "
+            f'"categories" {_shorten(categories.ids)}',
+        )
 
 
 def load_json(file: Path) -> Any:
@@ -165,8 +168,7 @@ def load_json(file: Path) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        rest = text[error.pos :].strip()
-        what = "is cut off" if text.strip() and len(rest) < 2 else "is not JSON"
+        what = "is cut off" if _is_cut(text, error) else "is not JSON"
         raise fail(
             "not-json",
             str(file),
@@ -174,6 +176,14 @@ def load_json(file: Path) -> Any:
         ) from error
     except RecursionError as error:
         raise fail("not-json", str(file), f"{file}: nested too deeply; {EXPECTED}") from error
+
+
+def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether the text is JSON up to its end: what is missing there, or a text, number or word that ends too early."""
+    is_json = text.lstrip()[:1] in ("{", "[")
+    is_text = error.msg.startswith("Unterminated string")
+    rest = text[error.pos :].rstrip()
+    return is_json and (is_text or len(rest) < LONGEST_WORD)
 
 
 def check_kind(document: Any, source: str) -> None:
@@ -261,7 +271,7 @@ def read_categories(entries: Any, source: str) -> Categories:
                 f"categories[{place}]",
                 f'{source}: categories[{place}] is {_short(entry)}; expected {{"id": whole number, "name": text}}',
             )
-    ids = [entry["id"] for entry in entries]
+    ids = [int(entry["id"]) for entry in entries]
     repeated = _first_repeated(ids)
     if repeated is not None:
         raise fail(
@@ -273,17 +283,15 @@ def read_categories(entries: Any, source: str) -> Categories:
 
 
 def find_files(names: Sequence[str], roots: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The first of ``roots`` that holds one of the first images, and the names as the file system has them.
+    """The first of ``roots`` that holds one of a sample of the images, and the names as the file system has them.
 
     A name with backslashes that does not exist as it is was written on Windows: it is read with slashes.
     """
-    probe = names[:20]
+    probe = names[:: max(1, len(names) // PROBES)]
     plain = [name.replace("\\", "/") for name in probe]
-    for root in roots:
-        if any((root / name).is_file() for name in (*probe, *plain)):
-            break
-    else:
-        root = roots[0]
+    holding = (root for root in roots if any((root / name).is_file() for name in (*probe, *plain)))
+    existing = (root for root in roots if root.is_dir())
+    root = next(holding, None) or next(existing, roots[-1])
     return root, [
         name if "\\" not in name or (root / name).is_file() else name.replace("\\", "/")
         for name in names
@@ -313,7 +321,7 @@ def _unique_ids(images: Sequence[Entry], source: str) -> list[int]:
                 f"images[{place}]",
                 f"{source}: images[{place}] has the id {image.get('id')!r}; expected a whole number",
             )
-    ids = [image["id"] for image in images]
+    ids = [int(image["id"]) for image in images]
     repeated = _first_repeated(ids)
     if repeated is not None:
         raise fail(
@@ -362,11 +370,13 @@ def _size(image: Entry) -> tuple[int, int]:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    """A whole number; one that some tool wrote as 7.0 is one too, a truth is none."""
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return is_whole and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _lookup(known: Mapping[int, int], key: Any) -> int | None:
-    """What ``key`` stands for; a float or a bool is no id though Python finds them equal to one."""
+    """What ``key`` stands for."""
     return known.get(key) if _is_id(key) else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import DataError
 from .coco import CocoReader
+from .findings import FatalFindingError
 from .unchecked import SplitReader
 from .voc import VocReader
 from .yolo import SPLIT_KEYS, YoloReader, load_yaml
@@ -97,7 +98,11 @@ def find_yolo(path: Path) -> Readers:
     file = path if path.suffix.lower() in (".yaml", ".yml") else _first(_yaml_files(path))
     if file is None or not file.is_file():
         return {}
-    document = load_yaml(file)
+    try:
+        document = load_yaml(file)
+    except FatalFindingError:
+        # Reading it tells why, if it is the one that was meant.
+        return {"train": YoloReader("train", file)} if file in (path, path / "data.yaml") else {}
     if path.is_dir() and not ("train" in document and "names" in document):
         return {}
     splits: Readers = {"train": YoloReader("train", file)}
@@ -137,8 +142,12 @@ def _voc_splits(folder: Path) -> Readers:
 def _voc_list(folder: Path, split: str) -> list[Path]:
     """The xml files of the names in ``ImageSets/Main/train.txt``."""
     file = _first(folder / "ImageSets" / "Main" / f"{name}.txt" for name in FOLDERS[split])
-    lines = file.read_text(encoding="utf-8-sig").split("\n") if file else []
-    return [folder / "Annotations" / f"{line.split()[0]}.xml" for line in lines if line.strip()]
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape") if file else ""
+    return [
+        folder / "Annotations" / f"{line.split()[0]}.xml"
+        for line in text.splitlines()
+        if line.strip()
+    ]
 
 
 def _xml_folder(path: Path, split: str) -> list[Path]:
@@ -177,7 +186,8 @@ def _image_roots(path: Path, file: Path, split: str) -> Sequence[Path]:
     """Folders that may hold the images of a json, the likely ones first."""
     names = [file.stem.removeprefix("instances_"), *FOLDERS[split]]
     split_folders = [folder / name for name in names for folder in (path / "images", path)]
-    return [*split_folders, path / "images", file.parent, path]
+    years = [folder for name in FOLDERS[split] for folder in sorted(path.glob(f"{name}*/"))]
+    return [*split_folders, *years, path / "images", file.parent, path]
 
 
 def _yaml_files(path: Path) -> list[Path]:

@@ -23,6 +23,29 @@ __all__ = ["SequenceReader"]
 FORM = 'expected (image, {"boxes": [n, 4] xyxy in pixels, "class_labels": [n]})'
 
 
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is annotated in an image; any value may be wrong."""
+
+    boxes: npt.NDArray[np.float64]  # [n, 4]
+    classes: npt.NDArray[np.float64]  # [n]
+    crowds: npt.NDArray[np.float64]  # [n], not 0 where a box is a crowd
+    image_id: int
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, Any], index: int) -> Target:
+        """The arrays of a user's target.
+
+        Raises:
+            TypeError, ValueError: if something is no numbers.
+        """
+        boxes = _numbers(entries["boxes"])
+        classes = _numbers(entries.get("class_labels", entries.get("labels")))
+        crowds = _numbers(entries.get("iscrowd", np.zeros(classes.shape)))
+        boxes = boxes if boxes.size else boxes.reshape(0, 4)
+        return cls(boxes, classes, crowds, int(entries.get("image_id", index)))
+
+
 @dataclass(frozen=True)
 class SequenceReader:
     """Reads a split from memory. Images are asked for again when they are needed.
@@ -39,28 +62,26 @@ class SequenceReader:
     names: Sequence[str] | None = None
 
     def __call__(self, report: Report, options: ReadOptions) -> UncheckedSplit:
-        targets = [self._target(index) for index in range(len(self.items))]
-        labels = [_array(target.get("class_labels", target.get("labels"))) for target in targets]
+        targets = [self._read_target(index) for index in range(len(self.items))]
         names = self.names
         if names is None:
-            highest = max((int(array.max()) for array in labels if array.size), default=-1)
+            highest = max((int(target.classes.max(initial=-1)) for target in targets), default=-1)
             names = [str(index) for index in range(highest + 1)]
         check_names(names, self.split, report)
         boxes = BoxList()
-        for image, (target, classes) in enumerate(zip(targets, labels, strict=True)):
-            self._add(boxes, image, target, classes, len(names))
+        for image, target in enumerate(targets):
+            self._add(boxes, image, target, len(names))
         count = len(self.items)
-        ids = [int(target.get("image_id", index)) for index, target in enumerate(targets)]
         return UncheckedSplit(
             self.split,
             self.split,
             "",
             [f"image {index}" for index in range(count)],
-            ids,
+            [target.image_id for target in targets],
             [(0, 0)] * count,
             boxes,
             Categories.numbered(names),
-            lambda image, place: f"{self.split}: image {image} box {place}",
+            lambda image, place: f"{self.split}: item {image} box {place}",
             load=self.load,
         )
 
@@ -68,47 +89,42 @@ class SequenceReader:
         """The image of item ``index``."""
         return self.items[index][0]
 
-    def _target(self, index: int) -> Mapping[str, Any]:
+    def _read_target(self, index: int) -> Target:
         item = self.items[index]
-        target = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
-        if (
-            isinstance(target, Mapping)
-            and "boxes" in target
-            and {"class_labels", "labels"} & set(target)
-        ):
-            return target
-        found = sorted(map(str, target)) if isinstance(target, Mapping) else type(item).__name__
-        raise fail("bad-target", f"item {index}", f"{self.split}: item {index} is {found}; {FORM}")
-
-    def _add(
-        self,
-        boxes: BoxList,
-        image: int,
-        target: Mapping[str, Any],
-        classes: npt.NDArray[Any],
-        total: int,
-    ) -> None:
-        corners = (
-            _array(target["boxes"]).reshape(-1, 4) if np.size(target["boxes"]) % 4 == 0 else None
-        )
-        crowds = _array(target.get("iscrowd", np.zeros(len(classes)))).reshape(-1)
-        where = f"{self.split}: item {image}"
-        if corners is None or not len(corners) == len(classes) == len(crowds):
-            shapes = [list(np.shape(target["boxes"])), list(classes.shape)]
+        entries: Any = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
+        where = f"{self.split}: item {index}"
+        is_target = isinstance(entries, Mapping) and "boxes" in entries
+        if not is_target or not {"class_labels", "labels"} & set(entries):
+            kind = type(item).__name__
+            found = sorted(map(str, entries)) if isinstance(entries, Mapping) else kind
+            raise fail("bad-target", f"item {index}", f"{where} is {found}; {FORM}")
+        try:
+            target = Target.from_entries(entries, index)
+        except (TypeError, ValueError) as error:
+            raise fail("bad-target", f"item {index}", f"{where}: {error}; {FORM}") from error
+        shapes = target.boxes.shape, target.classes.shape, target.crowds.shape
+        count = len(target.boxes)
+        if shapes != ((count, 4), (count,), (count,)):
+            told = ", ".join(str(list(shape)) for shape in shapes)
             raise fail(
                 "bad-target",
-                f"item {image}",
-                f"{where} has boxes and classes of shape {shapes}; {FORM}",
+                f"item {index}",
+                f"{where} has boxes, classes and crowds of shapes {told}; {FORM}",
             )
-        for place, label in enumerate(classes.tolist()):
-            if label != int(label) or not 0 <= label < total:
+        return target
+
+    def _add(self, boxes: BoxList, image: int, target: Target, total: int) -> None:
+        for place, label in enumerate(target.classes.tolist()):
+            if not (label == label // 1 and 0 <= label < total):
                 raise fail(
                     "unknown-category",
                     f"item {image}",
-                    f"{where} has the class {label}; expected a whole number within 0..{total - 1}",
+                    f"{self.split}: item {image} has the class {label:g}; expected a whole number in 0..{total - 1}",
                 )
-            boxes.add(image, corners[place].tolist(), int(label), place, bool(crowds[place]))
+            crowd = bool(target.crowds[place])
+            boxes.add(image, target.boxes[place].tolist(), int(label), place, crowd)
 
 
-def _array(values: Any) -> npt.NDArray[Any]:
-    return tensor_to_array(values) if isinstance(values, torch.Tensor) else np.asarray(values)
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
+    array = tensor_to_array(values) if isinstance(values, torch.Tensor) else values
+    return np.asarray(array, dtype=np.float64)

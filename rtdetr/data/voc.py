@@ -104,16 +104,19 @@ class VocReader:
         report: Report,
         options: ReadOptions,
     ) -> None:
-        for name, files in unknown.items():
-            known = ", ".join(categories.names[:20])
-            report.add_droppable(
-                "ignore_unknown_classes",
-                options.ignore_unknown_classes,
-                "unknown-category",
-                len(files),
-                str(files[0]),
-                f'{files[0]}: the class "{name}" is not in train ({known})',
-            )
+        if not unknown:
+            return
+        files = [file for files in unknown.values() for file in files]
+        names = ", ".join(f'"{name}"' for name in list(unknown)[:10])
+        known = ", ".join(categories.names[:20])
+        report.add_droppable(
+            "ignore_unknown_classes",
+            options.ignore_unknown_classes,
+            "unknown-category",
+            len(files),
+            str(files[0]),
+            f"{files[0]}: the class {names} is not in train ({known})",
+        )
 
 
 def read_page(file: Path) -> VocImage:

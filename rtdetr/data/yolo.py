@@ -62,6 +62,11 @@ class Labels:
         """Add the objects of one image."""
         try:
             lines = file.read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
+            self._add_fault(
+                Fault("unreadable-file", f"cannot be read: {error.strerror}"), str(file)
+            )
+            return
         except UnicodeDecodeError:
             self._add_fault(Fault("yolo-not-text", f"not text in UTF-8; {FORM}"), str(file))
             return
@@ -161,7 +166,8 @@ def load_yaml(file: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        # Not the loader of YAML's types: to it, a class called no is False, and one called 010 is 8.
+        document = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except OSError as error:
         raise fail(
             "unreadable-file", str(file), f"{file}: cannot be read: {error.strerror}"
@@ -182,28 +188,28 @@ def read_names(document: Mapping[str, Any], source: str) -> list[str]:
     """
     names = document.get("names")
     if isinstance(names, Mapping):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        numbers = [str(index) for index in range(len(names))]
+        if set(names) != set(numbers):
             raise fail(
                 "bad-names",
                 source,
-                f'{source}: "names" has the keys {list(names)[:20]}; expected 0 to '
-                f"{len(names) - 1}, each once",
+                f'{source}: "names" has the keys {", ".join(list(names)[:20])}; expected 0 to {len(names) - 1}',
             )
-        names = [names[index] for index in range(len(names))]
-    if not names or not isinstance(names, list):
+        names = [names[number] for number in numbers]
+    if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise fail(
             "no-categories",
             source,
             f'{source}: "names" is {names!r}; expected a list of class names',
         )
-    total = document.get("nc", len(names))
-    if total != len(names):
+    total = document.get("nc", str(len(names)))
+    if total != str(len(names)):
         raise fail(
             "bad-names",
             source,
-            f'{source}: "nc" is {total!r}, "names" has {len(names)}; expected the same number',
+            f'{source}: "nc" is {total}, "names" has {len(names)}; expected the same number',
         )
-    return [str(name) for name in names]
+    return names
 
 
 def parse_line(line: str, classes: int) -> Line | Fault:
@@ -288,7 +294,8 @@ def find_images(
 
 def listed_images(file: Path, root: Path) -> list[Path]:
     """The images that a text names, one in a line, relative to the file where they begin with a dot."""
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    lines = [line.strip() for line in text.splitlines()]
     return [
         Path(
             os.path.normpath(
@@ -301,27 +308,35 @@ def listed_images(file: Path, root: Path) -> list[Path]:
 
 
 def walk(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
-    """The files below a folder that have one of the suffixes; links to folders are followed."""
-    for parent, _, names in os.walk(folder, followlinks=True):
+    """The files below a folder that have one of the suffixes; links to folders are followed, each folder once.
+
+    What begins with a dot is no image: macOS writes ``._1.jpg`` beside ``1.jpg`` on foreign disks.
+    """
+    known = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, followlinks=True):
         for name in names:
-            if os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122 -- 100,000 paths cost seconds
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:  # noqa: PTH122 -- quick
                 yield Path(parent, name)
+        real = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}  # noqa: PTH118 -- as above
+        folders[:] = [name for name in folders if real[name] not in known]
+        known.update(real.values())
 
 
 def label_file(image: Path) -> Path:
-    """``.../images/train/1.jpg`` -> ``.../labels/train/1.txt``, by the last folder called images; else beside it."""
+    """``.../images/train/1.jpg`` -> ``.../labels/train/1.txt``, by the last folder called images; or beside it."""
     parts = list(image.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
             parts[index] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    usual, beside = Path(*parts).with_suffix(".txt"), image.with_suffix(".txt")
+    return beside if not usual.is_file() and beside.is_file() else usual
 
 
 def _root(document: Mapping[str, Any], file: Path) -> Path:
     """``path`` of the yaml where it exists, relative to the yaml; else the yaml's folder."""
     named = document.get("path")
-    root = file.parent / str(named) if named else file.parent
+    root = file.parent / Path(str(named)).expanduser() if named else file.parent
     return root if root.is_dir() else file.parent
 
 

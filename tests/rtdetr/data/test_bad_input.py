@@ -121,6 +121,19 @@ def yolo_corners(root: Path) -> Path:
     return root
 
 
+def yolo_list(*names: str) -> Callable[[Path], Path]:
+    """Train is a text that names images."""
+
+    def make(root: Path) -> Path:
+        yolo_folder(root)
+        lines = "\n".join(f"images/train/{name}" for name in names)
+        (root / "train.txt").write_text(lines, errors="surrogateescape")
+        (root / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [a, b]")
+        return root
+
+    return make
+
+
 def yolo_yaml(text: str) -> Callable[[Path], Path]:
     def make(root: Path) -> Path:
         (yolo_folder(root) / "data.yaml").write_text(text)
@@ -197,6 +210,12 @@ CASES = {
         entry("annotations", 3, category_id=7), "unknown-category",
         ("instances_train.json", "category_id 7 (1 box, first: image 0003.png)", "[1, 2]"),
         option="ignore_unknown_classes",
+    ),
+    "unknown categories": Case(
+        train_with(lambda d: [d["annotations"][i].update(category_id=90 + i) for i in range(11)] and None),
+        "unknown-category",
+        ("category_id 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, ... (11 boxes, first: image 0000.png)",),
+        count=11, option="ignore_unknown_classes",
     ),
     "category id as text": Case(
         entry("annotations", 3, category_id="1"), "unknown-category", ("category_id '1'",),
@@ -415,13 +434,25 @@ CASES = {
         yolo_yaml("train: images/train\nnc: 3\nnames: [a, b]"), "bad-names", ('"nc" is 3',)
     ),
     "YOLO names with a gap": Case(
-        yolo_yaml("train: images/train\nnames: {0: a, 2: b}"), "bad-names", ("[0, 2]", "0 to 1")
+        yolo_yaml("train: images/train\nnames: {0: a, 2: b}"), "bad-names", ("keys 0, 2;", "0 to 1")
     ),
     "YOLO no names": Case(
         yolo_yaml("train: images/train\nnames: []"), "no-categories", ('"names" is []',)
     ),
     "YOLO no such folder": Case(
         yolo_yaml("train: images/tarin\nnames: [a, b]"), "no-images-folder", ("images/tarin",)
+    ),
+    "YOLO name of an object": Case(
+        yolo_yaml("train: images/train\nnames: [a, {b: c}]"), "no-categories", ("{'b': 'c'}",)
+    ),
+    "YOLO no yaml": Case(
+        lambda root: _broken_yaml(yolo_folder(root)), "not-yaml", ("data.yaml: not YAML", "line 2")
+    ),
+    "YOLO image listed twice": Case(
+        yolo_list(*TRAIN, TRAIN[3]), "repeated-file", ("1 image listed more than once", "0003.png")
+    ),
+    "YOLO list of something else": Case(
+        yolo_list("\0\udcff"), "unreadable-image", ("1 of 1 image",)
     ),
     # VOC
     "VOC cut off": Case(voc_text("<annotation><object>"), "not-xml", ("0003.xml: not XML",)),
@@ -443,6 +474,11 @@ CASES = {
 
 def _write_bytes(root: Path) -> Path:
     (root / "annotations" / "instances_train.json").write_bytes(b"\xff\xfe\x00")
+    return root
+
+
+def _broken_yaml(root: Path) -> Path:
+    (root / "data.yaml").write_text("train: x\nnames: [a")
     return root
 
 
@@ -505,6 +541,16 @@ def test_what_may_be_left_out(case: Case, tmp_path: Path) -> None:
     assert splits.train is not None
     if case.option == "skip_missing":
         assert len(splits.train) == 12 - case.count
+
+
+def test_json_cut_anywhere(tmp_path: Path) -> None:
+    text = json.dumps(coco(TRAIN[:1]) | {"more": [True, None, -1.5e3, "\u00fc\\n", {}]})
+    root = coco_folder(tmp_path)
+    for end in range(1, len(text)):
+        write_json(root / "annotations" / "instances_train.json", text[:end])
+        (finding,) = (f for f in check_data(root).report if f.severity == "error")
+        assert finding.kind == "not-json"
+        assert "is cut off" in finding.sentence, text[:end]
 
 
 def test_two_errors_are_told_together(tmp_path: Path) -> None:
@@ -570,8 +616,12 @@ def test_exif_turns_boxes_and_images_alike(frame: str, orientation: int, tmp_pat
 BAD_ITEMS = {
     "no pair": ([1], "item 0 is int"),
     "no classes": ([("x", {"boxes": []})], "item 0 is ['boxes']"),
-    "other numbers": ([("x", {"boxes": [FULL_BOX], "labels": []})], "shape [[1, 4], [0]]"),
-    "class too high": ([("x", {"boxes": [FULL_BOX], "labels": [2]})], "within 0..1"),
+    "other numbers": ([("x", {"boxes": [FULL_BOX], "labels": []})], "shapes [1, 4], [0], [0]"),
+    "class too high": ([("x", {"boxes": [FULL_BOX], "labels": [2]})], "in 0..1"),
+    "no numbers": ([("x", {"boxes": [[1, 2], [3]], "labels": [0]})], "item 0: "),
+    "class by name": ([("x", {"boxes": [FULL_BOX], "labels": ["cat"]})], "item 0: could not"),
+    "id of text": ([("x", {"boxes": [], "labels": [], "image_id": "a"})], "item 0: invalid"),
+    "classes in rows": ([("x", {"boxes": [FULL_BOX], "labels": [[0]]})], "[1, 1]"),
 }
 
 

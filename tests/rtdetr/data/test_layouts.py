@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data_sets import (
     BOX,
     HEIGHT,
@@ -180,6 +181,16 @@ def test_any_category_ids(ids: tuple[int, int], tmp_path: Path) -> None:
     assert splits.train.annotations.categories.names == NAMES
 
 
+def test_whole_numbers_with_a_point(tmp_path: Path) -> None:
+    """As a table with gaps writes its ids."""
+    train = coco(TRAIN)
+    for entry in train["images"]:
+        entry["id"] = float(entry["id"])
+    for entry in train["annotations"]:
+        entry["category_id"] = float(entry["category_id"])
+    check_usual(load_data(coco_folder(tmp_path, train)))
+
+
 def test_val_is_numbered_as_train(tmp_path: Path) -> None:
     val = coco(VAL, (1, 2))
     val["categories"].reverse()
@@ -241,6 +252,21 @@ def test_sequence_of_pairs() -> None:
             assert held.classes[held.of(index)].tolist() == [original % 2]
 
 
+def test_sequence_of_tensors() -> None:
+    items = [
+        (
+            torch.full((3, HEIGHT, WIDTH), index, dtype=torch.uint8),
+            {"boxes": torch.tensor([XYXY]), "labels": torch.tensor([index % 2]), "image_id": torch.tensor([index])},
+        )
+        for index in range(12)
+    ]  # fmt: skip
+    splits = load_data({"train": items, "val": items[:2]})
+    assert splits.train is not None
+    assert splits.train.annotations.boxes.tolist() == [XYXY] * 12
+    assert splits.train.annotations.image_ids.tolist() == list(range(12))
+    assert splits.train.annotations.categories.names == ("0", "1")
+
+
 def test_voc_counts_from_one_unless_a_box_begins_at_zero(tmp_path: Path) -> None:
     root = voc_folder(tmp_path)
     (root / "Annotations" / "0000.xml").write_text(
@@ -275,7 +301,39 @@ def test_held_out_images_depend_on_seed_and_names_alone(tmp_path: Path) -> None:
 def test_yaml_names_a_class_number(tmp_path: Path) -> None:
     root = yolo_of_box(tmp_path)
     write_json(root / "notes.json", {})
-    (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: a, 1: 2}\n")
+    (root / "data.yaml").write_text(
+        "train: images/train\nval: images/val\nnames: {0: no, 1: 010}\n"
+    )
     splits = load_data(root)
     assert splits.train is not None
-    assert splits.train.annotations.categories.names == ("a", "2")
+    assert splits.train.annotations.categories.names == ("no", "010")
+
+
+def test_yaml_with_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    yolo_of_box(tmp_path / "home" / "set")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = (tmp_path / "home" / "set" / "data.yaml").read_text()
+    for index, path in enumerate(("~/set", "home/set", str(tmp_path / "home" / "set"))):
+        (tmp_path / f"{index}.yaml").write_text(f"path: {path}\n{text}")
+        check_usual(load_data(tmp_path / f"{index}.yaml"))
+
+
+def test_labels_beside_the_images(tmp_path: Path) -> None:
+    root = yolo_of_box(tmp_path)
+    for label in (root / "labels").rglob("*.txt"):
+        label.rename(root / "images" / label.relative_to(root / "labels"))
+    check_usual(load_data(root))
+
+
+def test_links_and_files_of_other_systems(tmp_path: Path) -> None:
+    """A link that leads back to its folder, and what macOS leaves on foreign disks."""
+    root = yolo_of_box(tmp_path)
+    (root / "images" / "train" / "again").symlink_to(root / "images" / "train")
+    (root / "images" / "train" / "._0000.png").write_bytes(b"\0\5\x16\7")
+    check_usual(load_data(root))
+
+
+def test_json_and_folder_with_other_names(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path)
+    (root / "train").rename(root / "train2017")
+    check_usual(load_data(root))
