@@ -15,6 +15,7 @@ from .annotations import Categories
 from .findings import Report, fail, number
 from .names import check_names
 from .options import ReadOptions
+from .paths import is_file, is_folder
 from .unchecked import BoxList, UncheckedSplit
 
 __all__ = ["CocoReader"]
@@ -289,11 +290,11 @@ def find_files(names: Sequence[str], roots: Sequence[Path]) -> tuple[Path, list[
     """
     probe = names[:: max(1, len(names) // PROBES)]
     plain = [name.replace("\\", "/") for name in probe]
-    holding = (root for root in roots if any((root / name).is_file() for name in (*probe, *plain)))
-    existing = (root for root in roots if root.is_dir())
+    holding = (root for root in roots if any(is_file(root / name) for name in (*probe, *plain)))
+    existing = (root for root in roots if is_folder(root))
     root = next(holding, None) or next(existing, roots[-1])
     return root, [
-        name if "\\" not in name or (root / name).is_file() else name.replace("\\", "/")
+        name if "\\" not in name or is_file(root / name) else name.replace("\\", "/")
         for name in names
     ]
 

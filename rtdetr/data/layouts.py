@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import DataError
 from .coco import CocoReader
 from .findings import FatalFindingError
+from .paths import exists, is_file
 from .unchecked import SplitReader
 from .voc import VocReader
 from .yolo import SPLIT_KEYS, YoloReader, load_yaml
@@ -45,7 +46,7 @@ def find_layout(path: Path) -> tuple[Layout, Readers]:
     Raises:
         DataError: if there is nothing at ``path``, or no layout fits; the message shows those that would.
     """
-    if not path.exists():
+    if not exists(path):
         raise DataError(f"{path}: no such file or folder")
     for layout in LAYOUTS:
         splits = layout.find(path)
@@ -88,7 +89,7 @@ def find_coco_folder(path: Path) -> Readers:
 
 
 def find_coco_file(path: Path) -> Readers:
-    if path.suffix.lower() != ".json" or not path.is_file():
+    if path.suffix.lower() != ".json" or not is_file(path):
         return {}
     folder = path.parent.parent if path.parent.name == "annotations" else path.parent
     return {"train": CocoReader("train", path, _image_roots(folder, path, "train"))}
@@ -96,7 +97,7 @@ def find_coco_file(path: Path) -> Readers:
 
 def find_yolo(path: Path) -> Readers:
     file = path if path.suffix.lower() in (".yaml", ".yml") else _first(_yaml_files(path))
-    if file is None or not file.is_file():
+    if file is None or not is_file(file):
         return {}
     try:
         document = load_yaml(file)
@@ -198,7 +199,7 @@ def _yaml_files(path: Path) -> list[Path]:
 
 
 def _first(paths: Any) -> Path | None:
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_file(path)), None)
 
 
 LAYOUTS: tuple[Layout, ...] = (

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from .annotations import Categories
 from .findings import Report, fail
 from .options import ReadOptions
+from .paths import is_file
 from .unchecked import BoxList, UncheckedSplit
 
 __all__ = ["VocReader"]
@@ -79,12 +80,12 @@ class VocReader:
 
     def _image_name(self, page: VocImage, file: Path) -> str:
         """What the xml says; where that does not exist, the image with the name of the xml: files get renamed."""
-        if (self.images / page.file).is_file():
+        if is_file(self.images / page.file):
             return page.file
         names = [
             file.stem + suffix for suffix in (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
         ]
-        return next((name for name in names if (self.images / name).is_file()), page.file)
+        return next((name for name in names if is_file(self.images / name)), page.file)
 
     def _read_categories(self, pages: Sequence[VocImage]) -> Categories:
         naming = pages if self.naming == self.files else [read_page(file) for file in self.naming]
@@ -144,7 +145,7 @@ def read_page(file: Path) -> VocImage:
     )
     name = (root.findtext("filename") or "").strip().replace("\\", "/")
     sides = [_number(root.findtext(f"size/{side}")) for side in ("height", "width")]
-    known = all(side > 0 for side in sides)
+    known = all(0 < side < math.inf for side in sides)
     return VocImage(
         name or f"{file.stem}.jpg", (int(sides[0]), int(sides[1])) if known else (0, 0), objects
     )

@@ -17,6 +17,7 @@ from .annotations import Categories
 from .findings import Report, fail, number
 from .names import check_names
 from .options import ReadOptions
+from .paths import exists, is_file, is_folder
 from .unchecked import BoxList, UncheckedSplit
 
 __all__ = ["SPLIT_KEYS", "YoloReader", "load_yaml"]
@@ -106,7 +107,7 @@ class YoloReader:
         labels = Labels(len(categories))
         label_files = [label_file(image) for image in images]
         for index, label in enumerate(label_files):
-            if label.is_file():
+            if is_file(label):
                 labels.read(index, label)
         self._report_lines(labels, report, options)
         if _are_corners(labels):
@@ -284,7 +285,7 @@ def find_images(
                 str(entry),
                 f'{source}: "{split}: {entry}" does not exist under {root}; expected a folder of images',
             )
-        if path.is_dir():
+        if is_folder(path):
             folders.append(path)
             images += sorted(walk(path, IMAGE_SUFFIXES), key=natural_key)
         else:
@@ -330,21 +331,21 @@ def label_file(image: Path) -> Path:
             parts[index] = "labels"
             break
     usual, beside = Path(*parts).with_suffix(".txt"), image.with_suffix(".txt")
-    return beside if not usual.is_file() and beside.is_file() else usual
+    return beside if not is_file(usual) and is_file(beside) else usual
 
 
 def _root(document: Mapping[str, Any], file: Path) -> Path:
     """``path`` of the yaml where it exists, relative to the yaml; else the yaml's folder."""
     named = document.get("path")
     root = file.parent / Path(str(named)).expanduser() if named else file.parent
-    return root if root.is_dir() else file.parent
+    return root if is_folder(root) else file.parent
 
 
 def _existing(root: Path, entry: str) -> Path | None:
     """Some exports write ``../train/images`` where ``train/images`` is meant."""
     entry = entry.replace("\\", "/")
     candidates = (root / entry, root / entry.removeprefix("../"))
-    return next((Path(os.path.normpath(path)) for path in candidates if path.exists()), None)
+    return next((Path(os.path.normpath(path)) for path in candidates if exists(path)), None)
 
 
 def _report_files(
@@ -371,7 +372,7 @@ def _report_files(
             f"{split}: {number(len(lonely), 'label file')} without an image (first: {lonely[0]}); expected an "
             "image of the same name",
         )
-    empty = [image for image, label in zip(images, labels, strict=True) if not label.is_file()]
+    empty = [image for image, label in zip(images, labels, strict=True) if not is_file(label)]
     if empty:
         report.add(
             "note",

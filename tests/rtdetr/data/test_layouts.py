@@ -167,9 +167,10 @@ def test_unknown_layout_shows_the_known_ones(tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_no_such_path(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nowhere", "9" * 400, "\0"], ids=["short", "long", "zero"])
+def test_no_such_path(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
-        load_data(tmp_path / "nowhere")
+        load_data(tmp_path / name)
 
 
 @pytest.mark.parametrize("ids", [(0, 1), (1, 2), (90, 3), (-5, 2**40)], ids=str)
