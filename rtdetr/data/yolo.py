@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..images.names import IMAGE_SUFFIXES, natural_key
+from ..images.names import image_suffixes, natural_key
 from .annotations import Categories
 from .findings import Report, fail, number
 from .names import check_names
@@ -287,7 +287,7 @@ def find_images(
             )
         if is_folder(path):
             folders.append(path)
-            images += sorted(walk(path, IMAGE_SUFFIXES), key=natural_key)
+            images += sorted(walk(path, image_suffixes()), key=natural_key)
         else:
             images += listed_images(path, root)
     return folders, images
