@@ -62,7 +62,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert len([name for name in names if name.startswith("rtdetr_ops/_C.")]) == 1
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
     assert sorted(line.split()[1] for line in required if "extra ==" not in line) == [
-        *("huggingface_hub", "numpy", "pillow", "safetensors", "torch>=2.10", "tqdm", "typer")
+        *("huggingface_hub", "numpy", "pillow", "safetensors", "torch>=2.10", "tqdm", "typer"),
+        "typing_extensions",
     ]
 
 
