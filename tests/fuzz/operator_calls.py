@@ -23,10 +23,6 @@ from .outcomes import ANSWERED, Outcome, Verdict, attempt, judge
 
 REFUSALS = (TypeError, ValueError, RuntimeError, NotImplementedError)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-SLACK = 4
-"""The tester's bound is in steps of a tensor's largest number. Of 15,000 random calls five have sums of some
-thirty terms that cancel so far that their rounding is up to 2.2 times that; a wrong pixel is off by thousands."""
-
 FREED = "(freed or resized)"
 KERNELS = tuple(target for target in targets() if target.backend != "reference")
 
@@ -45,7 +41,7 @@ def _valid(seed: int) -> Outcome:
     random = Random(seed)
     call = make_call(_draw_case(random))
     target = random.choice(KERNELS)
-    return attempt(lambda: assert_close_to_truth(target, call, slack=SLACK), REFUSALS)
+    return attempt(lambda: assert_close_to_truth(target, call, may_cancel=True), REFUSALS)
 
 
 def _draw_case(random: Random) -> Case:
