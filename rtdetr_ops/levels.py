@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensor
 
 from . import environment
+from .tensors import describe, is_freed
 from .tracing import is_jit_tracing, is_traced
 
 __all__ = [
@@ -42,9 +43,11 @@ def normalize_levels(levels: Levels, value: Tensor) -> Levels:
 
     Raises:
         TypeError: ``levels`` is not a sequence of integer pairs or a tensor of integers.
-        ValueError: a shape is not [L, 2], a size is not positive, or the sizes do not add up to S.
+        ValueError: a shape is not [L, 2], a size is not positive, the sizes do not add up to S, or there is no memory.
     """
     if isinstance(levels, Tensor):
+        if _is_readable(levels):
+            _check_memory("levels", levels)
         levels = _check_level_tensor(levels)
         if levels.device.type == "meta" and not _is_symbolic(levels):
             levels = _any_sizes(levels, value)
@@ -112,11 +115,13 @@ def as_counts(name: str, counts: object, level_total: int) -> tuple[int, ...]:
     if isinstance(counts, (tuple, list)):
         each = counts
     elif as_integer(counts) is None:
-        with suppress(TypeError):  # neither an integer nor several
+        with suppress(
+            TypeError, RuntimeError
+        ):  # neither an integer nor several; a tensor without memory
             each = tuple(counts)  # type: ignore[arg-type]
     integers = [integer for integer in map(as_integer, each) if integer is not None]
     if len(integers) != len(each):
-        raise TypeError(f"{name}: expected an int or one int per level, got {counts!r}")
+        raise TypeError(f"{name}: expected an int or one int per level, got {describe(counts)}")
     if len(integers) != level_total:
         raise ValueError(
             f"{name}: expected {level_total} counts, one per level, got {len(integers)}"
@@ -132,7 +137,9 @@ def as_integer(number: object) -> int | None:
         return number
     if isinstance(number, bool):
         return None
-    if isinstance(number, Tensor) and (number.dtype == torch.bool or number.device.type == "meta"):
+    if isinstance(number, Tensor) and (
+        number.dtype == torch.bool or number.device.type == "meta" or is_freed(number)
+    ):
         return None
     try:
         return operator.index(number)  # type: ignore[arg-type]
@@ -160,6 +167,9 @@ def check_level_start_index(
     tensors = [item for item in (levels, level_start_index) if isinstance(item, Tensor)]
     if is_traced() or not all(map(_is_readable, tensors)):
         return
+    for name, item in (("levels", levels), ("level_start_index", level_start_index)):
+        if isinstance(item, Tensor):
+            _check_memory(name, item)
     sizes = _read_sizes(levels.tolist() if isinstance(levels, Tensor) else levels)
     expected = [0, *accumulate(height * width for height, width in sizes)][:-1]
     start = level_start_index
@@ -179,6 +189,11 @@ def _is_readable(tensor: Tensor) -> bool:
     """Whether reading the numbers of a tensor is possible and waits for no device, or was asked for."""
     kind = tensor.device.type
     return not _is_symbolic(tensor) and (kind == "cpu" or (environment.CHECK and kind != "meta"))
+
+
+def _check_memory(name: str, tensor: Tensor) -> None:
+    if is_freed(tensor):
+        raise ValueError(f"{name}: expected a tensor with memory, got one whose storage was freed")
 
 
 def _check_level_tensor(levels: Tensor) -> Tensor:
@@ -207,9 +222,9 @@ def _read_sizes(levels: Any) -> tuple[tuple[int, int], ...]:
     """Pairs of ints from host levels, converted only where they are something else that serves as an int."""
     try:
         sizes = tuple((height, width) for height, width in levels)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last of a tensor without memory
         raise TypeError(
-            f"levels: expected L pairs (H, W) of ints or an integer tensor [L, 2], got {levels!r}"
+            f"levels: expected L pairs (H, W) of ints or an integer tensor [L, 2], got {describe(levels)}"
         ) from None
     if all(type(height) is int is type(width) for height, width in sizes):
         return sizes
@@ -220,7 +235,7 @@ def _read_side(side: Any, size: tuple[Any, Any]) -> int:
     # A symbolic side stays one: under torch.jit.trace that is a tensor.
     integer = side if is_jit_tracing() or isinstance(side, torch.SymInt) else as_integer(side)
     if integer is None:
-        raise TypeError(f"levels: expected pairs (H, W) of ints, got {size!r}")
+        raise TypeError(f"levels: expected pairs (H, W) of ints, got {describe(size)}")
     return integer
 
 

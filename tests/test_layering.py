@@ -47,7 +47,7 @@ DETECTOR_WHEN_CALLED = {
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
 OPERATOR_FLOORS = (
-    frozenset({"_extension", "environment", "testing", "tracing"}),
+    frozenset({"_extension", "environment", "tensors", "testing", "tracing"}),
     frozenset({"levels"}),
     frozenset({"backends"}),
     frozenset(

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from ..levels import Levels, level_count, normalize_levels, normalize_points
+from ..tensors import describe
 
 __all__ = [
     "MODES",
     "check_fused_inputs",
     "check_grad_output",
     "check_inputs",
+    "check_mode",
+    "check_scale",
     "expand_reference",
     "flatten_points",
 ]
@@ -57,7 +60,7 @@ def check_fused_inputs(
     )
     _check_float("reference", reference, value)
     _check_reference(reference, offsets, len(counts))
-    _check_scale(offset_scale)
+    check_scale(offset_scale)
     if value_mask is not None:
         _check_mask(value_mask, value)
         if value_mask.shape[0] != value.shape[0]:
@@ -109,8 +112,7 @@ def _check_points(
     points: int | Sequence[int] | None,
     mode: str,
 ) -> tuple[Levels, Tensor, Tensor, tuple[int, ...]]:
-    if not isinstance(mode, str) or mode not in MODES:
-        raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
+    check_mode(mode)
     _check_float("value", value, None)
     if value.dim() != 4:
         raise ValueError(f"value: expected shape [B, S, M, D], got {list(value.shape)}")
@@ -176,11 +178,17 @@ def _check_dense(name: str, tensor: Tensor) -> None:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {tensor.layout}")
 
 
-def _check_scale(offset_scale: object) -> None:
+def check_mode(mode: str) -> None:
+    if not isinstance(mode, str) or mode not in MODES:
+        expected = ", ".join(map(repr, MODES))
+        raise ValueError(f"mode: expected one of {expected}, got {describe(mode)}")
+
+
+def check_scale(offset_scale: object) -> None:
     # float first, for the question whether something is a Real is slow.
     number = isinstance(offset_scale, (float, Real, torch.SymFloat))
     if not number or isinstance(offset_scale, bool):
-        raise TypeError(f"offset_scale: expected a number, got {offset_scale!r}")
+        raise TypeError(f"offset_scale: expected a number, got {describe(offset_scale)}")
     if isinstance(offset_scale, int) and abs(offset_scale) > LARGEST_SCALE:
         raise ValueError(f"offset_scale: expected a number that is a float, got {offset_scale!r}")
 

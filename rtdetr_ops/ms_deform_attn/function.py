@@ -146,28 +146,9 @@ def _run_plain(value: Tensor, levels: Levels, *arguments: Any) -> Tensor:
     return ms_deform_attn(value, levels, locations, weights, points=points, mode=mode)
 
 
-def _run_fused(
-    value: Tensor,
-    levels: Levels,
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    points: int | Sequence[int] | None = None,
-    mode: str = "bilinear",
-    offset_scale: float = 0.5,
-    value_mask: Tensor | None = None,
-) -> Tensor:
-    return ms_deform_attn_fused(
-        value,
-        levels,
-        reference,
-        offsets,
-        logits,
-        points=points,
-        mode=mode,
-        offset_scale=offset_scale,
-        value_mask=value_mask,
-    )
+def _run_fused(*arguments: Any) -> Tensor:
+    options = ("points", "mode", "offset_scale", "value_mask")
+    return ms_deform_attn_fused(*arguments[:5], **dict(zip(options, arguments[5:], strict=False)))
 
 
 def _read(levels: Levels, arguments: tuple[Any, ...]) -> tuple[Tensor, Tensor, Any, str]:

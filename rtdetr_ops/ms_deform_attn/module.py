@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..levels import Levels, as_counts, as_integer, check_level_start_index
-from .checks import MODES
+from ..tensors import describe
+from .checks import check_mode, check_scale
 from .op import ms_deform_attn_fused
 
 __all__ = ["MSDeformAttn", "Projections", "attend"]
@@ -123,8 +124,8 @@ class MSDeformAttn(nn.Module):
         counts = _point_counts(n_points, n_levels)
         if d_model % n_heads:
             raise ValueError(f"d_model: expected a multiple of n_heads={n_heads}, got {d_model}")
-        if mode not in MODES:
-            raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        check_mode(mode)
+        check_scale(offset_scale)
         self.d_model = d_model
         self.n_levels = n_levels
         self.n_heads = n_heads
@@ -244,7 +245,7 @@ class MSDeformAttn(nn.Module):
 def _positive(name: str, number: int) -> int:
     integer = as_integer(number)
     if integer is None:
-        raise TypeError(f"{name}: expected an int, got {number!r}")
+        raise TypeError(f"{name}: expected an int, got {describe(number)}")
     if integer < 1:
         raise ValueError(f"{name}: expected an int >= 1, got {integer}")
     return integer

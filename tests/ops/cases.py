@@ -71,3 +71,15 @@ def in_mode(case: Case, mode: str) -> Case:
 
 def with_channels(shape: Workload, channels: int) -> Workload:
     return replace(shape, channels=channels)
+
+
+def with_storage_of(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    """A copy whose storage was resized under it, to a number of bytes; FSDP frees parameters by 0."""
+    tensor = tensor.clone()
+    tensor.untyped_storage().resize_(size)
+    return tensor
+
+
+def freed(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy whose memory is gone: whoever reads a number of it crashes."""
+    return with_storage_of(tensor, 0)

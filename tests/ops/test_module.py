@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from cases import freed
 
 from rtdetr_ops import ms_deform_attn
 from rtdetr_ops.ms_deform_attn.module import MSDeformAttn
@@ -227,6 +228,7 @@ ERRORS = {
     "too_few_counts": ({"n_points": [4, 4]}, r"n_points: expected 4 counts, .* got 2"),
     "negative_count": ({"n_points": [4, 4, 4, -1]}, r"n_points: .* got \[4, 4, 4, -1\]"),
     "no_points": ({"n_points": 0}, r"n_points: .* not all 0, got 0"),
+    "offset_scale": ({"offset_scale": "x"}, "offset_scale: expected a number, got 'x'"),
     "mode": ({"mode": "nearest"}, r"mode: expected one of 'bilinear', 'discrete', got 'nearest'"),
 }
 
@@ -275,6 +277,10 @@ BAD_INPUTS = {
     "start": (
         {"input_level_start_index": torch.tensor([0, 40, 53])},
         r"level_start_index: expected \[0, 40, 52\], .* got \[0, 40, 53\]",
+    ),
+    "freed_start": (
+        {"input_level_start_index": freed(torch.tensor([0, 40, 52]))},
+        "level_start_index: expected a tensor with memory, got one whose storage was freed",
     ),
     "mask": ({"input_padding_mask": [1]}, "input_padding_mask: expected a tensor, got list"),
 }

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from cases import RAGGED, SHAPES
+from cases import RAGGED, SHAPES, freed, with_storage_of
 from torch import Tensor
 
 import rtdetr_ops
@@ -31,17 +32,6 @@ def with_argument(call: Call, name: str, change: Callable[[Tensor], Tensor]) -> 
     return call
 
 
-def with_storage_of(bytes_: int) -> Callable[[Tensor], Tensor]:
-    """A copy whose storage was resized under it, as FSDP frees parameters."""
-
-    def change(tensor: Tensor) -> Tensor:
-        tensor = tensor.clone()
-        tensor.untyped_storage().resize_(bytes_)
-        return tensor
-
-    return change
-
-
 def misaligned(tensor: Tensor) -> Tensor:
     """The same numbers, one byte off."""
     memory = torch.empty(tensor.nbytes + 1, dtype=torch.uint8)
@@ -57,7 +47,7 @@ def run(kernel: Target, call: Call) -> Tensor:
 
 @each_argument
 def test_freed_storage_is_refused(kernel: Target, form: str, name: str) -> None:
-    call = with_argument(make_call(CASES[form]), name, with_storage_of(0))
+    call = with_argument(make_call(CASES[form]), name, freed)
     with pytest.raises(RuntimeError, match=f"^{name}: expected a "):
         run(kernel, call)
 
@@ -66,7 +56,7 @@ def test_freed_storage_is_refused(kernel: Target, form: str, name: str) -> None:
 def test_storage_cut_short_is_refused(kernel: Target, form: str, name: str) -> None:
     if kernel.backend == "triton":
         pytest.skip("looks for memory, not for how much")
-    call = with_argument(make_call(CASES[form]), name, with_storage_of(8))
+    call = with_argument(make_call(CASES[form]), name, partial(with_storage_of, size=8))
     with pytest.raises(RuntimeError, match=f"^{name}: expected a storage of at least .* got 8"):
         run(kernel, call)
 
@@ -81,7 +71,7 @@ def classic_arguments(grad_output: Callable[[Tensor], Tensor]) -> tuple[Any, ...
 
 def test_freed_gradient_is_refused(kernel: Target) -> None:
     with kernel.selected(), rtdetr_ops.use_backend(kernel.backend):
-        arguments = classic_arguments(with_storage_of(0))
+        arguments = classic_arguments(freed)
         with pytest.raises(RuntimeError, match=r"^grad_output: expected a "):
             ms_deform_attn_backward(*arguments)
 

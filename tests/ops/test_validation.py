@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from cases import F32, F64
+from cases import F32, F64, freed
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -120,6 +120,30 @@ SHARED = [
         ValueError,
         "levels: expected sizes (H, W) >= 1, got (-2, -3)",
     ),
+    *(
+        (
+            {"levels": freed(torch.tensor(LEVELS, dtype=dtype))},
+            ValueError,
+            "levels: expected a tensor with memory, got one whose storage was freed",
+        )
+        for dtype in (torch.int64, torch.int32)
+    ),
+    (
+        {"levels": [freed(size) for size in torch.tensor(LEVELS)]},
+        TypeError,
+        "levels: expected L pairs (H, W) of ints or an integer tensor [L, 2], "
+        "got [a tensor [2] of torch.int64 on cpu, a tensor [2] of torch.int64 on cpu]",
+    ),
+    (
+        {"points": freed(torch.tensor([2, 1]))},
+        TypeError,
+        "points: expected an int or one int per level, got a tensor [2] of torch.int64 on cpu",
+    ),
+    (
+        {"mode": freed(torch.tensor(1))},
+        ValueError,
+        "mode: expected one of 'bilinear', 'discrete', got a tensor [] of torch.int64 on cpu",
+    ),
     (
         {"levels": torch.tensor(LEVELS).to_sparse()},
         TypeError,
@@ -195,12 +219,12 @@ SHARED = [
     (
         {"points": torch.tensor(1.5)},
         TypeError,
-        "points: expected an int or one int per level, got tensor(1.5000)",
+        "points: expected an int or one int per level, got a tensor [] of torch.float32 on cpu",
     ),
     (
         {"points": torch.tensor([2, 1], device="meta")},
         TypeError,
-        "points: expected an int or one int per level, got tensor(..., device='meta', size=(2,), dtype=torch.int64)",
+        "points: expected an int or one int per level, got a tensor [2] of torch.int64 on meta",
     ),
     ({"mode": None}, ValueError, "mode: expected one of 'bilinear', 'discrete', got None"),
     (
@@ -311,6 +335,11 @@ FUSED_ONLY = [
         {"value_mask": torch.ones(2, 10, dtype=torch.bool, device="meta")},
         ValueError,
         "value_mask: expected device cpu as value, got meta",
+    ),
+    (
+        {"offset_scale": freed(torch.tensor(0.5))},
+        TypeError,
+        "offset_scale: expected a number, got a tensor [] of torch.float32 on cpu",
     ),
     ({"offset_scale": None}, TypeError, "offset_scale: expected a number, got None"),
     ({"offset_scale": "1/2"}, TypeError, "offset_scale: expected a number, got '1/2'"),
