@@ -40,7 +40,7 @@ def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 def to_tokens(x: Tensor) -> Tensor:
     """Pixels [B, C, H, W] as tokens [B, H*W, C], row by row."""
-    if len(x) == 1 and x.requires_grad:
+    if x.requires_grad and x.shape[0] == 1:
         x = _ContiguousGradient.apply(x)  # type: ignore[no-untyped-call]
     return x.flatten(2).transpose(1, 2)
 
