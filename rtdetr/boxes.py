@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "clip_to_image",
     "cxcywh_to_xyxy",
+    "intersection_and_union",
     "iou_and_giou",
     "scale_boxes",
     "to_fractions",
@@ -114,10 +115,7 @@ def iou_and_giou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: Generalized intersection over union (Rezatofighi et al., 2019), alg. 1.
     """
-    inner_low = first[..., :2].maximum(second[..., :2])
-    inner_high = first[..., 2:].minimum(second[..., 2:])
-    intersection = (inner_high - inner_low).clamp(min=0).prod(-1)
-    union = _area(first) + _area(second) - intersection
+    intersection, union = intersection_and_union(first, second)
     outer_low = first[..., :2].minimum(second[..., :2])
     outer_high = first[..., 2:].maximum(second[..., 2:])
     hull = (outer_high - outer_low).prod(-1)
@@ -125,8 +123,24 @@ def iou_and_giou(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (hull - union) / hull.clamp(min=SMALLEST_AREA)
 
 
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+def intersection_and_union(first: Boxes, second: Boxes) -> tuple[Boxes, Boxes]:
+    """The areas [...] that xyxy boxes [..., 4], which broadcast, have in common and in all."""
+    is_array = isinstance(first, np.ndarray)
+    larger, smaller = (np.maximum, np.minimum) if is_array else _torch_extremes()
+    sides = smaller(first[..., 2:], second[..., 2:]) - larger(first[..., :2], second[..., :2])
+    intersection = sides.clip(0).prod(-1)
+    return intersection, _area(first) + _area(second) - intersection
+
+
+def _torch_extremes() -> tuple[Any, Any]:
+    import torch
+
+    return torch.maximum, torch.minimum
+
+
+def _area(boxes: Boxes) -> Boxes:
+    area: Boxes = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    return area
 
 
 def _join(first: Boxes, second: Boxes) -> Boxes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import DataError
 from .arguments import OUTPUT, AsJson
 from .console import progress, say, say_json, table
 
@@ -77,7 +78,7 @@ def check(
     else:
         _print(data, splits, len(failures))
     if failures:
-        raise typer.Exit(3)
+        raise typer.Exit(DataError.exit_code)
 
 
 @app.command("make")

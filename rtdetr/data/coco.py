@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import is_file, is_folder
 from .annotations import Categories
 from .findings import Report, fail, number
 from .names import check_names
 from .options import ReadOptions
-from .paths import is_file, is_folder
+from .texts import read_text
 from .unchecked import BoxList, UncheckedSplit
 
 __all__ = ["CocoReader"]
@@ -154,18 +155,9 @@ def load_json(file: Path) -> Any:
     """The document in a file; a byte order mark is allowed.
 
     Raises:
-        FatalFindingError: if there is none, or it is cut off.
+        FatalFindingError: if there is none, or it is cut off, or no JSON.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise fail(
-            "unreadable-file", str(file), f"{file}: cannot be read: {error.strerror}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise fail(
-            "not-json", str(file), f"{file}: not text in UTF-8 (byte {error.start}); {EXPECTED}"
-        ) from error
+    text = read_text(file, EXPECTED)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..boxes import intersection_and_union
 from .annotations import BoolArray
 from .sample import BoxArray, Sample
 
@@ -137,9 +138,7 @@ def _draw_window(rng: np.random.Generator, size: tuple[int, int]) -> Window | No
 
 def _iou(boxes: BoxArray, window: Window) -> BoxArray:
     """[n]."""
-    low = np.maximum(boxes[:, :2], [window.left, window.top])
-    high = np.minimum(boxes[:, 2:], [window.left + window.width, window.top + window.height])
-    inner = (high - low).clip(0).prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    iou: BoxArray = inner / (areas + window.width * window.height - inner)
+    sides = (window.left, window.top, window.left + window.width, window.top + window.height)
+    intersection, union = intersection_and_union(boxes, np.asarray(sides, dtype=np.float64))
+    iou: BoxArray = intersection / union
     return iou

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..errors import DataError
-from ..images.io import load_image
+from ..images.convert import exif_orientation
+from ..images.io import load_image, reason
 
 __all__ = ["Header", "HeaderFault", "read_headers"]
 
-ORIENTATION = 0x0112
-"""The tag of EXIF that says how the camera was held; from 5 on width and height change places."""
 THREADS = 8
 
 
@@ -36,6 +35,7 @@ class Header:
 
     @property
     def is_sideways(self) -> bool:
+        """Whether width and height change places as the image is turned."""
         return self.orientation >= 5
 
     @property
@@ -65,16 +65,12 @@ def read_header(path: str) -> Header | HeaderFault:
         if length == 0:
             return HeaderFault(False, "the file is empty (0 bytes)")
         with Image.open(path) as image:
-            # The method of PNG images decodes the pixels to look behind them.
-            orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
-            size = image.height, image.width
+            return Header((image.height, image.width), exif_orientation(image), length)
     except FileNotFoundError:
         return HeaderFault(True, "no such file")
     except Exception as error:
         # Pillow raises whatever it runs into (OSError, SyntaxError, struct.error, ...).
-        return HeaderFault(False, _reason(error))
-    known = isinstance(orientation, int) and 1 <= orientation <= 8
-    return Header(size, orientation if known else 1, length)
+        return HeaderFault(False, reason(error))
 
 
 def _decode(path: str) -> Header | HeaderFault:
@@ -85,9 +81,3 @@ def _decode(path: str) -> Header | HeaderFault:
         except DataError as error:
             return HeaderFault(False, str(error).removeprefix(f"{path}: "))
     return header
-
-
-def _reason(error: Exception) -> str:
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "its format is not known"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..files import exists, is_file, is_folder
 from .coco import CocoReader
 from .findings import FatalFindingError
-from .paths import exists, is_file
+from .splits import SPLIT_NAMES
+from .texts import read_text
 from .unchecked import SplitReader
 from .voc import VocReader
-from .yolo import SPLIT_KEYS, YoloReader, load_yaml
+from .yolo import YoloReader, load_yaml
 
 __all__ = ["LAYOUTS", "Layout", "Readers", "find_layout"]
 
 Readers = dict[str, SplitReader]
 """A reader for "train" and, where there is one, for "val"."""
 
-FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation")}
 ROBOFLOW_FILE = "_annotations.coco.json"
 
 
@@ -60,8 +61,8 @@ def find_layout(path: Path) -> tuple[Layout, Readers]:
 
 def find_roboflow(path: Path) -> Readers:
     files = {
-        split: _first(path / folder / ROBOFLOW_FILE for folder in FOLDERS[split])
-        for split in FOLDERS
+        split: _first(path / folder / ROBOFLOW_FILE for folder in SPLIT_NAMES[split])
+        for split in SPLIT_NAMES
     }
     if files["train"] is None:
         return {}
@@ -73,9 +74,9 @@ def find_roboflow(path: Path) -> Readers:
 
 
 def find_coco_folder(path: Path) -> Readers:
-    if not path.is_dir():
+    if not is_folder(path):
         return {}
-    files = {split: _coco_file(path, split) for split in FOLDERS}
+    files = {split: _coco_file(path, split) for split in SPLIT_NAMES}
     if files["train"] is None:
         single = _first(
             [path / "annotations.json", path / "_annotations.coco.json", *_single_json(path)]
@@ -104,20 +105,20 @@ def find_yolo(path: Path) -> Readers:
     except FatalFindingError:
         # Reading it tells why, if it is the one that was meant.
         return {"train": YoloReader("train", file)} if file in (path, path / "data.yaml") else {}
-    if path.is_dir() and not ("train" in document and "names" in document):
+    if is_folder(path) and not ("train" in document and "names" in document):
         return {}
     splits: Readers = {"train": YoloReader("train", file)}
-    if any(document.get(key) for key in SPLIT_KEYS["val"]):
+    if any(document.get(key) for key in SPLIT_NAMES["val"]):
         splits["val"] = YoloReader("val", file)
     return splits
 
 
 def find_voc(path: Path) -> Readers:
     """VOC's own folders, a VOCdevkit with a single year, or train/ and valid/ with xml files beside the images."""
-    for folder in (path, *sorted(path.glob("VOC*/"))) if path.is_dir() else ():
-        if (folder / "Annotations").is_dir():
+    for folder in (path, *sorted(path.glob("VOC*/"))) if is_folder(path) else ():
+        if is_folder(folder / "Annotations"):
             return _voc_splits(folder)
-    files = {split: _xml_folder(path, split) for split in FOLDERS}
+    files = {split: _xml_folder(path, split) for split in SPLIT_NAMES}
     naming = files["train"]
     if not naming:
         return {}
@@ -129,8 +130,8 @@ def find_voc(path: Path) -> Readers:
 
 
 def _voc_splits(folder: Path) -> Readers:
-    images = folder / "JPEGImages" if (folder / "JPEGImages").is_dir() else folder
-    lists = {split: _voc_list(folder, split) for split in FOLDERS}
+    images = folder / "JPEGImages" if is_folder(folder / "JPEGImages") else folder
+    lists = {split: _voc_list(folder, split) for split in SPLIT_NAMES}
     train = lists["train"] or sorted((folder / "Annotations").glob("*.xml"))
     if not train:
         return {}
@@ -142,8 +143,9 @@ def _voc_splits(folder: Path) -> Readers:
 
 def _voc_list(folder: Path, split: str) -> list[Path]:
     """The xml files of the names in ``ImageSets/Main/train.txt``."""
-    file = _first(folder / "ImageSets" / "Main" / f"{name}.txt" for name in FOLDERS[split])
-    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape") if file else ""
+    file = _first(folder / "ImageSets" / "Main" / f"{name}.txt" for name in SPLIT_NAMES[split])
+    form = "expected the name of an image in each line"
+    text = read_text(file, form, any_bytes=True) if file else ""
     return [
         folder / "Annotations" / f"{line.split()[0]}.xml"
         for line in text.splitlines()
@@ -152,14 +154,14 @@ def _voc_list(folder: Path, split: str) -> list[Path]:
 
 
 def _xml_folder(path: Path, split: str) -> list[Path]:
-    folders = (path / name for name in FOLDERS[split])
+    folders = (path / name for name in SPLIT_NAMES[split])
     return next((files for folder in folders if (files := sorted(folder.glob("*.xml")))), [])
 
 
 def _coco_file(path: Path, split: str) -> Path | None:
     """``annotations/instances_train2017.json``, ``annotations/train.json``, ``train.json``, or the like."""
     folders = (path / "annotations", path)
-    names = [f"{prefix}{name}" for name in FOLDERS[split] for prefix in ("instances_", "")]
+    names = [f"{prefix}{name}" for name in SPLIT_NAMES[split] for prefix in ("instances_", "")]
     exact = [folder / f"{name}.json" for folder in folders for name in names]
     years = [
         found
@@ -169,7 +171,7 @@ def _coco_file(path: Path, split: str) -> Path | None:
     ]
     inside = [
         path / name / f"{file}.json"
-        for name in FOLDERS[split]
+        for name in SPLIT_NAMES[split]
         for file in ("annotations", "_annotations", name)
     ]
     return _first([*exact, *years, *inside])
@@ -185,14 +187,14 @@ def _single_json(path: Path) -> list[Path]:
 
 def _image_roots(path: Path, file: Path, split: str) -> Sequence[Path]:
     """Folders that may hold the images of a json, the likely ones first."""
-    names = [file.stem.removeprefix("instances_"), *FOLDERS[split]]
+    names = [file.stem.removeprefix("instances_"), *SPLIT_NAMES[split]]
     split_folders = [folder / name for name in names for folder in (path / "images", path)]
-    years = [folder for name in FOLDERS[split] for folder in sorted(path.glob(f"{name}*/"))]
+    years = [folder for name in SPLIT_NAMES[split] for folder in sorted(path.glob(f"{name}*/"))]
     return [*split_folders, *years, path / "images", file.parent, path]
 
 
 def _yaml_files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if not is_folder(path):
         return []
     usual = path / "data.yaml"
     return [usual, *sorted(path.glob("*.yaml")), *sorted(path.glob("*.yml"))]

@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError
+from ..files import home_path
 from .annotations import Annotations, Categories, IntArray
 from .check import check_splits
 from .clean import CleanSplit, clean_split
@@ -134,7 +134,7 @@ def check_data(
 
 def _find(source: DataSource, names: Sequence[str] | None) -> tuple[str, Readers]:
     if isinstance(source, (str, os.PathLike)):
-        layout, readers = find_layout(Path(source).expanduser())
+        layout, readers = find_layout(home_path(source))
         return layout.name, readers
     parts = source if isinstance(source, Mapping) else {"train": source}
     if "train" not in parts or set(parts) - {"train", "val"}:
@@ -144,7 +144,7 @@ def _find(source: DataSource, names: Sequence[str] | None) -> tuple[str, Readers
 
 def _part(split: str, part: Any, names: Sequence[str] | None) -> Any:
     if isinstance(part, (str, os.PathLike)):
-        reader = find_layout(Path(part).expanduser())[1]["train"]
+        reader = find_layout(home_path(part))[1]["train"]
         if not isinstance(reader, CocoReader):
             raise DataError(
                 f"data: {split}: expected a COCO json or images from memory, got {part}"

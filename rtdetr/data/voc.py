@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ..files import is_file
 from .annotations import Categories
 from .findings import Report, fail
 from .options import ReadOptions
-from .paths import is_file
 from .unchecked import BoxList, UncheckedSplit
 
 __all__ = ["VocReader"]

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..files import exists, home_path, is_file, is_folder
 from ..images.names import image_suffixes, natural_key
 from .annotations import Categories
-from .findings import Report, fail, number
+from .findings import FatalFindingError, Report, fail, number
 from .names import check_names
 from .options import ReadOptions
-from .paths import exists, is_file, is_folder
+from .splits import SPLIT_NAMES
+from .texts import read_text
 from .unchecked import BoxList, UncheckedSplit
 
-__all__ = ["SPLIT_KEYS", "YoloReader", "load_yaml"]
+__all__ = ["YoloReader", "load_yaml"]
 
-SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation")}
 Corners = tuple[float, float, float, float]
 Values = npt.NDArray[np.float64]
 
@@ -62,14 +63,10 @@ class Labels:
     def read(self, image: int, file: Path) -> None:
         """Add the objects of one image."""
         try:
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            self._add_fault(
-                Fault("unreadable-file", f"cannot be read: {error.strerror}"), str(file)
-            )
-            return
-        except UnicodeDecodeError:
-            self._add_fault(Fault("yolo-not-text", f"not text in UTF-8; {FORM}"), str(file))
+            lines = read_text(file, FORM).splitlines()
+        except FatalFindingError as error:
+            sentence = error.finding.sentence.removeprefix(f"{file}: ")
+            self._add_fault(Fault(error.finding.kind, sentence), str(file))
             return
         for place, line in enumerate(lines, 1):
             if not line.strip():
@@ -166,14 +163,11 @@ def load_yaml(file: Path) -> Mapping[str, Any]:
     """
     import yaml
 
+    text = read_text(file, 'expected a mapping with "train" and "names"')
     try:
         # Not the loader of YAML's types: to it, a class called no is False, and one called 010 is 8.
-        document = yaml.load(file.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise fail(
-            "unreadable-file", str(file), f"{file}: cannot be read: {error.strerror}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        document = yaml.load(text, Loader=yaml.BaseLoader)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise fail("not-yaml", str(file), f"{file}: not YAML: {reason}") from error
     if not isinstance(document, Mapping):
@@ -275,7 +269,7 @@ def find_images(
     Raises:
         FatalFindingError: if what the yaml names does not exist.
     """
-    entries = next((document[key] for key in SPLIT_KEYS[split] if document.get(key)), None)
+    entries = next((document[key] for key in SPLIT_NAMES[split] if document.get(key)), None)
     folders, images = [], []
     for entry in entries if isinstance(entries, list) else [entries]:
         path = _existing(root, str(entry))
@@ -295,7 +289,7 @@ def find_images(
 
 def listed_images(file: Path, root: Path) -> list[Path]:
     """The images that a text names, one in a line, relative to the file where they begin with a dot."""
-    text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    text = read_text(file, "expected the name of an image in each line", any_bytes=True)
     lines = [line.strip() for line in text.splitlines()]
     return [
         Path(
@@ -337,7 +331,7 @@ def label_file(image: Path) -> Path:
 def _root(document: Mapping[str, Any], file: Path) -> Path:
     """``path`` of the yaml where it exists, relative to the yaml; else the yaml's folder."""
     named = document.get("path")
-    root = file.parent / Path(str(named)).expanduser() if named else file.parent
+    root = file.parent / home_path(str(named)) if named else file.parent
     return root if is_folder(root) else file.parent
 
 

@@ -52,7 +52,7 @@ def image_to_rgb(image: Image.Image, argument: str = "images") -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says, as viewers show it; as stored where that cannot be read."""
     image.load()  # what is wrong with the pixels is an error; what is wrong with the metadata is not
-    method = UPRIGHT.get(_orientation(image))
+    method = UPRIGHT.get(exif_orientation(image))
     if method is None:
         return image
     turned = image.transpose(method)
@@ -62,13 +62,15 @@ def upright(image: Image.Image) -> Image.Image:
     return turned
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """How the camera was held, 1..8 as EXIF defines it; 1, upright, where that cannot be read. No pixel is decoded."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
+        # The method of PNG images decodes the pixels, to look behind them too.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
     except Exception:
         # Parsers of metadata raise whatever they run into (struct.error, SyntaxError, ...).
         return 1
-    return value if isinstance(value, int) else 1
+    return value if isinstance(value, int) and value in (1, *UPRIGHT) else 1
 
 
 def array_to_rgb(

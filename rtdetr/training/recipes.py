@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..config.presets import find_preset
+from ..data import strong_epochs
 from .roles import Role
 
-__all__ = ["MULTI_SCALE_SIZES", "RECIPES", "Recipe", "find_recipe"]
-
-MULTI_SCALE_SIZES = (480, 512, 544, 576, 608, 640, 640, 640, 672, 704, 736, 768, 800)
-"""Sides that training draws from, one for a step; 640 three times as often."""
+__all__ = ["RECIPES", "Recipe", "find_recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,7 @@ class Recipe:
         """
         steps = epochs * steps_per_epoch
         span = min(self.warmup, max(1, steps // 10))
-        strong = _share(self.strong_epochs, self.epochs, epochs)
+        strong = strong_epochs(epochs, self.strong_epochs / self.epochs)
         return replace(
             self,
             epochs=epochs,
@@ -74,13 +72,6 @@ class Recipe:
             ema_decay=min(self.ema_decay, max(0.0, 1 - 10 / max(1, steps))),
             cosine=0.3,
         )
-
-
-def _share(part: int, of: int, epochs: int) -> int:
-    """So many of ``epochs`` as ``part`` is of ``of``, leaving one at least unless it is the only one."""
-    if epochs == 1:
-        return 1
-    return epochs - max(1, round(epochs * (1 - part / of)))
 
 
 _NORMS = frozenset({Role.NORM, Role.BACKBONE_NORM})

@@ -261,7 +261,7 @@ CASES = {
     "json empty": Case(train_text(""), "not-json", ("is not JSON",)),
     "json garbage": Case(train_text("names: [a]"), "not-json", ("is not JSON",)),
     "json of bytes": Case(
-        lambda root: _write_bytes(coco_folder(root)), "not-json", ("UTF-8",)
+        lambda root: _write_bytes(coco_folder(root)), "not-text", ("UTF-8",)
     ),
     "results": Case(
         train_with(lambda _: RESULTS), "other-json", ("a list of detections", "expected a COCO")

@@ -5,7 +5,6 @@ import http.server
 import io
 import os
 import re
-import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from exif_blocks import ODD_TAGS, ORIENTATION, UNREADABLE, with_exif
 from photos import drawn, photo
 from PIL import Image, ImageOps
 
@@ -121,25 +121,6 @@ def test_exif_is_honored(tmp_path: Path, as_path: bool) -> None:
         assert np.array_equal(pixels(tmp_path / "turned.png" if as_path else opened), wanted)
 
 
-def with_exif(*entries: tuple[int, int, int, bytes]) -> bytes:
-    """An EXIF block with these tags (number, type, count, 4 bytes of value)."""
-    body = b"".join(
-        struct.pack("<HHL", number, kind, count) + value for number, kind, count, value in entries
-    )
-    head = b"Exif\0\0II*\0" + struct.pack("<LH", 8, len(entries))
-    return head + body + struct.pack("<L", 0)
-
-
-ORIENTATION = (0x0112, 3, 1, b"\6\0\0\0")
-ODD_TAGS = {
-    "resolution of letters": (0x011A, 2, 4, b"abc\0"),
-    "offset out of range": (0x0111, 4, 1, b"\xff\xff\xff\xff"),
-    "unknown type": (0x0132, 99, 7, b"\xff\xff\xff\xff"),
-    "beyond the end": (0x010F, 2, 60_000, b"\xff\xff\0\0"),
-    "another IFD that is none": (0x8769, 4, 1, b"\xff\xff\xff\x7f"),
-}
-
-
 @pytest.mark.parametrize("tag", ODD_TAGS)
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_an_odd_exif_tag_costs_neither_pixels_nor_orientation(
@@ -150,19 +131,9 @@ def test_an_odd_exif_tag_costs_neither_pixels_nor_orientation(
     assert pixels(path).shape == (32, 24, 3)
 
 
-@pytest.mark.parametrize(
-    "exif",
-    [
-        b"Exif\0\0",
-        b"Exif\0\0II*\0\xff\xff\xff\xff",
-        with_exif((0x0112, 2, 4, b"six\0")),
-        with_exif((0x0112, 3, 1, b"\x63\0\0\0")),
-        with_exif(ORIENTATION)[:-9],
-    ],
-    ids=["empty", "no directory", "a word", "99", "cut off"],
-)
-def test_an_orientation_that_cannot_be_read_is_none(tmp_path: Path, exif: bytes) -> None:
-    drawn(24, 32).save(tmp_path / "a.jpg", exif=exif)
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_an_orientation_that_cannot_be_read_is_none(tmp_path: Path, name: str) -> None:
+    drawn(24, 32).save(tmp_path / "a.jpg", exif=UNREADABLE[name])
     assert pixels(tmp_path / "a.jpg").shape == (24, 32, 3)
 
 
