@@ -241,7 +241,9 @@ class RTDETR:
             RTDetrError: if the device's memory does not suffice.
         """
         try:
-            outputs = (self._fast or self.model)(pixel_values.to(self.device, self.dtype))
+            network = self._fast or self.model
+            pixel_values = pixel_values.to(self.device, self.dtype)
+            outputs = network(pixel_values, return_dict=True)
         except torch.OutOfMemoryError as error:
             batch, _, height, width = pixel_values.shape
             raise RTDetrError(

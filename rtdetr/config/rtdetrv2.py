@@ -518,6 +518,10 @@ class RTDetrV2Config(CheckedFields):
         fits = self.encoder_in_channels == channels
         expected = f"{channels}, the channels of the backbone"
         check(fits, "encoder_in_channels", expected, self.encoder_in_channels)
+        strides = self.feat_strides
+        # Images are padded to multiples of 32, which the coarsest map then divides.
+        fits = all(32 % stride == 0 for stride in strides) and sorted(set(strides)) == list(strides)
+        check(fits, "feat_strides", "rising powers of 2, at most 32", strides)
         maps = len(channels)
         for name in ("feat_strides", "decoder_in_channels"):
             check(len(getattr(self, name)) == maps, name, f"{maps} values", getattr(self, name))

@@ -159,7 +159,9 @@ class TrainingStep:
             pixels = pixels.float() / 255
         generators = [torch.Generator().manual_seed(seed) for seed in part.seeds]
         with self.precision.autocast(device):
-            outputs = self.model(pixels, labels=part.labels, generators=generators)
+            outputs = self.model(
+                pixels, labels=part.labels, generators=generators, return_dict=True
+            )
         losses: dict[str, Tensor] = outputs.loss_dict
         return losses
 

@@ -101,6 +101,16 @@ def test_result_is_that_of_the_parts(detector: RTDETR) -> None:
     assert np.array_equal(found.xyxy, inside)
 
 
+def test_a_model_that_returns_tuples_detects_too(detector: RTDETR) -> None:
+    expected = detector(photo(), threshold=THRESHOLD)
+    model = tiny_model()
+    model.config.return_dict = False
+    other = tiny_detector()
+    other.model = model
+    assert np.array_equal(other(photo(), threshold=THRESHOLD).xyxy, expected.xyxy)
+    assert np.array_equal(other.optimize()(photo(), threshold=THRESHOLD).labels, expected.labels)
+
+
 def test_many_images_are_a_list(detector: RTDETR, folder: Path) -> None:
     names = [str(folder / f"{index}.png") for index in range(3)]
     for many in (folder, str(folder), f"{folder}/*.png", names, tuple(names)):
@@ -263,7 +273,7 @@ def test_missing_cuda_is_said(device: str | int) -> None:
 
 
 def test_out_of_memory_is_said(detector: RTDETR, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: torch.Tensor) -> None:
+    def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(detector.model, "forward", full)

@@ -61,6 +61,12 @@ def test_every_field_survives_a_file(tmp_path: Path) -> None:
         ({"normalize_before": True}, "normalize_before: expected False, got True"),
         ({"with_box_refine": False}, "with_box_refine: expected True, got False"),
         ({"encoder_in_channels": (1, 2, 3)}, r"encoder_in_channels: expected \(512, 1024, 2048\)"),
+        (
+            {"feat_strides": (8, 16, 7)},
+            r"feat_strides: expected rising powers of 2, at most 32, got",
+        ),
+        ({"feat_strides": (8, 16, 64)}, "feat_strides: expected rising powers of 2"),
+        ({"feat_strides": (16, 16, 32)}, "feat_strides: expected rising powers of 2"),
         ({"decoder_in_channels": (256, 256)}, "decoder_in_channels: expected 3 values, got"),
         ({"encoder_hidden_dim": 384}, "decoder_in_channels: expected encoder_hidden_dim=384 for"),
         ({"decoder_n_levels": 4}, "decoder_n_levels: expected num_feature_levels=3, got 4"),
