@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..images.io import load_image
 from .augmentation import Augmentation, Transforms, apply_user_transforms, augment, fit
 from .load import Split
-from .random_streams import image_stream
+from .random_streams import image_stream, noise_seed
 from .sample import Sample
 
 __all__ = ["Batch", "DetectionDataset", "Item", "Key", "ObjectLabels", "collate"]
@@ -42,6 +42,7 @@ class ObjectLabels(TypedDict):
     image_id: Tensor  # [1], int64, as in the user's files
     orig_size: Tensor  # [2], int64, (height, width) of the upright image
     size: Tensor  # [2], int64, (height, width) of the pixels
+    noise_seed: Tensor  # [1], int64, of the noise of the image's denoising queries
 
 
 class Item(TypedDict):
@@ -105,7 +106,7 @@ class DetectionDataset(Dataset[Item]):
         elif self.augmentation is not None:
             stream = image_stream(self.seed, *key)
             sample = augment(sample, stream, self._augmentation_of(key.epoch))
-        return self._item(fit(sample, self.size), key.image, size)
+        return self._item(fit(sample, self.size), key, size)
 
     def _augmentation_of(self, epoch: int) -> Augmentation:
         assert self.augmentation is not None
@@ -129,7 +130,8 @@ class DetectionDataset(Dataset[Item]):
         boxes = annotations.boxes[own][learnt].astype(np.float64)
         return Sample(image, boxes, annotations.classes[own][learnt])
 
-    def _item(self, sample: Sample, index: int, size: tuple[int, int]) -> Item:
+    def _item(self, sample: Sample, key: Key, size: tuple[int, int]) -> Item:
+        index = key.image
         boxes = to_fractions(xyxy_to_cxcywh(sample.boxes), sample.size).astype(np.float32)
         labels: ObjectLabels = {
             "class_labels": torch.from_numpy(sample.classes.astype(np.int64)),
@@ -139,6 +141,7 @@ class DetectionDataset(Dataset[Item]):
             ),
             "orig_size": torch.tensor(size),
             "size": torch.tensor(sample.size),
+            "noise_seed": torch.tensor([noise_seed(self.seed, *key)]),
         }
         return {"pixel_values": _pixels(sample.image), "labels": labels}
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["image_stream", "order_stream", "repeat_stream", "size_stream"]
+__all__ = ["image_stream", "noise_seed", "order_stream", "repeat_stream", "size_stream"]
 
-# Above any number of times that an image can come in an epoch.
+# Above any number of times that an image can come in an epoch, which noise is counted from.
+NOISE = 2**30
 ORDER, SIZE, REPEAT = 2**31, 2**31 + 1, 2**31 + 2
 
 
 def image_stream(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """For augmenting image ``index`` when it comes for the ``repeat``-th time in ``epoch``, from 0."""
     return np.random.default_rng((seed, epoch, index, repeat))
+
+
+def noise_seed(seed: int, epoch: int, index: int, repeat: int = 0) -> int:
+    """Of the generator of the denoising noise of the image that :func:`image_stream` augments; below 2**63."""
+    return int(np.random.default_rng((seed, epoch, index, NOISE + repeat)).integers(2**63))
 
 
 def order_stream(seed: int, epoch: int) -> np.random.Generator:

@@ -3,48 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from ..data import Batch
 from ..errors import RTDetrError
-from ..loss import Labels
 from ..model import RTDetrV2ForObjectDetection
 from .ema import MovingAverage
 from .schedule import Schedule
 
-__all__ = ["Batch", "Precision", "StepResult", "TrainingStep"]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images of one size and their objects.
-
-    Args:
-        pixels: [B, 3, H, W], uint8, or floating in 0..1.
-        labels: of each image.
-        seeds: of the noise of each image's denoising queries.
-    """
-
-    pixels: Tensor
-    labels: Sequence[Labels]
-    seeds: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def parts(self, size: int) -> Iterator[Batch]:
-        """The batch in parts of at most ``size`` images."""
-        for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            yield Batch(self.pixels[part], self.labels[part], self.seeds[part])
-
-    @property
-    def objects(self) -> int:
-        return sum(len(label["class_labels"]) for label in self.labels)
+__all__ = ["Precision", "StepResult", "TrainingStep"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +78,11 @@ class TrainingStep:
     precision: Precision = field(default_factory=Precision)
 
     def __call__(self, batch: Batch, number: int) -> StepResult:
-        """Take step ``number`` of the run, the first being 0.
+        """Take a step.
+
+        Args:
+            batch: pixels may be floating too, within 0..1.
+            number: of the step in the run, the first being 0.
 
         Raises:
             RTDetrError: memory does not suffice for a single image.
@@ -129,7 +105,7 @@ class TrainingStep:
             except torch.OutOfMemoryError as error:
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.part == 1:
-                    height, width = batch.pixels.shape[2:]
+                    height, width = batch["pixel_values"].shape[2:]
                     raise RTDetrError(
                         f"out of memory with one image of {width}x{height} at a time: train at a smaller size (imgsz), "
                         "a smaller model, or in 16 bits (amp)"
@@ -142,10 +118,10 @@ class TrainingStep:
     def _backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of the loss of the whole batch, part by part, and its terms."""
         totals: dict[str, Tensor] = {}
-        for part in batch.parts(self.part):
+        for part in _split(batch, self.part):
             losses = self._losses(part)
             # A part's loss is divided by its own number of objects; the batch's, by that of all.
-            share = max(1, part.objects) / max(1, batch.objects)
+            share = max(1, _count_objects(part)) / max(1, _count_objects(batch))
             loss = torch.stack(list(losses.values())).sum() * share
             self._scaled(loss).backward()  # type: ignore[no-untyped-call]
             for name, term in (losses | {"loss": loss / share}).items():
@@ -154,13 +130,14 @@ class TrainingStep:
 
     def _losses(self, part: Batch) -> dict[str, Tensor]:
         device = self.model.device
-        pixels = part.pixels.to(device, non_blocking=True)
+        pixels = part["pixel_values"].to(device, non_blocking=True)
         if not pixels.is_floating_point():
             pixels = pixels.float() / 255
-        generators = [torch.Generator().manual_seed(seed) for seed in part.seeds]
+        labels = part["labels"]
+        generators = [torch.Generator().manual_seed(int(label["noise_seed"])) for label in labels]
         with self.precision.autocast(device):
             outputs = self.model(
-                pixels, labels=part.labels, generators=generators, return_dict=True
+                pixels, labels=labels, generators=generators, return_dict=True
             )
         losses: dict[str, Tensor] = outputs.loss_dict
         return losses
@@ -185,3 +162,14 @@ class TrainingStep:
             self.optimizer.step()
         if not skipped:
             self.average.update(self.model)
+
+
+def _split(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in parts of at most ``size`` images."""
+    for start in range(0, len(batch["labels"]), size):
+        part = slice(start, start + size)
+        yield {"pixel_values": batch["pixel_values"][part], "labels": batch["labels"][part]}
+
+
+def _count_objects(batch: Batch) -> int:
+    return sum(len(label["class_labels"]) for label in batch["labels"])

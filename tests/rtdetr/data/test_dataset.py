@@ -85,6 +85,19 @@ def test_item(train: Split) -> None:
     np.testing.assert_array_equal(pixels.numpy(), np.asarray(resized).transpose(2, 0, 1))
 
 
+def test_noise_depends_on_seed_and_key(train: Split) -> None:
+    keys = [Key(0, 0), Key(1, 0), Key(0, 1), Key(0, 0, 1)]
+    seeds = [
+        DetectionDataset(train, 64, seed=seed)[key]["labels"]["noise_seed"]
+        for seed in (0, 1)
+        for key in keys
+    ]
+    assert all(seed.dtype == torch.int64 and list(seed.shape) == [1] for seed in seeds)
+    assert len({int(seed) for seed in seeds}) == len(seeds)
+    again = DetectionDataset(train, 64)[Key(0, 0)]["labels"]["noise_seed"]
+    assert torch.equal(again, seeds[0])
+
+
 def test_item_without_objects(train: Split) -> None:
     labels = DetectionDataset(train, 64, augmentation=Augmentation())[2]["labels"]
     assert list(labels["boxes"].shape) == [0, 4]

@@ -31,7 +31,13 @@ from rtdetr.data.geometry import (
 )
 from rtdetr.data.multi_scale import PUBLISHED_SIDES, resize_batch, side_of_step, sides_for
 from rtdetr.data.photometric import Distortion, distort, draw_distortion
-from rtdetr.data.random_streams import image_stream, order_stream, repeat_stream, size_stream
+from rtdetr.data.random_streams import (
+    image_stream,
+    noise_seed,
+    order_stream,
+    repeat_stream,
+    size_stream,
+)
 from rtdetr.data.sample import Sample
 from rtdetr.errors import DataError
 
@@ -186,7 +192,13 @@ def test_streams_differ() -> None:
         image_stream(0, 0, 0), image_stream(1, 0, 0), image_stream(0, 1, 0), image_stream(0, 0, 1),
         image_stream(0, 0, 0, 1), order_stream(0, 0), size_stream(0, 0), repeat_stream(0, 0),
     ]  # fmt: skip
-    assert len({stream.integers(2**63) for stream in streams}) == len(streams)
+    numbers = {int(stream.integers(2**63)) for stream in streams}
+    seeds = [
+        noise_seed(0, 0, 0), noise_seed(1, 0, 0), noise_seed(0, 1, 0), noise_seed(0, 0, 1),
+        noise_seed(0, 0, 0, 1),
+    ]  # fmt: skip
+    assert noise_seed(0, 0, 0) == seeds[0]
+    assert len(numbers | set(seeds)) == len(streams) + len(seeds)
 
 
 def test_weak_augmentation_flips_alone() -> None:

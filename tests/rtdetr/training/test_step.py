@@ -9,11 +9,12 @@ import torch
 from model_cases import image, tiny_config
 from torch import Tensor
 
+from rtdetr.data import Batch
 from rtdetr.errors import RTDetrError
 from rtdetr.model import RTDetrV2ForObjectDetection
 from rtdetr.training.ema import MovingAverage
 from rtdetr.training.schedule import Schedule
-from rtdetr.training.step import Batch, Precision, TrainingStep
+from rtdetr.training.step import Precision, TrainingStep
 
 
 def make_model(**changes: Any) -> RTDetrV2ForObjectDetection:
@@ -31,13 +32,13 @@ def make_step(model: RTDetrV2ForObjectDetection, part: int = 8, **changes: Any) 
 def draw_batch(*counts: int, dtype: torch.dtype = torch.uint8) -> Batch:
     random = torch.Generator().manual_seed(0)
     labels: list[Any] = []
-    for count in counts:
+    for seed, count in enumerate(counts):
         boxes = 0.2 + 0.3 * torch.rand(count, 4, generator=random)
         classes = torch.randint(5, (count,), generator=random)
-        labels.append({"class_labels": classes, "boxes": boxes})
+        labels.append({"class_labels": classes, "boxes": boxes, "noise_seed": torch.tensor([seed])})
     pixels = image(64, 96, batch=len(counts))
     pixels = (255 * pixels).to(dtype) if dtype == torch.uint8 else pixels.to(dtype)
-    return Batch(pixels, labels, list(range(len(counts))))
+    return {"pixel_values": pixels, "labels": labels}
 
 
 def weights(model: torch.nn.Module) -> Tensor:
@@ -83,7 +84,9 @@ def test_the_same_seeds_give_the_same_bits() -> None:
     batch, moved = draw_batch(3, 1), []
     for seeds in ([1, 2], [1, 2], [1, 3]):
         model = make_model()
-        make_step(model)(Batch(batch.pixels, batch.labels, seeds), 0)
+        for label, seed in zip(batch["labels"], seeds, strict=True):
+            label["noise_seed"] = torch.tensor([seed])
+        make_step(model)(batch, 0)
         moved.append(weights(model))
     assert torch.equal(moved[0], moved[1])
     assert not torch.equal(moved[0], moved[2])
@@ -98,7 +101,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
     before = copy.deepcopy(step.optimizer.state_dict()), weights(model)
     batch = draw_batch(2, 2)
     if broken == "loss":
-        batch = Batch(torch.full((2, 3, 64, 96), torch.nan), batch.labels, batch.seeds)
+        batch["pixel_values"] = torch.full((2, 3, 64, 96), torch.nan)
     else:
         model.class_embed[0].weight.register_hook(lambda grad: grad * torch.inf)
     result = step(batch, 0)
