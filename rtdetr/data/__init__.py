@@ -6,6 +6,7 @@ from .augmentation import Augmentation, strong_epochs
 from .balance import repeat_factors
 from .dataset import Batch, DetectionDataset, Item, Key, ObjectLabels, collate
 from .findings import Finding, Report
+from .fingerprint import list_changes
 from .load import DataSplits, Split, check_data, load_data
 from .loader import make_loader
 from .multi_scale import resize_batch, side_of_step, sides_for
@@ -29,6 +30,7 @@ __all__ = [
     "TrainingBatches",
     "check_data",
     "collate",
+    "list_changes",
     "load_data",
     "make_loader",
     "repeat_factors",

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from ..errors import DataError
 from ..files import home_path
@@ -15,6 +17,7 @@ from .check import check_splits
 from .clean import CleanSplit, clean_split
 from .coco import CocoReader
 from .findings import FatalFindingError, Report
+from .fingerprint import fingerprint_categories, fingerprint_split
 from .holdout import FEWEST_IMAGES, hold_out
 from .layouts import Readers, find_layout
 from .options import ReadOptions
@@ -34,10 +37,16 @@ class Split:
     Args:
         annotations: N images.
         load: returns image i; None where images are files.
+        lengths: [N] bytes of the files, 0 where they are not known.
     """
 
     annotations: Annotations
     load: Callable[[int], Any] | None = None
+    lengths: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.lengths):
+            object.__setattr__(self, "lengths", np.zeros(len(self), np.int64))
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -62,6 +71,20 @@ class DataSplits:
     train: Split | None
     val: Split | None
     report: Report
+
+    def fingerprint(self) -> dict[str, str]:
+        """Short texts that change with what is trained on and measured, wherever the files are.
+
+        The parts are "classes", "train images", "train boxes", "val images" and "val boxes", each a count and a hash;
+        :func:`~rtdetr.data.fingerprint.list_changes` says how two fingerprints differ.
+        """
+        both = {"train": self.train, "val": self.val}
+        parts: dict[str, str] = {}
+        for name, split in both.items():
+            if split is not None:
+                parts |= fingerprint_categories(split.annotations.categories)
+                parts |= fingerprint_split(name, split.annotations, split.lengths)
+        return parts
 
 
 @dataclass(frozen=True)
@@ -231,4 +254,4 @@ def _choose(split: CleanSplit, images: IntArray) -> CleanSplit:
 
 def _finish(split: CleanSplit, source: UncheckedSplit) -> Split:
     load = None if source.load is None else Chosen(source.load, split.positions)
-    return Split(split.annotations, load)
+    return Split(split.annotations, load, split.bytes)
