@@ -52,6 +52,9 @@ def check(
     drop_bad_boxes: Annotated[
         bool, _option("Leave out boxes without an area in the image.", "--drop-bad-boxes")
     ] = False,
+    no_empty: Annotated[
+        bool, _option("Leave images without objects out of train.", "--no-empty")
+    ] = False,
     val_fraction: Annotated[float, _option("Share to hold out where there is no val split.")] = 0.1,
     seed: Annotated[int, _option("Decides which images are held out.")] = 0,
     queries: Annotated[int, _option("Objects that the model can find in an image.")] = 300,
@@ -65,6 +68,7 @@ def check(
         ignore_unknown_classes=ignore_unknown_classes,
         skip_missing=skip_missing,
         drop_bad_boxes=drop_bad_boxes,
+        no_empty=no_empty,
         val_fraction=val_fraction,
         seed=seed,
         queries=queries,

@@ -105,6 +105,11 @@ class Annotations:
         """[N] boxes of each image, crowds included."""
         return np.diff(self.starts)
 
+    def learnable_counts(self) -> IntArray:
+        """[N] boxes of each image that are no crowds."""
+        owners = np.repeat(np.arange(len(self)), self.counts())
+        return np.bincount(owners[~self.crowds], minlength=len(self))
+
     def class_counts(self) -> IntArray:
         """[K] boxes of each class that are no crowds."""
         return np.bincount(self.classes[~self.crowds], minlength=len(self.categories))

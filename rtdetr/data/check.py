@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from .annotations import Annotations, BoolArray, IntArray
+from .annotations import Annotations, BoolArray
 from .clean import CleanSplit
 from .findings import Report, Severity, number
 from .holdout import shared_images
@@ -95,7 +95,7 @@ def _add_names(
 
 def check_queries(parts: Parts, report: Report, options: ReadOptions) -> None:
     for split, part in parts.items():
-        counts = _learnable(part)
+        counts = part.learnable_counts()
         over = np.flatnonzero(counts > options.queries)
         if len(over):
             most = int(counts.max())
@@ -112,7 +112,7 @@ def check_queries(parts: Parts, report: Report, options: ReadOptions) -> None:
 
 def check_crowds(parts: Parts, report: Report, options: ReadOptions) -> None:
     for split, part in parts.items():
-        only = np.flatnonzero((_learnable(part) == 0) & (part.counts() > 0))
+        only = np.flatnonzero((part.learnable_counts() == 0) & (part.counts() > 0))
         if len(only):
             first = part.names[only[0]]
             report.add(
@@ -169,12 +169,6 @@ def _check_shared(train: CleanSplit, val: CleanSplit, report: Report) -> None:
             f"{what}: {len(pairs):,} of {total} of val are in train too (first: {pairs[0][1]}, the content of "
             f"{pairs[0][0]}); what val measures is then learnt by heart",
         )
-
-
-def _learnable(part: Annotations) -> IntArray:
-    """[N] boxes of each image that are no crowds."""
-    owners = np.repeat(np.arange(len(part)), part.counts())
-    return np.bincount(owners[~part.crowds], minlength=len(part))
 
 
 CHECKS: tuple[Callable[[Parts, Report, ReadOptions], None], ...] = (

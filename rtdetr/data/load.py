@@ -16,7 +16,7 @@ from .annotations import Annotations, Categories, IntArray
 from .check import check_splits
 from .clean import CleanSplit, clean_split
 from .coco import CocoReader
-from .findings import FatalFindingError, Report
+from .findings import FatalFindingError, Report, number
 from .fingerprint import fingerprint_categories, fingerprint_split
 from .holdout import FEWEST_IMAGES, hold_out
 from .layouts import Readers, find_layout
@@ -146,6 +146,8 @@ def check_data(
         clean_val = clean_split(val, report, options) if val is not None else None
     else:
         clean_train, clean_val = _hold_out(clean_train, report, options)
+    if options.no_empty:
+        clean_train = _drop_empty(clean_train, report)
     check_splits(clean_train, clean_val, report, options)
     return DataSplits(
         layout,
@@ -244,6 +246,18 @@ def _hold_out(
         f"{options.seed}",
     )
     return _choose(split, train), _choose(split, val)
+
+
+def _drop_empty(train: CleanSplit, report: Report) -> CleanSplit:
+    """Without images that have nothing to learn; all of them where there is nothing else, which is an error anyway."""
+    has_objects = train.annotations.learnable_counts() > 0
+    empty = np.flatnonzero(~has_objects)
+    if not len(empty) or not has_objects.any():
+        return train
+    first = train.annotations.names[int(empty[0])]
+    sentence = f"train: {number(len(empty), 'image')} without an object to learn (first: {first}); left out"
+    report.add("note", "empty-image", len(empty), first, sentence)
+    return _choose(train, np.flatnonzero(has_objects))
 
 
 def _choose(split: CleanSplit, images: IntArray) -> CleanSplit:

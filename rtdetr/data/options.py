@@ -20,6 +20,7 @@ class ReadOptions:
         ignore_unknown_classes: leave out boxes of classes that are not declared, with a warning.
         skip_missing: leave out images that do not exist or cannot be read, with a warning.
         drop_bad_boxes: leave out boxes without an area, or outside their image, with a warning.
+        no_empty: leave images without an object to learn out of train; val keeps them, where they show false alarms.
         val_fraction: share of the images that are held out where a data set has no val split; 0 for none.
         seed: decides which ones.
         queries: objects that the model can find in an image, for a warning where there are more.
@@ -34,6 +35,7 @@ class ReadOptions:
     ignore_unknown_classes: bool = False
     skip_missing: bool = False
     drop_bad_boxes: bool = False
+    no_empty: bool = False
     val_fraction: float = 0.1
     seed: int = 0
     queries: int = 300

@@ -121,6 +121,16 @@ def test_json(command: Command, data: Path) -> None:
     assert "unknown-category" in {finding["kind"] for finding in report["findings"]}
 
 
+def test_images_without_objects_may_be_left_out(command: Command, data: Path) -> None:
+    document = json.loads((data / "annotations.json").read_text())
+    del document["annotations"][5]
+    write(data, document)
+    assert "train  12 images" in command("check", data, "--val-fraction", 0).out
+    result = command("check", data, "--val-fraction", 0, "--no-empty")
+    assert "train  11 images" in result.out
+    assert "note     train: 1 image without an object to learn (first: 5.png)" in result.out
+
+
 @pytest.mark.parametrize(("name", "code"), [("nowhere", 3), ("empty", 3)])
 def test_no_data_set(name: str, code: int, command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

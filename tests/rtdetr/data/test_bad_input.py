@@ -334,6 +334,10 @@ CASES = {
     "no box at all": Case(
         train_with(lambda d: d.update(annotations=[])), "no-boxes", ("train: no box in any",)
     ),
+    "no box at all, and none is to be empty": Case(
+        train_with(lambda d: d.update(annotations=[])), "no-boxes", ("train: no box in any of its 12",),
+        options={"no_empty": True},
+    ),
     "crowds alone": Case(
         train_with(lambda d: [a.update(iscrowd=1) for a in d["annotations"]] and None), "no-boxes",
         ("no crowd",),

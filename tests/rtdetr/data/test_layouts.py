@@ -212,6 +212,21 @@ def test_images_without_boxes_and_crowds_stay(tmp_path: Path) -> None:
     assert [finding.kind for finding in splits.report] == ["crowd-only"]
 
 
+def test_images_without_objects_are_left_out_of_train_on_request(tmp_path: Path) -> None:
+    train, val = coco(TRAIN), coco(VAL)
+    del train["annotations"][0]
+    train["annotations"][0]["iscrowd"] = 1
+    del val["annotations"][0]
+    splits = load_data(coco_folder(tmp_path, train, val), ReadOptions(no_empty=True))
+    assert splits.train is not None
+    assert splits.val is not None
+    assert list(splits.train.annotations.names) == list(TRAIN[2:])
+    assert len(splits.train.lengths) == 10
+    assert len(splits.val) == 2
+    (note,) = (finding for finding in splits.report if finding.kind == "empty-image")
+    assert note.sentence == "train: 2 images without an object to learn (first: 0000.png); left out"
+
+
 ODD_NAMES = ("deep/er/1.png", "win\\dows\\2.png", "a b/ü 3.png", "per%20cent.png", "#4 (1).PNG")
 
 
