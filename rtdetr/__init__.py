@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .processing.image_processor import RTDetrImageProcessor
     from .results.detections import Detection, Detections
     from .results.drawing import Style
-    from .weights import LoadReport, save_original, to_original_state_dict
+    from .weights import LoadReport, save_checkpoint, save_original, to_original_state_dict
 
     __version__: str
 
@@ -46,6 +46,7 @@ __all__ = [
     "find_preset",
     "keep_freed_memory",
     "optimize",
+    "save_checkpoint",
     "save_original",
     "to_original_state_dict",
 ]
@@ -63,7 +64,7 @@ _MODULES = {
     ".processing.image_processor": ("RTDetrImageProcessor",),
     ".results.detections": ("Detection", "Detections"),
     ".results.drawing": ("Style",),
-    ".weights": ("LoadReport", "save_original", "to_original_state_dict"),
+    ".weights": ("LoadReport", "save_checkpoint", "save_original", "to_original_state_dict"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -218,7 +218,8 @@ class RTDETR:
 
     @property
     def _predictor(self) -> Predictor:
-        return Predictor(self.forward, self.processor, self.names)
+        ids = self.model.config.category_ids
+        return Predictor(self.forward, self.processor, self.names, ids)
 
     def prepare(
         self, images: Sequence[Image.Image], imgsz: ImageSize | None = None

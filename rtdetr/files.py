@@ -32,11 +32,16 @@ def is_same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> 
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path``, with its suffix, that takes its place when the block ends without an error.
 
     Missing folders are made, ``~`` is the home folder, and the umask decides who may read the file. After an error
     nothing is left behind and an older file stays.
+
+    Args:
+        path: of the file.
+        durable: wait until it is on the disk. Without that, a loss of power shortly after may leave an empty file. It
+            costs what the disk takes to write the file.
 
     Raises:
         OSError: it names ``path``.
@@ -51,9 +56,21 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             yield temporary
             # A library may have put a file of its own there, for the owner alone.
             temporary.chmod(mode & 0o777)
+            if durable:
+                _sync(temporary)
             temporary.replace(path)
+            if durable:
+                _sync(path.parent)  # which holds the name
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextmanager

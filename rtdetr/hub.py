@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,22 +18,29 @@ from .errors import ModelError
 
 __all__ = [
     "CONFIG",
+    "METADATA_KEYS",
     "PREPROCESSOR",
     "Checkpoint",
     "Folder",
     "HubOptions",
     "ModelFiles",
     "Repository",
+    "Settings",
     "checkpoint_path",
     "download_checkpoint",
+    "is_complete",
     "model_files",
     "parse_json_object",
     "read_json_object",
-    "settings_file",
+    "read_metadata",
+    "read_settings",
 ]
 
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+
+METADATA_KEYS = {CONFIG: "rtdetr_config", PREPROCESSOR: "rtdetr_processor"}
+"""Under which keys of its metadata a .safetensors file carries what these files say."""
 
 OFFLINE = "not in the cache, and HF_HUB_OFFLINE is set"
 
@@ -205,11 +213,64 @@ def model_files(source: str | Path, options: HubOptions | None = None) -> ModelF
     return Repository(str(source), options or HubOptions()) if "/" in str(source) else None
 
 
-def settings_file(files: ModelFiles, name: str) -> Path | None:
-    """The JSON file of that name, or the very file that the user named; None where there is none."""
-    if isinstance(files, Checkpoint) and files.path.suffix == ".json":
-        return files.path
-    return files.file(name)
+@dataclass(frozen=True)
+class Settings:
+    """The contents of a JSON file, or of the same in a checkpoint, and where they are from."""
+
+    values: dict[str, Any]
+    origin: str
+
+
+def read_settings(files: ModelFiles, name: str) -> Settings | None:
+    """What the JSON file ``name`` of a model says, or the very file that the user named; None where there is none.
+
+    A complete checkpoint answers for itself, whatever lies beside it; another one where nothing does.
+
+    Raises:
+        ModelError: there is one, and it cannot be read.
+    """
+    if isinstance(files, Checkpoint):
+        if files.path.suffix == ".json":
+            return Settings(read_json_object(files.path), str(files.path))
+        metadata = read_metadata(files.path)
+        if is_complete(metadata):
+            return _carried(files, metadata, name)
+        path = files.file(name)
+        if path is None:
+            return _carried(files, metadata, name)
+    else:
+        path = files.file(name)
+    return None if path is None else Settings(read_json_object(path), str(path))
+
+
+def _carried(files: Checkpoint, metadata: Mapping[str, str], name: str) -> Settings | None:
+    key = METADATA_KEYS[name]
+    if key not in metadata:
+        return None
+    origin = f"{files}: {key}"
+    return Settings(parse_json_object(metadata[key], origin), origin)
+
+
+def is_complete(metadata: Mapping[str, str]) -> bool:
+    """Whether a checkpoint of this metadata needs no other file."""
+    return all(key in metadata for key in METADATA_KEYS.values())
+
+
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """The metadata of a .safetensors file; empty for any other file.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: not a complete .safetensors file ({error})") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -116,6 +116,15 @@ MOST_ENTRIES = 64
 """Of a list: levels of a pyramid, or stages of a backbone."""
 
 
+def distinct_ints(name: str, value: Any) -> tuple[int, ...]:
+    """A list of different whole numbers, kept as a tuple."""
+    check(isinstance(value, (list, tuple)), name, "a list of ints", value)
+    numbers = tuple(map(as_int, value))
+    is_distinct = len(numbers) == len(set(numbers) - {None}) > 0
+    check(is_distinct, name, "whole numbers, each once", value)
+    return tuple(one for one in numbers if one is not None)
+
+
 def whole_or_ints(low: int, high: int) -> Check:
     """An int, or a list of ints, which is kept as a tuple."""
     one, many = whole(low, high), ints(low, high)

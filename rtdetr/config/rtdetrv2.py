@@ -14,13 +14,22 @@ from ..checking import check, check_choice, hints_at_fields
 from ..coco import COCO_NAMES
 from ..errors import ModelError
 from ..files import atomic_write
-from ..hub import CONFIG, HubOptions, ModelFiles, model_files, read_json_object, settings_file
+from ..hub import (
+    CONFIG,
+    HubOptions,
+    ModelFiles,
+    Settings,
+    model_files,
+    read_json_object,
+    read_settings,
+)
 from ..keywords import CONFIG as CONFIG_WORDS
 from ..keywords import LOADING, SAVING, understands
 from .backbones import ACTIVATIONS, BACKBONES, BackboneConfig, ResNetConfig, backbone
 from .fields import (
     CheckedFields,
     checked,
+    distinct_ints,
     flag,
     image_size,
     ints,
@@ -41,7 +50,8 @@ MODEL_TYPES = ("rt_detr_v2", "rt_detr")
 
 QUERY_SELECTIONS = ("default", "one2many", "agnostic")
 SAMPLING_METHODS = ("default", "discrete")
-LABEL_FIELDS = ("num_labels", "id2label", "label2id")
+NAME_FIELDS = ("num_labels", "id2label", "label2id")
+LABEL_FIELDS = (*NAME_FIELDS, "category_ids")
 
 # Bounds keep a damaged file from taking the memory of the machine. The largest published model has 6 layers of width
 # 512, 2048 hidden units and 300 queries.
@@ -173,6 +183,8 @@ class RTDetrV2Config(CheckedFields):
         id2label: names of classes 0..K-1; None inverts ``label2id``, or names them LABEL_0, LABEL_1, ... As in
             transformers K is the number of names, also where they leave out ids; such a class has no name.
         label2id: index of each name; None inverts ``id2label``.
+        category_ids: K whole numbers, the id of each class in the annotation files that it was trained on; None where
+            that is not known.
 
     Raises:
         ValueError: a field is out of range, "field: expected X, got Y".
@@ -276,6 +288,7 @@ class RTDetrV2Config(CheckedFields):
         default=None,  # type: ignore[arg-type]
         metadata={"check": optional(label_ids)},
     )
+    category_ids: tuple[int, ...] | None = checked(None, optional(distinct_ints))
 
     def __post_init__(self) -> None:
         self._name_labels()
@@ -284,13 +297,15 @@ class RTDetrV2Config(CheckedFields):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in CONFIG_WORDS.without_effect:
             return
-        is_built = "label2id" in vars(self)  # the last field
+        is_built = "category_ids" in vars(self)  # the last field
         super().__setattr__(name, value)
         if is_built and name in ("num_labels", "id2label"):
             is_same = name == "num_labels" and value == len(self.id2label)
             if not is_same:
-                vars(self).update(dict.fromkeys(LABEL_FIELDS) | {name: vars(self)[name]})
+                vars(self).update(dict.fromkeys(NAME_FIELDS) | {name: vars(self)[name]})
                 self._name_labels()
+                if self.category_ids is not None and len(self.category_ids) != self.num_labels:
+                    self.category_ids = None
 
     def validate(self) -> None:
         """Whether the fields fit together; a model asks this when it is built.
@@ -379,11 +394,7 @@ class RTDetrV2Config(CheckedFields):
                 ``ValueError``.
             TypeError: a change is of no field.
         """
-        values = read_json_object(Path(path))
-        try:
-            return cls.from_dict(values, **changes)
-        except ValueError as error:
-            raise ModelError(f"{path}: {error}") from error
+        return cls._from_settings(Settings(read_json_object(Path(path)), str(path)), **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types, readable by transformers' RTDetrV2Config where it knows them."""
@@ -433,7 +444,7 @@ class RTDetrV2Config(CheckedFields):
         subfolder: str | None = None,
         **changes: Any,
     ) -> RTDetrV2Config:
-        """The configuration of a directory, a config.json, a file beside one, or a hub name.
+        """The configuration of a directory, a config.json, a checkpoint of ours or beside one, or a hub name.
 
         Args:
             source: where it is.
@@ -470,10 +481,17 @@ class RTDetrV2Config(CheckedFields):
         Raises:
             ModelError: there is none, or a field is out of range.
         """
-        path = settings_file(files, CONFIG)
-        if path is None:
+        settings = read_settings(files, CONFIG)
+        if settings is None:
             raise ModelError(f"{files}: no {CONFIG} there")
-        return cls.from_json_file(path, **changes)
+        return cls._from_settings(settings, **changes)
+
+    @classmethod
+    def _from_settings(cls, settings: Settings, **changes: Any) -> RTDetrV2Config:
+        try:
+            return cls.from_dict(settings.values, **changes)
+        except ValueError as error:
+            raise ModelError(f"{settings.origin}: {error}") from error
 
     @understands(SAVING)
     def save_pretrained(self, directory: str | Path) -> None:
@@ -503,6 +521,9 @@ class RTDetrV2Config(CheckedFields):
         count = len(self.id2label)
         expected = f"{count}, the number of names in id2label"
         check(self.num_labels == count, "num_labels", expected, self.num_labels)
+        ids = self.category_ids
+        fits = ids is None or len(ids) == count
+        check(fits, "category_ids", f"{count} values, one for each class", ids)
 
     def _check_layers(self) -> None:
         layers = self.decoder_layers
@@ -548,9 +569,9 @@ class RTDetrV2Config(CheckedFields):
 
 def _with_changes(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """``fields`` with ``changes``. A label field replaces all three, unless it is the count that there is."""
-    labels = {name for name in LABEL_FIELDS if changes.get(name) is not None}
+    labels = {name for name in NAME_FIELDS if changes.get(name) is not None}
     changes = {
-        name: value for name, value in changes.items() if name not in LABEL_FIELDS or name in labels
+        name: value for name, value in changes.items() if name not in NAME_FIELDS or name in labels
     }
     names = fields.get("id2label")
     if (

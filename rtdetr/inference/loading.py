@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config import RTDetrV2Config
 from ..config.presets import Preset
 from ..errors import ModelError, UsageError
-from ..hub import PREPROCESSOR, HubOptions, ModelFiles, model_files
+from ..hub import PREPROCESSOR, HubOptions, ModelFiles, model_files, read_settings
 from ..model import RTDetrV2ForObjectDetection
 from ..processing.image_processor import RTDetrImageProcessor
 from ..weights.locate import locate
@@ -78,15 +78,17 @@ def read_config(place: Preset | ModelFiles) -> RTDetrV2Config:
 
 
 def read_processor(place: Preset | ModelFiles | None) -> RTDetrImageProcessor:
-    """The preprocessing that lies with the files of a model; 640x640, as all published models have it, without one.
+    """The preprocessing that comes with the files of a model; 640x640, as all published models have it, without one.
 
     Raises:
         ModelError: the hub cannot be reached: whether it has one is not known then.
     """
     if place is None or isinstance(place, Preset):
         return RTDetrImageProcessor()
-    path = place.file(PREPROCESSOR)
-    return RTDetrImageProcessor() if path is None else RTDetrImageProcessor.from_file(path)
+    settings = read_settings(place, PREPROCESSOR)
+    if settings is None:
+        return RTDetrImageProcessor()
+    return RTDetrImageProcessor.from_settings(settings)
 
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {

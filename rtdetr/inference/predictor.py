@@ -45,11 +45,13 @@ class Predictor:
         network: takes float32 [B,3,H,W] on the CPU, answers with ``RawOutputs`` on any device.
         processor: how images are prepared and outputs read.
         names: class names by index.
+        category_ids: of each class in the files of its data set, if they are known.
     """
 
     network: Callable[[torch.Tensor], RawOutputs]
     processor: RTDetrImageProcessor
     names: Mapping[int, str]
+    category_ids: Sequence[int] | None = None
 
     def run(
         self, images: Iterable[LoadedImage | Unreadable], options: PredictOptions
@@ -119,6 +121,7 @@ class Predictor:
             source=item.name,
             image=item.image,
             time=item.time,
+            category_ids=self.category_ids,
         )
 
 

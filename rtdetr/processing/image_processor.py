@@ -20,7 +20,7 @@ from ..checking import explains_frozen, hints_at_fields
 from ..devices import find_device
 from ..errors import DataError, ModelError, UsageError, did_you_mean
 from ..files import atomic_write
-from ..hub import PREPROCESSOR, HubOptions, model_files, settings_file
+from ..hub import PREPROCESSOR, HubOptions, Settings, model_files, read_json_object, read_settings
 from ..keywords import LOADING, SAVING, understands
 from . import targets
 from .batch_feature import BatchFeature
@@ -313,7 +313,7 @@ class RTDetrImageProcessor:
         local_files_only: bool = False,
         **overrides: Any,
     ) -> RTDetrImageProcessor:
-        """From a directory (or its ``preprocessor_config.json``), or a repository "owner/name" on the Hugging Face hub.
+        """From a directory (or its ``preprocessor_config.json``), a checkpoint of ours, or a repository on the hub.
 
         Args:
             source: where the file is.
@@ -331,12 +331,18 @@ class RTDetrImageProcessor:
             revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only
         )
         files = model_files(source, options)
-        path = None if files is None else settings_file(files, PREPROCESSOR)
-        if path is None:
+        settings = None if files is None else read_settings(files, PREPROCESSOR)
+        if settings is None:
             raise ModelError(
                 f"{source}: no {PREPROCESSOR} there. Use RTDetrImageProcessor() for the defaults."
             )
-        return cls.from_file(path, **fields)
+        return cls.from_settings(settings, **fields)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, **overrides: Any) -> RTDetrImageProcessor:
+        """From what :func:`rtdetr.hub.read_settings` returns; errors name its origin."""
+        processor = cls._from_settings(settings.values, settings.origin)
+        return processor.replaced(**drop_constants(overrides))
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> RTDetrImageProcessor:
@@ -351,11 +357,8 @@ class RTDetrImageProcessor:
             ModelError: it holds no JSON, a field has a wrong value, or it asks for a step this class does not have.
             UsageError: if an override has a wrong value.
         """
-        try:
-            settings = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"{path}: not a JSON file: {error}") from error
-        return cls._from_settings(settings, str(path)).replaced(**drop_constants(overrides))
+        settings = Settings(read_json_object(Path(path)), str(path))
+        return cls.from_settings(settings, **overrides)
 
     @classmethod
     def _from_settings(cls, settings: Any, place: str) -> RTDetrImageProcessor:

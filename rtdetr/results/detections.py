@@ -62,6 +62,7 @@ class Detections:
         source: where the image came from.
         image: the image itself, for ``plot`` and ``save``.
         time: of a frame, seconds after the first frame of its video.
+        category_ids: of each class in the annotation files that the model was trained on, for ``to_coco``.
 
     Raises:
         UsageError: if the arrays do not have these shapes, or hold a NaN, an infinity or a label that is no integer.
@@ -75,6 +76,7 @@ class Detections:
     source: str = "image"
     image: Image.Image | None = field(default=None, repr=False)
     time: float | None = None
+    category_ids: Sequence[int] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -220,7 +222,8 @@ class Detections:
         Args:
             image_id: the id of this image in your annotation file.
             category_ids: the category id of each class index, a mapping or a sequence; "index" for the index itself. By
-                default COCO's own ids (1..90, with gaps) where the class names are the 80 of COCO, else the index.
+                default those of the detections; where they have none, COCO's own (1..90, with gaps) for its 80 class
+                names, else the index.
 
         Raises:
             UsageError: for another ``image_id``, or a detected class without a category id.
@@ -229,7 +232,8 @@ class Detections:
         if number is None:
             raise UsageError(f"image_id: expected an int or a string, got {image_id!r}")
         assert isinstance(self.names, Mapping)
-        ids = _category_ids(category_ids, self.labels, self.names)
+        ids = self.category_ids if category_ids is None else category_ids
+        ids = _category_ids(ids, self.labels, self.names)
         results = []
         for one in self:
             left, top, right, bottom = one.box

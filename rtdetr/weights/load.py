@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 HEADS = ("model.decoder.class_embed.", "model.decoder.bbox_embed.")
 COMPUTED = ("num_batches_tracked", "n_points_scale")
 """What the model has by itself; older files lack it."""
+STATISTICS = ("running_mean", "running_var", "n_points_scale")
 
 
 def load_pretrained(
@@ -66,7 +67,7 @@ def load_pretrained(
     _warn_of_gaps(files.title, chosen)
     module = build(chosen)
     if dtype is None:
-        dtype = next((x.dtype for x in state.values() if x.is_floating_point()), torch.float32)
+        dtype = _dtype_of(state)
     report = _fill(module, files.title, state, unknown, ignore_mismatched_sizes)
     if not report.is_complete:
         logger.warning("%s", report)
@@ -162,6 +163,12 @@ def _fill(
     if not ignore_mismatched_sizes:
         _refuse_gaps(report)
     return report
+
+
+def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
+    """Of the weights; statistics may be wider."""
+    weights = (tensor for name, tensor in state.items() if not name.endswith(STATISTICS))
+    return next((tensor.dtype for tensor in weights if tensor.is_floating_point()), torch.float32)
 
 
 def _targets(model: nn.Module) -> dict[str, Tensor]:

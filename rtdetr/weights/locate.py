@@ -18,8 +18,10 @@ from ..hub import (
     Repository,
     checkpoint_path,
     download_checkpoint,
+    is_complete,
     model_files,
     read_json_object,
+    read_metadata,
 )
 
 __all__ = ["WeightFiles", "locate", "weight_files"]
@@ -70,7 +72,8 @@ def weight_files(place: Preset | ModelFiles, title: str, options: HubOptions) ->
     if isinstance(place, Checkpoint):
         # An original checkpoint is told from its shapes: a config.json beside it may be of another model.
         has_config = place.path.suffix in (".safetensors", ".bin")
-        config = place.file(CONFIG) if has_config else None
+        needs_config = has_config and not is_complete(read_metadata(place.path))
+        config = place.file(CONFIG) if needs_config else None
         return WeightFiles(title=place.title, files=(place.path,), config=config)
     return _in_repository(place)
 

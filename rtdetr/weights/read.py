@@ -14,14 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ModelError
-from ..hub import parse_json_object
+from ..hub import CONFIG, METADATA_KEYS, parse_json_object, read_metadata
 from .inert import Inert, inert_pickle
 
-__all__ = ["CONFIG_KEY", "CheckpointContents", "read_files"]
-
-CONFIG_KEY = "rtdetr_config"
-"""Our configuration in the metadata of a .safetensors file, so that the file is enough."""
-
+__all__ = ["CheckpointContents", "read_files"]
 
 CONTAINERS = (
     *("ema", "model_ema", "ema_state_dict", "module"),  # averaged weights come before the last ones
@@ -65,13 +61,14 @@ def _read(path: Path) -> CheckpointContents:
 
 
 def _read_safetensors(path: Path) -> CheckpointContents:
+    key = METADATA_KEYS[CONFIG]
+    stored = read_metadata(path).get(key)
     try:
         with safe_open(path, framework="pt") as file:
-            stored = (file.metadata() or {}).get(CONFIG_KEY)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise ModelError(f"{path}: not a complete .safetensors file ({error})") from error
-    config = None if stored is None else parse_json_object(stored, f"{path}: {CONFIG_KEY}")
+    config = None if stored is None else parse_json_object(stored, f"{path}: {key}")
     return CheckpointContents(state, config)
 
 

@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import RTDetrV2Config
+from ..errors import UsageError
 from ..files import atomic_write
-from ..hub import CONFIG
+from ..hub import CONFIG, METADATA_KEYS, PREPROCESSOR
+from ..processing.image_processor import RTDetrImageProcessor
 from .names import from_module_names, has_heads
-from .read import CONFIG_KEY
 
-__all__ = ["save_original", "save_pretrained", "to_original_state_dict"]
+__all__ = ["save_checkpoint", "save_original", "save_pretrained", "to_original_state_dict"]
 
 
 def save_pretrained(
@@ -32,11 +33,8 @@ def save_pretrained(
         processor: its ``save_pretrained`` is called with the directory too.
     """
     directory = Path(directory)
-    dtype = next(model.parameters()).dtype
-    settings = config.to_dict() | {"dtype": str(dtype).removeprefix("torch.")}
-    if not has_heads(model):
-        settings["architectures"] = [type(model).__name__]
-    metadata = {"format": "pt", CONFIG_KEY: json.dumps(settings, allow_nan=False)}
+    settings = _settings(model, config, next(model.parameters()).dtype)
+    metadata = {"format": "pt", METADATA_KEYS[CONFIG]: json.dumps(settings, allow_nan=False)}
     with atomic_write(directory / "model.safetensors") as path:
         save_file(_hub_state(model), path, metadata)
     with atomic_write(directory / CONFIG) as path:
@@ -44,6 +42,55 @@ def save_pretrained(
         path.write_text(text + "\n", encoding="utf-8")
     if processor is not None:
         processor.save_pretrained(directory)
+
+
+def save_checkpoint(
+    model: nn.Module,
+    path: str | Path,
+    processor: RTDetrImageProcessor,
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write one .safetensors file that is all of a detector: weights, class names and ids, and preprocessing.
+
+    ``RTDETR(path)`` and each command read it, whatever lies beside it. Weights have the names of the hub, the rest is
+    metadata. The file is on the disk when this returns, and an older one of that name stays whole until then.
+
+    Args:
+        model: a detector, on any device; ``model.config`` has the names, and the ids as ``category_ids``.
+        path: ends in ``.safetensors``.
+        processor: how images are prepared; its ``input_size`` is what the detector runs at unless asked otherwise.
+        dtype: of the weights in the file; None for the model's. Running statistics keep theirs: a variance may
+            exceed float16.
+
+    Raises:
+        UsageError: ``path`` has another suffix, or ``dtype`` is not floating.
+        OSError: the file cannot be written; it names ``path``.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise UsageError(f"path: expected a name that ends in .safetensors, got {path}")
+    if not (dtype is None or dtype.is_floating_point):
+        raise UsageError(f"dtype: expected a floating dtype, got {dtype}")
+    dtype = dtype or next(model.parameters()).dtype
+    config = model.config
+    assert isinstance(config, RTDetrV2Config)
+    settings = {CONFIG: _settings(model, config, dtype), PREPROCESSOR: processor.to_dict()}
+    metadata = {
+        METADATA_KEYS[name]: json.dumps(values, allow_nan=False)
+        for name, values in settings.items()
+    }
+    parameters = dict(from_module_names(dict(model.named_parameters()), "hub"))
+    state = {
+        name: tensor.to(dtype) if name in parameters else tensor
+        for name, tensor in _hub_state(model).items()
+    }
+    with atomic_write(path, durable=True) as temporary:
+        save_file(state, temporary, {"format": "pt"} | metadata)
+
+
+def _settings(model: nn.Module, config: RTDetrV2Config, dtype: torch.dtype) -> dict[str, Any]:
+    settings = config.to_dict() | {"dtype": str(dtype).removeprefix("torch.")}
+    return settings if has_heads(model) else settings | {"architectures": [type(model).__name__]}
 
 
 def to_original_state_dict(model: nn.Module) -> dict[str, Tensor]:

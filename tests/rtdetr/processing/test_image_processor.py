@@ -408,7 +408,7 @@ def test_file_with_a_step_we_lack(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="do_center_crop"):
         RTDetrImageProcessor.from_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"preprocessor_config\.json: not a JSON"):
+    with pytest.raises(ModelError, match=r"preprocessor_config\.json: not JSON"):
         RTDetrImageProcessor.from_pretrained(tmp_path)
 
 
