@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +17,14 @@ from ..config import RTDetrV2Config
 from ..config.presets import Preset
 from ..errors import ModelError
 from ..hub import HubOptions
+from .adapt import adapt
 from .locate import WeightFiles, locate, weight_files
 from .names import SECOND_NAMES, has_heads, to_module_names, unwrap
 from .read import CheckpointContents, read_files
 from .recognize import check_family, recognize
 from .report import LoadReport, Mismatch, shortened
 
-__all__ = ["load_pretrained"]
+__all__ = ["load_adapted", "load_pretrained"]
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -59,19 +61,69 @@ def load_pretrained(
     Raises:
         ModelError: see :meth:`rtdetr.RTDetrV2ForObjectDetection.from_pretrained`.
     """
+    weights = _read(source, options)
+    chosen = _choose_config(_read_config(config, options), changes, weights)
+    _warn_of_gaps(weights.title, chosen)
+    module = build(chosen)
+    if dtype is None:
+        dtype = _dtype_of(weights.state)
+    report = _fill(module, weights, ignore_mismatched_sizes)
+    if not report.is_complete:
+        logger.warning("%s", report)
+    return module.to(dtype=dtype).eval(), report
+
+
+def load_adapted(
+    build: Callable[[RTDetrV2Config], M],
+    source: str | Path,
+    *,
+    changes: Mapping[str, Any],
+    options: HubOptions,
+) -> tuple[M, LoadReport]:
+    """A module with the weights of ``source`` for other classes and queries, float32, and what became of each weight.
+
+    What the classes of both have in common is kept; see :mod:`rtdetr.weights.adapt`. The rest is as ``build`` draws it,
+    and so is a label embedding that the file lacks.
+
+    Args:
+        build: see :func:`load_pretrained`.
+        source: likewise.
+        changes: fields of the configuration to take instead of those of ``source``.
+        options: of downloads.
+
+    Raises:
+        ModelError: as ``load_pretrained``; weights of another shape that have nothing to do with classes or queries.
+    """
+    weights = _read(source, options)
+    old = _choose_config(None, {}, weights)
+    new = old.replace(**changes)
+    module = build(new).float()
+    adapted = adapt(weights.state, module.state_dict(), old, new)
+    state = {name: tensor.float() for name, tensor in adapted.state.items()}
+    report = _fill(module, replace(weights, state=state), ignore_mismatched_sizes=False)
+    return module, replace(report, adapted=adapted.sentences)
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What was read of a model, under the names of our modules."""
+
+    files: WeightFiles
+    contents: CheckpointContents
+    state: dict[str, Tensor]
+    unknown: list[str]
+
+    @property
+    def title(self) -> str:
+        return self.files.title
+
+
+def _read(source: str | Path, options: HubOptions) -> _Weights:
     files = weight_files(locate(source, options), str(source), options)
     contents = read_files(files.files)
     state, unknown = to_module_names(unwrap(contents.state))
     check_family(files.title, state, unknown, contents.holds)
-    chosen = _choose_config(_read_config(config, options), changes, files, contents, state)
-    _warn_of_gaps(files.title, chosen)
-    module = build(chosen)
-    if dtype is None:
-        dtype = _dtype_of(state)
-    report = _fill(module, files.title, state, unknown, ignore_mismatched_sizes)
-    if not report.is_complete:
-        logger.warning("%s", report)
-    return module.to(dtype=dtype).eval(), report
+    return _Weights(files, contents, state, unknown)
 
 
 def _read_config(
@@ -88,11 +140,10 @@ def _read_config(
 def _choose_config(
     config: RTDetrV2Config | None,
     changes: Mapping[str, Any],
-    files: WeightFiles,
-    contents: CheckpointContents,
-    state: Mapping[str, Tensor],
+    weights: _Weights,
 ) -> RTDetrV2Config:
     """What the caller passes, else what came with the weights, else what they look like."""
+    files, contents = weights.files, weights.contents
     if config is not None:
         return config.replace(**changes) if changes else config
     if files.preset is not None:
@@ -102,7 +153,7 @@ def _choose_config(
     with _naming(files.title):
         if contents.config is not None:
             return RTDetrV2Config.from_dict(contents.config, **changes)
-        recognized = recognize(state)
+        recognized = recognize(weights.state)
         if "dsp" in files.title.lower():
             logger.warning(
                 "%s: taken to sample whole pixels (discrete), by its name; config= decides otherwise",
@@ -131,14 +182,9 @@ def _warn_of_gaps(title: str, config: RTDetrV2Config) -> None:
         )
 
 
-def _fill(
-    model: nn.Module,
-    title: str,
-    state: dict[str, Tensor],
-    unknown: list[str],
-    ignore_mismatched_sizes: bool,
-) -> LoadReport:
-    """Copy ``state`` into the model, in place."""
+def _fill(model: nn.Module, weights: _Weights, ignore_mismatched_sizes: bool) -> LoadReport:
+    """Copy the weights into the model, in place."""
+    title, state = weights.title, dict(weights.state)
     loaded, missing, mismatched = [], [], []
     for name, own in _targets(model).items():
         tensor = state.pop(name, None)
@@ -157,7 +203,7 @@ def _fill(
         loaded=tuple(loaded),
         reinitialized=(*missing, *(mismatch.name for mismatch in mismatched)),
         missing=tuple(missing),
-        unexpected=(*unknown, *_unexpected(model, state)),
+        unexpected=(*weights.unknown, *_unexpected(model, state)),
         mismatched=tuple(mismatched),
     )
     if not ignore_mismatched_sizes:

@@ -73,8 +73,9 @@ def recognize(state: Mapping[str, Tensor]) -> RTDetrV2Config:
     """The configuration of weights under the names of our modules.
 
     Where all of it agrees with a published model, what shapes do not show (the layer that evaluation returns, what is
-    frozen) is taken from that one. Sampling is taken to be bilinear, and so many queries as all published models have.
-    Heads are counted in the decoder, and taken to be as many in the encoder; where nothing shows them they are 8.
+    frozen) is taken from that one. Sampling is taken to be bilinear, and there to be as many queries as all published
+    models have, unless they are learned. Heads are counted in the decoder, and taken to be as many in the encoder;
+    where nothing shows them they are 8.
 
     Raises:
         ModelError: the weights do not make up a model.
@@ -90,6 +91,8 @@ def recognize(state: Mapping[str, Tensor]) -> RTDetrV2Config:
     }
     for name in ("num_denoising", "query_select_method", "learn_initial_query"):
         variable[name] = shape.pop(name)
+    if variable["learn_initial_query"]:
+        variable["num_queries"] = len(state["model.weight_embedding.weight"])
     for preset in PRESETS.values():
         known = RTDetrV2Config.from_preset(preset)
         if all(getattr(known, name) == value for name, value in shape.items()):

@@ -33,6 +33,7 @@ class LoadReport:
         missing: not in the file.
         unexpected: in the file, by its names, and not in the model.
         mismatched: of another shape.
+        adapted: what was changed to fit other classes or queries, in sentences.
     """
 
     source: str
@@ -41,6 +42,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[Mismatch, ...] = ()
+    adapted: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -62,7 +64,7 @@ class LoadReport:
             names = getattr(self, kind)
             if names:
                 lines.append(f"{len(names)} {kind}: {shortened(names)}")
-        return "; ".join(lines)
+        return "; ".join([*lines, *self.adapted])
 
 
 def shortened(names: Sequence[object], count: int = 3) -> str:
