@@ -42,7 +42,8 @@ DETECTOR_AT_IMPORT = {
     "typing_extensions",
 } | set(sys.stdlib_module_names)
 DETECTOR_WHEN_CALLED = {
-    *("av", "huggingface_hub", "scipy", "sklearn", "supervision", "tqdm", "yaml"),
+    *("av", "faster_coco_eval", "huggingface_hub", "matplotlib", "scipy", "sklearn"),
+    *("supervision", "tqdm", "yaml"),
 }
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.
@@ -82,6 +83,7 @@ DETECTOR_FLOORS = (
     frozenset({"data", "loss", "weights"}),
     frozenset({"model"}),
     frozenset({"inference"}),
+    frozenset({"evaluation"}),
     frozenset({"training"}),
     frozenset({"detector"}),
     frozenset({"cli"}),

@@ -19,7 +19,7 @@ from ..processing.image_processor import RTDetrImageProcessor
 from ..results.detections import Detections, class_indices
 from .options import STRIDE, ImageSize, PredictOptions, check_imgsz
 
-__all__ = ["Predictor", "RawOutputs"]
+__all__ = ["Predictor", "RawOutputs", "check_finite"]
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Predictor:
         processor = self._processor(options.imgsz)
         pixels = _to_batch(processor, [item.image for item in images])
         outputs = self.network(pixels)
-        _check_finite(outputs)
+        check_finite(outputs)
         sizes = [_covered_size(item.image, processor, pixels) for item in images]
         results = processor.post_process_object_detection(outputs, options.threshold, sizes)
         return [
@@ -150,7 +150,12 @@ def _covered_size(
     return image.height * pixels.shape[2] / height, image.width * pixels.shape[3] / width
 
 
-def _check_finite(outputs: RawOutputs) -> None:
+def check_finite(outputs: RawOutputs) -> None:
+    """Refuse outputs that mean nothing.
+
+    Raises:
+        ModelError: if there is a NaN or an infinity among them.
+    """
     # One wait for the device, not two.
     if not (torch.isfinite(outputs.logits).all() & torch.isfinite(outputs.pred_boxes).all()):
         raise ModelError(

@@ -12,7 +12,7 @@ from ..boxes import cxcywh_to_xyxy, scale_boxes
 from ..checking import as_number
 from ..errors import UsageError
 
-__all__ = ["post_process"]
+__all__ = ["post_process", "rank_pairs"]
 
 
 def post_process(
@@ -42,11 +42,17 @@ def post_process(
 def _rank(logits: Tensor, use_focal_loss: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, labels and numbers of queries, [B, Q] each, best first."""
     if use_focal_loss:
-        scores, index = logits.sigmoid().flatten(1).topk(logits.shape[1], dim=1)
-        return scores, index % logits.shape[2], index // logits.shape[2]
+        return rank_pairs(logits, logits.shape[1])
     best, label_of = logits.softmax(-1)[:, :, :-1].max(-1)
     scores, query = best.sort(dim=1, descending=True)
     return scores, label_of.gather(1, query), query
+
+
+def rank_pairs(logits: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, labels and numbers of queries, [B, at most ``limit``] each, of the best pairs of query and class."""
+    pairs = logits.sigmoid().flatten(1)
+    scores, index = pairs.topk(min(limit, pairs.shape[1]), dim=1)
+    return scores, index % logits.shape[2], index // logits.shape[2]
 
 
 def _sizes(target_sizes: Tensor | Sequence[Sequence[float]], boxes: Tensor) -> Tensor:
