@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ..images.io import load_image
 from .annotations import Annotations, BoolArray, FileNames, IntArray
 from .findings import Report, Severity, number
-from .headers import Header, HeaderFault, read_headers
+from .header_cache import Header, HeaderCache
+from .headers import HeaderFault, read_headers
 from .options import ReadOptions
 from .turning import turn_boxes
 from .unchecked import UncheckedSplit
@@ -44,12 +45,12 @@ class CleanSplit:
 
     Args:
         annotations: N images.
-        bytes: [N] lengths of the files; 0 where images are no files.
+        contents: [N] hashes of some of each file; 0 where images are no files.
         positions: [N] places in the split that was read.
     """
 
     annotations: Annotations
-    bytes: IntArray
+    contents: IntArray
     positions: IntArray
 
 
@@ -120,7 +121,8 @@ def _headers(split: UncheckedSplit, options: ReadOptions) -> Sequence[Header | H
         )
         return [Header((image.height, image.width)) for image in images]
     paths = (os.path.join(split.root, name) for name in split.names)  # noqa: PTH118 -- odd names stay as they are
-    return read_headers(paths, decode=options.decode)
+    cache = HeaderCache.of(split.root, split.split)
+    return read_headers(paths, decode=options.decode, cache=cache)
 
 
 def _check_headers(
@@ -298,6 +300,6 @@ def _assemble(
         categories=split.categories,
     )
     positions = np.flatnonzero(is_there)
-    lengths = np.asarray([header.bytes for header in headers], dtype=np.int64)
+    contents = np.asarray([header.content for header in headers], dtype=np.int64)
     kept = everything if len(positions) == total else everything.subset(positions)
-    return CleanSplit(kept, lengths[positions], positions)
+    return CleanSplit(kept, contents[positions], positions)

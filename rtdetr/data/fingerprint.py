@@ -24,20 +24,20 @@ def fingerprint_categories(categories: Categories) -> dict[str, str]:
     return {"classes": _part(len(categories), words)}
 
 
-def fingerprint_split(split: str, annotations: Annotations, lengths: IntArray) -> dict[str, str]:
+def fingerprint_split(split: str, annotations: Annotations, contents: IntArray) -> dict[str, str]:
     """The parts "train images" and "train boxes" of a split called "train".
 
-    Images are told by the last part of their names, their sizes and the lengths of their files: the folder may move.
+    Images are told by the last part of their names, their sizes and the contents of their files: the folder may move.
     Their order counts, since it decides which of them makes which batch.
 
     Args:
         split: its name.
         annotations: N images.
-        lengths: [N] bytes of each file.
+        contents: [N] hashes of some of each file.
     """
     names = (name.replace("\\", "/").rsplit("/", 1)[-1] for name in annotations.names)
     words = [name.encode("utf-8", "surrogateescape") for name in names]
-    sizes = [_bytes(annotations.sizes), _bytes(lengths)]
+    sizes = [_bytes(annotations.sizes), _bytes(contents)]
     arrays = (annotations.starts, annotations.boxes, annotations.classes, annotations.crowds)
     return {
         f"{split} images": _part(len(annotations), [*words, *sizes]),

@@ -1,47 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the head of an image file tells: its size and how it is turned. No pixel is decoded."""
+"""What an image file tells without decoding a pixel: its size, how it is turned, and which other files it may equal."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 
 from ..errors import DataError
 from ..images.convert import exif_orientation
 from ..images.io import load_image, reason
+from .header_cache import Header, HeaderCache, Stamp, stamp
 
 __all__ = ["Header", "HeaderFault", "read_headers"]
 
 THREADS = 8
-
-
-@dataclass(frozen=True)
-class Header:
-    """One image.
-
-    Args:
-        size: (height, width) as stored, pixels.
-        orientation: 1..8 as EXIF defines it; 1 is upright.
-        bytes: length of the file.
-    """
-
-    size: tuple[int, int]
-    orientation: int = 1
-    bytes: int = 0
-
-    @property
-    def is_sideways(self) -> bool:
-        """Whether width and height change places as the image is turned."""
-        return self.orientation >= 5
-
-    @property
-    def upright(self) -> tuple[int, int]:
-        """(height, width) as viewers show it."""
-        return self.size[::-1] if self.is_sideways else self.size
+CHUNK = 64
+SAMPLE = 64
+"""Bytes from the middle of a file that hardly two images share."""
 
 
 @dataclass(frozen=True)
@@ -52,29 +33,70 @@ class HeaderFault:
     reason: str
 
 
-def read_headers(paths: Iterable[str], *, decode: bool = False) -> list[Header | HeaderFault]:
-    """The header of each file; with ``decode`` a fault too where its pixels cannot be read."""
+def read_headers(
+    paths: Iterable[str], *, decode: bool = False, cache: HeaderCache | None = None
+) -> list[Header | HeaderFault]:
+    """The header of each file.
+
+    Args:
+        paths: of the files.
+        decode: whether files whose pixels cannot be read are faults too; nothing of this is taken from the cache.
+        cache: what was read before, and is written where something new is read.
+    """
+    known = cache.read() if cache is not None and not decode else {}
+    read = partial(_read_many, known=known, decode=decode)
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(_decode if decode else read_header, paths))
+        pairs = [pair for chunk in pool.map(read, _chunks(list(paths))) for pair in chunk]
+    seen = {key: header for key, header in pairs if key and isinstance(header, Header)}
+    if cache is not None and seen.keys() - known.keys():
+        cache.write(seen)
+    return [header for _, header in pairs]
 
 
-def read_header(path: str) -> Header | HeaderFault:
-    """The header of one file."""
+Result = tuple[Stamp | None, Header | HeaderFault]
+
+
+def _chunks(paths: list[str]) -> list[list[str]]:
+    """What a thread does at a time: one file would cost more to pass on than to read."""
+    return [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+
+
+def _read_many(paths: list[str], known: Mapping[Stamp, Header], decode: bool) -> list[Result]:
+    results = (_read_one(path, known) for path in paths)
+    if not decode:
+        return list(results)
+    return [
+        (key, _decode(path, header)) for path, (key, header) in zip(paths, results, strict=True)
+    ]
+
+
+def _read_one(path: str, known: Mapping[Stamp, Header]) -> Result:
     try:
-        length = os.stat(path).st_size  # noqa: PTH116 -- Path costs as much as the call
-        if length == 0:
-            return HeaderFault(False, "the file is empty (0 bytes)")
-        with Image.open(path) as image:
-            return Header((image.height, image.width), exif_orientation(image), length)
+        state = os.stat(path)  # noqa: PTH116 -- Path costs as much as the call
+        if state.st_size == 0:
+            return None, HeaderFault(False, "the file is empty (0 bytes)")
+        key = stamp(path, state)
+        return key, known[key] if key in known else _open(path, state.st_size)
     except FileNotFoundError:
-        return HeaderFault(True, "no such file")
+        return None, HeaderFault(True, "no such file")
     except Exception as error:
         # Pillow raises whatever it runs into (OSError, SyntaxError, struct.error, ...).
-        return HeaderFault(False, reason(error))
+        return None, HeaderFault(False, reason(error))
 
 
-def _decode(path: str) -> Header | HeaderFault:
-    header = read_header(path)
+def _open(path: str, length: int) -> Header:
+    with open(path, "rb") as file, Image.open(file) as image:  # noqa: PTH123 -- odd names stay as they are
+        size, orientation = (image.height, image.width), exif_orientation(image)
+        file.seek(max(0, length // 2 - SAMPLE // 2))
+        return Header(size, orientation, _hash(length, file.read(SAMPLE)))
+
+
+def _hash(length: int, sample: bytes) -> int:
+    data = length.to_bytes(8, "little") + sample
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
+
+
+def _decode(path: str, header: Header | HeaderFault) -> Header | HeaderFault:
     if isinstance(header, Header):
         try:
             load_image(path)

@@ -15,8 +15,6 @@ __all__ = ["FEWEST_IMAGES", "hold_out", "shared_images"]
 
 FEWEST_IMAGES = 10
 """Of fewer images no tenth can be held out."""
-SAMPLE = 64
-"""Bytes from the middle of a file that hardly two images share."""
 
 
 def hold_out(names: Sequence[str], fraction: float, seed: int) -> tuple[IntArray, IntArray]:
@@ -34,39 +32,29 @@ def hold_out(names: Sequence[str], fraction: float, seed: int) -> tuple[IntArray
 def shared_images(train: CleanSplit, val: CleanSplit) -> list[tuple[str, str]]:
     """Pairs of files in train and val with the same content, one for each such file of val.
 
-    Files are told apart by their length, then by a sample of their content, and only then by all of it.
+    Files are told apart by what the check kept of their contents; those that agree are read.
     """
-    sides = [_known_lengths(train), _known_lengths(val)]
-    for read in (_keep, _sample, _digest):
-        keys = [{path: read(path, key) for path, key in side.items()} for side in sides]
-        common = set(keys[0].values()) & set(keys[1].values())
-        sides = [{path: key for path, key in side.items() if key in common} for side in keys]
-    first = {key: path for path, key in reversed(sides[0].items())}
-    return [(first[key], path) for path, key in sides[1].items()]
+    parts = [_paths_by_content(split) for split in (train, val)]
+    common = set(parts[0]) & set(parts[1])
+    digests = [
+        {path: _digest(path) for content in common for path in part[content]} for part in parts
+    ]
+    first = {digest: path for path, digest in reversed(digests[0].items())}
+    pairs = [(first[digest], path) for path, digest in digests[1].items() if digest in first]
+    return sorted(pairs, key=lambda pair: pair[1])
 
 
-Key = tuple[int, bytes]
-"""The length of a file, and a hash of what was read of it."""
+def _paths_by_content(split: CleanSplit) -> dict[int, list[str]]:
+    paths: dict[int, list[str]] = {}
+    for index, content in enumerate(split.contents.tolist()):
+        if content:
+            paths.setdefault(content, []).append(split.annotations.path(index))
+    return paths
 
 
-def _known_lengths(split: CleanSplit) -> dict[str, Key]:
-    lengths = enumerate(split.bytes.tolist())
-    return {split.annotations.path(index): (length, b"") for index, length in lengths if length}
-
-
-def _keep(path: str, key: Key) -> Key:
-    return key
-
-
-def _sample(path: str, key: Key) -> Key:
+def _digest(path: str) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123 -- odd names stay as they are
-        file.seek(max(0, key[0] // 2 - SAMPLE // 2))
-        return key[0], file.read(SAMPLE)
-
-
-def _digest(path: str, key: Key) -> Key:
-    with open(path, "rb") as file:  # noqa: PTH123 -- as above
-        return key[0], hashlib.blake2b(file.read()).digest()
+        return hashlib.blake2b(file.read()).digest()
 
 
 def _hash(name: str, seed: int) -> bytes:

@@ -37,16 +37,16 @@ class Split:
     Args:
         annotations: N images.
         load: returns image i; None where images are files.
-        lengths: [N] bytes of the files, 0 where they are not known.
+        contents: [N] hashes of some of each file, 0 where images are no files.
     """
 
     annotations: Annotations
     load: Callable[[int], Any] | None = None
-    lengths: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
+    contents: IntArray = field(default_factory=lambda: np.zeros(0, np.int64), compare=False)
 
     def __post_init__(self) -> None:
-        if not len(self.lengths):
-            object.__setattr__(self, "lengths", np.zeros(len(self), np.int64))
+        if not len(self.contents):
+            object.__setattr__(self, "contents", np.zeros(len(self), np.int64))
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -83,7 +83,7 @@ class DataSplits:
         for name, split in both.items():
             if split is not None:
                 parts |= fingerprint_categories(split.annotations.categories)
-                parts |= fingerprint_split(name, split.annotations, split.lengths)
+                parts |= fingerprint_split(name, split.annotations, split.contents)
         return parts
 
 
@@ -262,10 +262,10 @@ def _drop_empty(train: CleanSplit, report: Report) -> CleanSplit:
 
 def _choose(split: CleanSplit, images: IntArray) -> CleanSplit:
     return CleanSplit(
-        split.annotations.subset(images), split.bytes[images], split.positions[images]
+        split.annotations.subset(images), split.contents[images], split.positions[images]
     )
 
 
 def _finish(split: CleanSplit, source: UncheckedSplit) -> Split:
     load = None if source.load is None else Chosen(source.load, split.positions)
-    return Split(split.annotations, load, split.bytes)
+    return Split(split.annotations, load, split.contents)

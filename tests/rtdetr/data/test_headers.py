@@ -7,7 +7,8 @@ import pytest
 from exif_blocks import ODD_TAGS, ORIENTATION, UNREADABLE, with_exif
 from photos import drawn
 
-from rtdetr.data.headers import Header, read_headers
+from rtdetr.data.header_cache import Header
+from rtdetr.data.headers import read_headers
 from rtdetr.images.io import load_image
 
 SIDEWAYS = {"orientation": with_exif(ORIENTATION)} | {

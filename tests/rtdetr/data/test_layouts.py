@@ -221,7 +221,7 @@ def test_images_without_objects_are_left_out_of_train_on_request(tmp_path: Path)
     assert splits.train is not None
     assert splits.val is not None
     assert list(splits.train.annotations.names) == list(TRAIN[2:])
-    assert len(splits.train.lengths) == 10
+    assert len(splits.train.contents) == 10
     assert len(splits.val) == 2
     (note,) = (finding for finding in splits.report if finding.kind == "empty-image")
     assert note.sentence == "train: 2 images without an object to learn (first: 0000.png); left out"
