@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -43,6 +44,7 @@ class ObjectLabels(TypedDict):
     orig_size: Tensor  # [2], int64, (height, width) of the upright image
     size: Tensor  # [2], int64, (height, width) of the pixels
     noise_seed: Tensor  # [1], int64, of the noise of the image's denoising queries
+    skipped: Tensor  # [1], int64, how many images were passed over that could not be read; this one is the next
 
 
 class Item(TypedDict):
@@ -50,6 +52,20 @@ class Item(TypedDict):
 
     pixel_values: Tensor  # [3, H, W], uint8
     labels: ObjectLabels
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image that could be read."""
+
+    index: int
+    image: Image.Image
+    skipped: int  # how many before it could not
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.image.height, self.image.width
 
 
 class Batch(TypedDict):
@@ -69,6 +85,7 @@ class DetectionDataset(Dataset[Item]):
         transforms: a user's augmentation instead; see :data:`~rtdetr.data.augmentation.Transforms`.
         strong_epochs: after so many epochs ``augmentation`` goes on with its weak part alone; None for never.
         seed: of every random number.
+        skip_broken: whether the next image comes in the place of one that cannot be read; "skipped" counts them.
     """
 
     def __init__(
@@ -80,6 +97,7 @@ class DetectionDataset(Dataset[Item]):
         transforms: Transforms | None = None,
         strong_epochs: int | None = None,
         seed: int = 0,
+        skip_broken: bool = False,
     ) -> None:
         self.split = split
         self.size = (size, size) if isinstance(size, int) else size
@@ -87,6 +105,7 @@ class DetectionDataset(Dataset[Item]):
         self.transforms = transforms
         self.strong_epochs = strong_epochs
         self.seed = seed
+        self.skip_broken = skip_broken
 
     def __len__(self) -> int:
         return len(self.split)
@@ -95,18 +114,19 @@ class DetectionDataset(Dataset[Item]):
         """The image of a key; a number is that image in epoch 0.
 
         Raises:
-            DataError: if the image cannot be read, or has changed since it was checked.
+            DataError: if the image cannot be read (with ``skip_broken``, if none can), or has another size than when
+                it was checked.
         """
         key = key if isinstance(key, tuple) else Key(0, range(len(self))[key])
-        sample = self._read(key.image)
-        size = sample.size
+        loaded = self._load(key.image)
+        sample = self._annotate(loaded)
         if self.transforms is not None:
-            name, extra = self.split.annotations.names[key.image], self._extra(key.image)
+            name, extra = self.split.annotations.names[loaded.index], self._extra(loaded.index)
             sample = apply_user_transforms(sample, self.transforms, extra, name)
         elif self.augmentation is not None:
             stream = image_stream(self.seed, *key)
             sample = augment(sample, stream, self._augmentation_of(key.epoch))
-        return self._item(fit(sample, self.size), key, size)
+        return self._item(fit(sample, self.size), key, loaded)
 
     def _augmentation_of(self, epoch: int) -> Augmentation:
         assert self.augmentation is not None
@@ -116,32 +136,47 @@ class DetectionDataset(Dataset[Item]):
     def _extra(self, index: int) -> dict[str, int]:
         return {"image_id": int(self.split.annotations.image_ids[index])}
 
-    def _read(self, index: int) -> Sample:
-        annotations = self.split.annotations
-        name = annotations.names[index] if self.split.load else annotations.path(index)
-        image = load_image(self.split.image(index), name=name).image
-        size = tuple(annotations.sizes[index].tolist())
-        if (image.height, image.width) != size:
-            raise DataError(
-                f"{name}: has become {image.width}x{image.height} since it was checked, it was {size[1]}x{size[0]}"
-            )
-        own = annotations.of(index)
-        learnt = ~annotations.crowds[own]
-        boxes = annotations.boxes[own][learnt].astype(np.float64)
-        return Sample(image, boxes, annotations.classes[own][learnt])
+    def _load(self, index: int) -> Loaded:
+        first = None
+        for skipped in range(len(self)):
+            place = (index + skipped) % len(self)
+            try:
+                image = load_image(self.split.image(place), name=self._name(place)).image
+                return Loaded(place, image, skipped)
+            except DataError as error:
+                if not self.skip_broken:
+                    raise
+                first = first or error
+        raise DataError(f"none of the {len(self):,} images can be read (first: {first})")
 
-    def _item(self, sample: Sample, key: Key, size: tuple[int, int]) -> Item:
-        index = key.image
+    def _name(self, index: int) -> str:
+        annotations = self.split.annotations
+        return annotations.names[index] if self.split.load else annotations.path(index)
+
+    def _annotate(self, loaded: Loaded) -> Sample:
+        annotations = self.split.annotations
+        height, width = annotations.sizes[loaded.index].tolist()
+        if loaded.size != (height, width):
+            own = f"{loaded.image.width}x{loaded.image.height}"
+            raise DataError(
+                f"{self._name(loaded.index)}: has become {own} since it was checked, it was {width}x{height}"
+            )
+        own_boxes = annotations.of(loaded.index)
+        learnt = ~annotations.crowds[own_boxes]
+        boxes = annotations.boxes[own_boxes][learnt].astype(np.float64)
+        return Sample(loaded.image, boxes, annotations.classes[own_boxes][learnt])
+
+    def _item(self, sample: Sample, key: Key, loaded: Loaded) -> Item:
+        ids = self.split.annotations.image_ids
         boxes = to_fractions(xyxy_to_cxcywh(sample.boxes), sample.size).astype(np.float32)
         labels: ObjectLabels = {
             "class_labels": torch.from_numpy(sample.classes.astype(np.int64)),
             "boxes": torch.from_numpy(boxes),
-            "image_id": torch.from_numpy(
-                self.split.annotations.image_ids[index : index + 1].copy()
-            ),
-            "orig_size": torch.tensor(size),
+            "image_id": torch.from_numpy(ids[loaded.index : loaded.index + 1].copy()),
+            "orig_size": torch.tensor(loaded.size),
             "size": torch.tensor(sample.size),
             "noise_seed": torch.tensor([noise_seed(self.seed, *key)]),
+            "skipped": torch.tensor([loaded.skipped]),
         }
         return {"pixel_values": _pixels(sample.image), "labels": labels}
 

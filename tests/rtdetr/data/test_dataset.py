@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from rtdetr.data import (
     shard_batches,
 )
 from rtdetr.errors import DataError
+from rtdetr.images.io import load_image
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,108 @@ def test_image_that_changed_since_the_check(tmp_path: Path) -> None:
     draw(tmp_path / "train" / TRAIN[0], size=(20, 10))
     with pytest.raises(DataError, match="has become 20x10 since it was checked, it was 64x48"):
         DetectionDataset(split)[0]
+
+
+def broken_folder(folder: Path, *broken: int) -> Split:
+    """The images of these numbers are cut off where only decoding them tells."""
+    split = load_data(coco_folder(folder)).train
+    assert split is not None
+    for index in broken:
+        file = folder / "train" / TRAIN[index]
+        file.write_bytes(file.read_bytes()[:-400])
+    return split
+
+
+def test_a_broken_image_is_named_when_it_comes(tmp_path: Path) -> None:
+    dataset = DetectionDataset(broken_folder(tmp_path, 4), 32)
+    assert dataset[3]["labels"]["skipped"].tolist() == [0]
+    with pytest.raises(DataError, match=rf"{TRAIN[4]}: not a readable image"):
+        dataset[4]
+    with pytest.raises(DataError, match=TRAIN[4]):
+        list(make_loader(dataset, shard_batches(12, 4), workers=1))
+
+
+def test_a_broken_image_is_replaced_by_the_next(tmp_path: Path) -> None:
+    """Of the image 4 the next one that can be read is 6, of the last one it is the first."""
+    split = broken_folder(tmp_path, 4, 5, 11)
+    (tmp_path / "train" / TRAIN[5]).unlink()
+    dataset = DetectionDataset(split, 32, skip_broken=True)
+    images = {4: (6, 2), 5: (6, 1), 6: (6, 0), 11: (0, 1)}
+    for index, (other, skipped) in images.items():
+        item = dataset[index]
+        assert item["labels"]["image_id"].tolist() == [10 + other]
+        assert item["labels"]["class_labels"].tolist() == [other % 2]
+        assert item["labels"]["skipped"].tolist() == [skipped]
+        assert torch.equal(item["pixel_values"], dataset[other]["pixel_values"])
+
+
+def test_workers_replace_alike(tmp_path: Path) -> None:
+    split = broken_folder(tmp_path, 4, 5, 11)
+    dataset = DetectionDataset(split, 32, augmentation=Augmentation(), skip_broken=True)
+    digests = [
+        digest(make_loader(dataset, TrainingBatches(12, 4), workers=workers)) for workers in (0, 2)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_no_image_can_be_read(tmp_path: Path) -> None:
+    dataset = DetectionDataset(broken_folder(tmp_path, *range(12)), 32, skip_broken=True)
+    with pytest.raises(DataError, match=rf"none of the 12 images .*first: .*{TRAIN[7]}"):
+        dataset[7]
+
+
+def test_an_image_of_another_size_is_not_passed_over(tmp_path: Path) -> None:
+    split = load_data(coco_folder(tmp_path)).train
+    assert split is not None
+    draw(tmp_path / "train" / TRAIN[0], size=(20, 10))
+    with pytest.raises(DataError, match="has become 20x10"):
+        DetectionDataset(split, skip_broken=True)[0]
+
+
+KINDS: dict[str, Callable[[Image.Image, Path], None]] = {
+    "grey": lambda image, path: image.convert("L").save(path),
+    "one bit": lambda image, path: image.convert("1").save(path),
+    "grey with alpha": lambda image, path: image.convert("LA").save(path),
+    "alpha": lambda image, path: image.convert("RGBA").save(path),
+    "palette": lambda image, path: image.convert("P").save(path),
+    "16 bit": lambda image, path: Image.fromarray(
+        np.asarray(image.convert("L")).astype(np.uint16) * 257
+    ).save(path),
+    "CMYK": lambda image, path: image.convert("CMYK").save(path, "jpeg"),
+    "animated": lambda image, path: image.save(
+        path, "gif", save_all=True, append_images=[image.rotate(180)]
+    ),
+}
+
+
+@pytest.mark.parametrize("save", KINDS.values(), ids=KINDS)
+def test_any_kind_of_image_is_read_as_for_prediction(
+    save: Callable[[Image.Image, Path], None], tmp_path: Path
+) -> None:
+    coco_folder(tmp_path)
+    file = tmp_path / "train" / TRAIN[0]
+    image = Image.open(file).convert("RGB")
+    save(image, file)
+    splits = load_data(tmp_path, ReadOptions(decode=True))
+    assert splits.train is not None
+    pixels = DetectionDataset(splits.train, (48, 64))[0]["pixel_values"]
+    as_predicted = np.asarray(load_image(file).image)
+    np.testing.assert_array_equal(pixels.numpy().transpose(1, 2, 0), as_predicted)
+    difference = as_predicted.mean(2) - np.asarray(image.convert("L"), float)
+    assert abs(difference.mean()) < 12
+
+
+def test_one_image_of_one_class_fills_a_batch(tmp_path: Path) -> None:
+    document = coco(TRAIN[:1])
+    document["categories"] = document["categories"][:1]
+    file = coco_folder(tmp_path, document) / "annotations" / "instances_train.json"
+    split = load_data(file, ReadOptions(val_fraction=0)).train
+    assert split is not None
+    dataset = DetectionDataset(split, 32, augmentation=Augmentation())
+    (batch,) = make_loader(dataset, TrainingBatches(1, 4))
+    assert list(batch["pixel_values"].shape) == [4, 3, 32, 32]  # type: ignore[call-overload]
+    repeats = {labels["noise_seed"].item() for labels in batch["labels"]}  # type: ignore[call-overload]
+    assert len(repeats) == 4
 
 
 def test_loader_leaves_the_generator_alone(train: Split) -> None:
