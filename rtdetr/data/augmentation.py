@@ -19,8 +19,11 @@ from .sample import Sample
 __all__ = ["Augmentation", "Transforms", "apply_user_transforms", "augment", "strong_epochs"]
 
 Transforms = Callable[[Image.Image, dict[str, Any]], tuple[Any, Mapping[str, Any]]]
-"""A user's augmentation: RGB image and {"boxes": float64 [n, 4] xyxy in pixels, "class_labels": int64 [n], ...} to
-the same; any size. Resizing to what the network takes comes after it."""
+"""A user's augmentation: RGB image and {"boxes": float64 [n, 4] xyxy in pixels, "class_labels": int64 [n],
+"image_id": int, "seed": int} to the same; any size. Resizing to what the network takes comes after it.
+
+The generators of Python, NumPy and torch begin at "seed", a function of the run's seed, the epoch and the image: what
+is drawn from them is the same for any number of workers, and after a restart."""
 
 FORM = 'expected (image, {"boxes": [n, 4] xyxy in pixels, "class_labels": [n]})'
 

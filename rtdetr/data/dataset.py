@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..images.io import load_image
 from .augmentation import Augmentation, Transforms, apply_user_transforms, augment, fit
 from .load import Split
-from .random_streams import image_stream, noise_seed
+from .random_streams import image_stream, noise_seed, seeded
 from .sample import Sample
 
 __all__ = ["Batch", "DetectionDataset", "Item", "Key", "ObjectLabels", "collate"]
@@ -121,8 +121,10 @@ class DetectionDataset(Dataset[Item]):
         loaded = self._load(key.image)
         sample = self._annotate(loaded)
         if self.transforms is not None:
-            name, extra = self.split.annotations.names[loaded.index], self._extra(loaded.index)
-            sample = apply_user_transforms(sample, self.transforms, extra, name)
+            extra = self._extra(key, loaded.index)
+            name = self.split.annotations.names[loaded.index]
+            with seeded(extra["seed"]):
+                sample = apply_user_transforms(sample, self.transforms, extra, name)
         elif self.augmentation is not None:
             stream = image_stream(self.seed, *key)
             sample = augment(sample, stream, self._augmentation_of(key.epoch))
@@ -133,8 +135,10 @@ class DetectionDataset(Dataset[Item]):
         is_weak = self.strong_epochs is not None and epoch >= self.strong_epochs
         return self.augmentation.weak() if is_weak else self.augmentation
 
-    def _extra(self, index: int) -> dict[str, int]:
-        return {"image_id": int(self.split.annotations.image_ids[index])}
+    def _extra(self, key: Key, index: int) -> dict[str, int]:
+        """What a user's transforms are told beside the objects."""
+        seed = int(image_stream(self.seed, *key).integers(2**32))
+        return {"image_id": int(self.split.annotations.image_ids[index]), "seed": seed}
 
     def _load(self, index: int) -> Loaded:
         first = None

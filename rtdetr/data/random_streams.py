@@ -6,9 +6,14 @@ NumPy reads a short list of whole numbers as one with zeros behind it, so all li
 
 from __future__ import annotations
 
-import numpy as np
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["image_stream", "noise_seed", "order_stream", "repeat_stream", "size_stream"]
+import numpy as np
+import torch
+
+__all__ = ["image_stream", "noise_seed", "order_stream", "repeat_stream", "seeded", "size_stream"]
 
 # Above any number of times that an image can come in an epoch, which noise is counted from.
 NOISE = 2**30
@@ -38,3 +43,18 @@ def repeat_stream(seed: int, epoch: int) -> np.random.Generator:
 def size_stream(seed: int, step: int) -> np.random.Generator:
     """For the size of the images in ``step``."""
     return np.random.default_rng((seed, step, 0, SIZE))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The generators of Python, NumPy and torch (CPU) begin at ``seed``, 0..2**32-1, and afterwards go on as before."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 -- what others' code draws from
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -154,6 +155,33 @@ def test_user_transforms_replace_the_augmentation(train: Split) -> None:
     boxes = dataset[0]["labels"]["boxes"]
     torch.testing.assert_close(boxes, torch.tensor([[0.5, 0.5, 0.5, 0.5]]))
     assert seen == [10]
+
+
+def draw_from_everywhere(image: Image.Image, target: dict[str, Any]) -> tuple[Any, Any]:
+    """A gray image of three numbers that are drawn, and a fourth that is the seed."""
+    numbers = [random.random(), np.random.random(), torch.rand(()).item(), target["seed"] / 2**32]  # noqa: NPY002
+    grays = (np.array(numbers) * 255).astype(np.uint8)
+    return np.repeat(np.repeat(grays[None, :, None], 4, 0), 3, 2), target | {
+        "boxes": [],
+        "class_labels": [],
+    }
+
+
+def test_what_user_transforms_draw_depends_on_the_image_alone(train: Split) -> None:
+    """Any number of workers, and any order; another epoch and another repeat draw other numbers."""
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[index] # noqa: NPY002
+    dataset = DetectionDataset(train, 4, transforms=draw_from_everywhere, seed=3)
+    batches = TrainingBatches(len(train), 4, seed=3)
+    none, two = (digest(make_loader(dataset, batches, workers=count)) for count in (0, 2))
+    assert none == two
+    keys = [Key(0, 1), Key(0, 2), Key(1, 1), Key(0, 1, 1), Key(0, 1)]
+    *drawn, again = (tuple(dataset[key]["pixel_values"][0, 0].tolist()) for key in keys)
+    assert len(set(drawn)) == 4
+    assert again == drawn[0]
+    assert len(set(drawn[0])) > 1
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]  # type: ignore[index] # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
 
 
 def test_image_that_changed_since_the_check(tmp_path: Path) -> None:
