@@ -7,7 +7,7 @@ from .balance import repeat_factors
 from .dataset import Batch, DetectionDataset, Item, Key, ObjectLabels, collate
 from .findings import Finding, Report
 from .fingerprint import list_changes
-from .load import DataSplits, Split, check_data, load_data
+from .load import DataSource, DataSplits, Split, check_data, load_data
 from .loader import make_loader
 from .multi_scale import resize_batch, side_of_step, sides_for
 from .options import ReadOptions
@@ -18,6 +18,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Categories",
+    "DataSource",
     "DataSplits",
     "DetectionDataset",
     "Finding",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 
 import torch
@@ -39,4 +40,11 @@ def make_loader(
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # else each epoch draws from the generator of the run
         multiprocessing_context=start_method if workers else None,
+        worker_init_fn=_ignore_interruptions if workers else None,
     )
+
+
+def _ignore_interruptions(_: int) -> None:
+    """A terminal sends Ctrl-C to the workers too, and a batch system SIGTERM; they end with their parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -173,7 +173,7 @@ def network_of(
         try:
             pixels = (pixel_values.to(device, non_blocking=True).float() / 255).to(model.dtype)
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                outputs = model(pixels)
+                outputs = model(pixels, return_dict=True)
         except torch.OutOfMemoryError as error:
             batch, _, height, width = pixel_values.shape
             raise RTDetrError(

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from ..config import RTDetrV2Config
 from ..config.presets import find_preset
 from ..data import strong_epochs
 from .roles import Role
 
-__all__ = ["RECIPES", "Recipe", "find_recipe"]
+__all__ = ["RECIPES", "Recipe", "find_recipe", "recipe_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,3 +127,16 @@ def find_recipe(preset: str) -> Recipe:
         ModelError: there is no such preset.
     """
     return RECIPES[find_preset(preset).name]
+
+
+def recipe_for(config: RTDetrV2Config) -> Recipe:
+    """The recipe of the published model with this backbone and decoder, or of one whose backbone trains as much."""
+    for name, recipe in RECIPES.items():
+        published = RTDetrV2Config.from_preset(name)
+        if all(getattr(config, field) == getattr(published, field) for field in _TELLING):
+            return recipe
+    return _LARGE if config.freeze_backbone_batch_norms else _SMALL
+
+
+_TELLING = ("backbone_config", "decoder_layers", "decoder_method", "hidden_expansion")
+"""Fields in which the published models differ from each other."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,23 @@ class TrainingStep:
         report = dict(zip(names, terms, strict=True))
         return StepResult(report, gradient_norm, skipped, self.part)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on, but the model's weights."""
+        scaler = self.precision.scaler
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "part": self.part,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        if self.precision.scaler is not None and state["scaler"] is not None:
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.part = state["part"]
+
     def _backward_within_memory(self, batch: Batch) -> dict[str, Tensor]:
         while True:
             try:
@@ -136,9 +154,7 @@ class TrainingStep:
         labels = part["labels"]
         generators = [torch.Generator().manual_seed(int(label["noise_seed"])) for label in labels]
         with self.precision.autocast(device):
-            outputs = self.model(
-                pixels, labels=labels, generators=generators, return_dict=True
-            )
+            outputs = self.model(pixels, labels=labels, generators=generators, return_dict=True)
         losses: dict[str, Tensor] = outputs.loss_dict
         return losses
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The moments of a run at which other code may look: its start, each step, each epoch, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .history import EpochRow
+    from .run import Run
+    from .step import StepResult
+
+__all__ = ["Callback", "Callbacks"]
+
+
+class Callback:
+    """What a user's code inherits; each method does nothing.
+
+    A method may read all of ``run``, and call ``run.stop()``. Only rank 0 calls it.
+    """
+
+    def start(self, run: Run) -> None:
+        """Before the first step, of a run that goes on too."""
+
+    def step(self, run: Run, result: StepResult) -> None:
+        """After each step."""
+
+    def epoch(self, run: Run, row: EpochRow) -> None:
+        """After each epoch, its evaluation and its files."""
+
+    def end(self, run: Run) -> None:
+        """After the last epoch, also of a run that ends by an error or an interruption."""
+
+
+class Callbacks(Callback):
+    """Several as one."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self.all = list(callbacks)
+
+    def start(self, run: Run) -> None:
+        for callback in self.all:
+            callback.start(run)
+
+    def step(self, run: Run, result: StepResult) -> None:
+        for callback in self.all:
+            callback.step(run, result)
+
+    def epoch(self, run: Run, row: EpochRow) -> None:
+        for callback in self.all:
+            callback.epoch(run, row)
+
+    def end(self, run: Run) -> None:
+        for callback in self.all:
+            callback.end(run)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from a user's options, the data and the model: every number of a run, before it starts."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..data import sides_for, strong_epochs
+from ..errors import UsageError
+from ..model import RTDetrV2ForObjectDetection
+from .distributed import World
+from .options import TrainOptions
+from .recipes import Recipe, recipe_for
+from .step import Precision
+
+__all__ = ["Plan", "make_plan", "make_precision"]
+
+FINETUNE_EPOCHS = 50
+CPU_BATCH = 4
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run.
+
+    Args:
+        recipe: with the learning rates of this run.
+        images: N, of the training split.
+        batch: images whose gradients are computed at once on each rank.
+        accum: such batches in a step.
+        ranks: R, processes that share a step.
+        steps_per_epoch: steps of an epoch.
+        size: (height, width) of the input.
+        sides: from which each step of the multi-scale epochs draws its size; empty for one size.
+        lr_factor: by which the images of a step changed the learning rates.
+        workers: processes that read images, on each rank.
+    """
+
+    recipe: Recipe
+    images: int
+    batch: int
+    accum: int
+    ranks: int
+    steps_per_epoch: int
+    size: tuple[int, int]
+    sides: tuple[int, ...]
+    lr_factor: float
+    workers: int
+
+    @property
+    def images_per_rank(self) -> int:
+        """Of a step."""
+        return self.batch * self.accum
+
+    @property
+    def effective_batch(self) -> int:
+        """Images of a step, over all ranks."""
+        return self.batch * self.accum * self.ranks
+
+    @property
+    def steps(self) -> int:
+        """Of the run."""
+        return self.recipe.epochs * self.steps_per_epoch
+
+    def has_sides(self, epoch: int) -> bool:
+        """Whether each step of an epoch has a size of its own."""
+        return bool(self.sides) and epoch < self.recipe.multi_scale_epochs
+
+    def lines(self) -> list[str]:
+        """How the run goes, for its first lines."""
+        recipe = self.recipe
+        parts = f"{self.batch} x {self.accum} accumulated" + (
+            f" x {self.ranks} processes" if self.ranks > 1 else ""
+        )
+        scaled = "" if self.lr_factor == 1 else f" (times {self.lr_factor:.3g} for this batch)"
+        cosine = (
+            f", last {recipe.cosine:.0%} fall to {recipe.final_lr:.0%}" if recipe.cosine else ""
+        )
+        height, width = self.size
+        sizes = f"{min(self.sides)} to {max(self.sides)}" if self.sides else f"{width}x{height}"
+        weak = recipe.epochs - recipe.strong_epochs
+        return [
+            f"steps   {recipe.epochs} epochs x {self.steps_per_epoch:,} = {self.steps:,} steps of "
+            f"{self.effective_batch} images ({parts})",
+            f"lr      {recipe.lr:.3g}, backbone {recipe.backbone_lr:.3g}{scaled}; warm-up "
+            f"{recipe.warmup:,} steps{cosine}",
+            f"average decay {recipe.ema_decay:.6g}, grown after {recipe.ema_tau:,} steps; it is what is evaluated",
+            f"images  {sizes} px, strong augmentation off for the last "
+            + (f"{weak} epochs" if weak != 1 else "epoch"),
+        ]
+
+
+def make_plan(
+    options: TrainOptions,
+    model: RTDetrV2ForObjectDetection,
+    images: int,
+    world: World,
+    *,
+    batch: int | None = None,
+) -> Plan:
+    """The numbers of a run.
+
+    Args:
+        options: of the user.
+        model: what trains.
+        images: N, of the training split.
+        world: the processes that share it.
+        batch: what fits into memory at once, where the options leave it open.
+    """
+    published = recipe_for(model.config)
+    batch, accum = _choose_batch(options, published.batch, world, batch)
+    effective = batch * accum * world.size
+    steps = max(1, images // effective)
+    factor = math.sqrt(effective / published.batch)
+    recipe = _shape(options, published, steps)
+    recipe = _set_rates(options, recipe, factor)
+    height, width = options.size
+    is_varied = recipe.multi_scale_epochs > 0
+    if is_varied and height != width:
+        recipe, is_varied = replace(recipe, multi_scale_epochs=0), False
+    return Plan(
+        recipe=recipe,
+        images=images,
+        batch=batch,
+        accum=accum,
+        ranks=world.size,
+        steps_per_epoch=steps,
+        size=options.size,
+        sides=sides_for(height) if is_varied else (),
+        lr_factor=1.0 if options.lr is not None else factor,
+        workers=_count_workers(options.workers, world.size),
+    )
+
+
+def make_precision(amp: str, device: torch.device) -> Precision:
+    """What is computed in 16 bits for a word of the options.
+
+    Raises:
+        UsageError: the device cannot.
+    """
+    if amp == "off" or (amp == "auto" and device.type != "cuda"):
+        return Precision()
+    if amp == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"amp: expected off or bf16 on {device.type}, which does not train in fp16, got fp16"
+        )
+    # Emulated, it is slower than float32.
+    is_native = device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
+    if amp == "bf16" or (amp == "auto" and is_native):
+        return Precision(torch.bfloat16)
+    return Precision(torch.float16, torch.amp.GradScaler(device.type))
+
+
+def _choose_batch(
+    options: TrainOptions, published: int, world: World, fitting: int | None
+) -> tuple[int, int]:
+    """Images at once on a rank, and how often in a step."""
+    share = max(1, published // world.size)  # of a rank in a step as published
+    batch = options.batch
+    if batch is None:
+        limit = share if options.accum is None else max(1, share // options.accum)
+        batch = min(limit, fitting or CPU_BATCH)
+        while share % batch:
+            batch -= 1
+    return batch, options.accum or max(1, share // batch)
+
+
+def _shape(options: TrainOptions, published: Recipe, steps: int) -> Recipe:
+    """The recipe over the epochs of this run."""
+    if options.recipe == "paper":
+        epochs = options.epochs or published.epochs
+        recipe = published
+        if epochs != published.epochs:
+            strong = strong_epochs(epochs, published.strong_epochs / published.epochs)
+            multi_scale = strong if published.multi_scale_epochs else 0
+            recipe = replace(
+                published, epochs=epochs, strong_epochs=strong, multi_scale_epochs=multi_scale
+            )
+    else:
+        recipe = published.shortened(options.epochs or FINETUNE_EPOCHS, steps)
+    if options.multi_scale is not None:
+        sizes = recipe.strong_epochs if options.multi_scale else 0
+        recipe = replace(recipe, multi_scale_epochs=sizes)
+    return recipe
+
+
+def _set_rates(options: TrainOptions, recipe: Recipe, factor: float) -> Recipe:
+    lr = recipe.lr * factor if options.lr is None else options.lr
+    backbone = options.backbone_lr
+    if backbone is None:
+        backbone = recipe.backbone_lr / recipe.lr * lr
+    return replace(recipe, lr=lr, backbone_lr=backbone)
+
+
+def _count_workers(workers: int | None, ranks: int) -> int:
+    """One core of each rank computes."""
+    if workers is not None:
+        return workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, max(0, (cores or 1) // ranks - 1))

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: a new one each time, and what is written into it about the run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import MissingExtraError, UsageError
+from ..files import atomic_write, home_path, is_folder
+from .checkpoint import LAST, PREVIOUS
+
+__all__ = ["claim_run_folder", "find_newest_run", "list_versions", "write_config", "write_json"]
+
+CONFIG, RUN = "config.yaml", "run.json"
+
+
+def claim_run_folder(out: str | Path) -> Path:
+    """A new folder: ``out``, or ``out-2``, ``out-3``, ... where it exists and is not empty.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    first = home_path(out)
+    number, folder = 1, first
+    while not _is_new(folder):
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return folder
+
+
+def _is_new(folder: Path) -> bool:
+    """Make a folder; whether nobody has used it before."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not is_folder(folder):
+            raise UsageError(f"out: expected a folder, and {folder} is a file") from None
+        return not any(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"out: cannot make {folder}: {error.strerror}") from None
+    return True
+
+
+def find_newest_run(out: str | Path) -> Path:
+    """Of ``out``, ``out-2`` and so on, the run that has written last.
+
+    Raises:
+        UsageError: there is none.
+    """
+    first = home_path(out)
+    folders = [first, *first.parent.glob(f"{first.name}-*")]
+    files = [folder / name for folder in folders for name in (LAST, PREVIOUS)]
+    found = [file for file in files if file.is_file()]
+    if not found:
+        raise UsageError(f"--resume: no run with a {LAST} at {first}; name its folder")
+    return max(found, key=lambda file: file.stat().st_mtime).parent
+
+
+def write_config(folder: Path, options: Mapping[str, Any]) -> None:
+    """``config.yaml``: the options of the run, as ``rtdetr train --config`` reads them."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("training", "pyyaml", '"rtdetr-ops[train]"') from error
+    text = yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True)
+    with atomic_write(folder / CONFIG) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def write_json(folder: Path, values: Mapping[str, Any], name: str = RUN) -> None:
+    """``run.json``: what was run, from what, on what, and what came of it."""
+    text = json.dumps(dict(values), indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    with atomic_write(folder / name) as path:
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def list_versions() -> dict[str, str]:
+    """What this runs on, by name."""
+    from importlib.metadata import version
+
+    return {
+        "rtdetr": version("rtdetr-ops"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+    }

@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run from options and data: everything is checked and said before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from typing_extensions import Unpack
+
+from ..checking import shows_options
+from ..data import (
+    Augmentation,
+    DataSource,
+    DataSplits,
+    DetectionDataset,
+    TrainingBatches,
+    load_data,
+    make_loader,
+    repeat_factors,
+)
+from ..data.augmentation import Transforms
+from ..data.fingerprint import list_changes
+from ..devices import describe_device
+from ..errors import RTDetrError, UsageError
+from ..evaluation import Evaluation
+from ..files import home_path
+from ..model import RTDetrV2ForObjectDetection
+from ..processing.image_processor import RTDetrImageProcessor
+from ..weights import save_checkpoint
+from .callbacks import Callback, Callbacks
+from .checkpoint import read_checkpoint, remove_leftovers
+from .distributed import World
+from .ema import MovingAverage
+from .freezing import freeze
+from .history import EpochRow
+from .loggers import LineLogger, make_loggers
+from .optimizer import make_optimizer
+from .options import HINTS, RECIPE_FIELDS, TrainOptions, TrainWords, split_words
+from .plan import Plan, make_plan, make_precision
+from .run import BEST, Run
+from .run_folder import claim_run_folder, list_versions, write_config, write_json
+from .schedule import Schedule
+from .starting_weights import load_for_training
+from .step import TrainingStep
+from .validator import Validator
+
+__all__ = ["TrainResult", "Trainer"]
+
+VAL_BATCH = 8
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run has left.
+
+    Args:
+        folder: of its files.
+        best: the best model; ``RTDETR(best)`` loads it.
+        ap: of the best epoch; None without a split to measure on.
+        epoch: the best one, from 1.
+        rows: the numbers of each epoch.
+        evaluation: of the last epoch, with its tables.
+    """
+
+    folder: Path
+    best: Path
+    ap: float | None
+    epoch: int
+    rows: tuple[EpochRow, ...]
+    evaluation: Evaluation | None
+
+
+class Trainer:
+    """Trains a detector: ``Trainer("helmets/", epochs=30).train()``.
+
+    Args:
+        data: a folder or file in COCO's, YOLO's, Roboflow's or Pascal VOC's layout, or images from memory; see
+            :data:`rtdetr.data.load.DataSource`.
+        names: of the classes, for images from memory.
+        transforms: a user's augmentation instead of the recipe's; see :data:`rtdetr.data.augmentation.Transforms`.
+        callbacks: are told of the moments of the run; see :class:`~rtdetr.training.callbacks.Callback`.
+        strict: whether a warning about the data is an error.
+        say: takes the lines that tell how it goes; None prints nothing.
+        dry_run: whether to check and say everything, and train nothing.
+        **options: the fields of :class:`~rtdetr.training.options.TrainOptions`, and those of
+            :class:`~rtdetr.data.ReadOptions`.
+
+    Raises:
+        UsageError: naming the option that has a wrong value.
+        TypeError: for an unknown option, with the nearest known one.
+    """
+
+    def __init__(
+        self,
+        data: DataSource,
+        *,
+        names: Sequence[str] | None = None,
+        transforms: Transforms | None = None,
+        callbacks: Iterable[Callback] = (),
+        strict: bool = False,
+        say: Callable[[str], None] | None = print,
+        dry_run: bool = False,
+        **options: Unpack[TrainWords],
+    ) -> None:
+        self.data, self.names, self.transforms = data, names, transforms
+        self.callbacks, self.strict, self.dry_run = list(callbacks), strict, dry_run
+        self.words: Mapping[str, Any] = dict(options)
+        self.options, self.read_options = split_words(options)
+        self._say = say or _say_nothing
+        self._folder: Path | None = None
+        self._state: dict[str, Any] | None = None
+        self._goes_on_anyway = False
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        *,
+        data: DataSource | None = None,
+        anyway: bool = False,
+        callbacks: Iterable[Callback] = (),
+        transforms: Transforms | None = None,
+        say: Callable[[str], None] | None = print,
+        **changes: Unpack[TrainWords],
+    ) -> Trainer:
+        """A trainer that goes on with the run in ``folder``, and ends with the same bits as if it had never stopped.
+
+        Args:
+            folder: of the run.
+            data: where the data are now; None for where they were. Images from memory have to be passed.
+            anyway: go on although the data or the recipe have changed.
+            callbacks: as for a new run.
+            transforms: likewise.
+            say: likewise.
+            **changes: options that may change on the way: more ``epochs``, the device, workers, patience, loggers.
+
+        Raises:
+            RTDetrError: there is no checkpoint, or it is damaged.
+            UsageError: an option is changed that decides the weights.
+        """
+        folder = home_path(folder)
+        state = read_checkpoint(folder)
+        stored: dict[str, Any] = state["options"]
+        changed = sorted(name for name in changes if name in RECIPE_FIELDS)
+        changed = [name for name in changed if _differs(name, changes, stored)]
+        if changed and not anyway:
+            was = ", ".join(f"{name} was {stored[name]!r}" for name in changed)
+            raise UsageError(
+                f"{was}: a run goes on with the same recipe; start a new one, or go on anyway (resume_anyway)"
+            )
+        source = stored["data"] if data is None else data
+        if source is None:
+            raise UsageError("data: the images of this run were in memory; pass them again")
+        words = {name: value for name, value in stored.items() if name != "data"}
+        trainer = cls(
+            source,
+            names=state["names"],
+            transforms=transforms,
+            callbacks=callbacks,
+            say=say,
+            **{**words, **changes},
+        )
+        trainer._folder, trainer._state, trainer._goes_on_anyway = folder, state, anyway
+        return trainer
+
+    def train(self) -> TrainResult:
+        """Run to the end.
+
+        Raises:
+            DataError: something is wrong with the data; the message has a sentence for each kind.
+            ModelError: there is no such model, or it does not fit.
+            InterruptedRunError: Ctrl-C or SIGTERM; a checkpoint is written.
+            RTDetrError: memory does not suffice for one image, or numbers stay not finite.
+            OSError: a file cannot be written; the last checkpoint is whole.
+        """
+        with World.start(self.options.device) as world, _deterministic(self.options.deterministic):
+            run = self._prepare(world)
+            if not self.dry_run:
+                run.train()
+            return _result(run)
+
+    def _prepare(self, world: World) -> Run:
+        say = self._say if world.is_main else _say_nothing
+        precision = make_precision(self.options.amp, world.device)
+        loggers = make_loggers(self.options.loggers) if world.is_main else []
+        splits = load_data(self.data, self.read_options, names=self.names, strict=self.strict)
+        assert splits.train is not None
+        self._check_data(splits)
+        _say_data(say, splits)
+        model, frozen = self._start(say, splits)
+        model.to(world.device)
+        world.synchronize(model)
+        plan = self._plan(model, splits, world)
+        say(f"device  {describe_device(world.device)}, {_describe_precision(precision.dtype)}")
+        for line in plan.lines():
+            say(line)
+        folder = world.broadcast(self._claim() if world.is_main and not self.dry_run else Path())
+        options = self._stored_options()
+        if world.is_main and not self.dry_run:
+            write_config(folder, options)
+            say(f"folder  {folder}")
+        step = _make_step(model, plan, precision, world)
+        batches = _make_batches(self.options, splits, plan, world)
+        run = Run(
+            plan=plan,
+            step=step,
+            batches=batches,
+            loader=make_loader(
+                self._dataset(splits, plan),
+                batches,
+                workers=plan.workers,
+                pin_memory=world.device.type == "cuda",
+            ),
+            world=world,
+            folder=folder,
+            callback=Callbacks([*loggers, LineLogger(say), *self.callbacks]),
+            evaluate=Validator(splits.val, plan.size, VAL_BATCH, plan.workers, world),
+            save_best=_Saver(plan.size),
+            names=_Names(splits),
+            constants={
+                "options": options,
+                "names": list(splits.train.annotations.categories.names),
+                "data": splits.fingerprint(),
+                "plan": _as_plain(plan),
+                "versions": list_versions(),
+            },
+            seed=self.options.seed,
+            save_every=self.options.save_every * 60,
+            patience=self.options.patience,
+            frozen=frozen,
+        )
+        if self._state is not None:
+            run.load_state(self._state)
+            world.synchronize(model)
+            say(f"resume  epoch {run.progress.epoch + 1}, step {run.progress.step + 1:,}")
+            if run.is_finished:
+                say("resume  this run is finished; more epochs let it go on")
+        if world.is_main and not self.dry_run:
+            write_json(folder, _describe_run(run, splits))
+        return run
+
+    def _start(
+        self, say: Callable[[str], None], splits: DataSplits
+    ) -> tuple[RTDetrV2ForObjectDetection, list[nn.Module]]:
+        """The model with its starting weights, and what of it is frozen."""
+        options = self.options
+        assert splits.train is not None
+        categories = splits.train.annotations.categories
+        is_file = options.weights not in (None, "auto")
+        start = load_for_training(
+            options.weights if is_file and options.weights is not None else options.model,
+            categories.names,
+            category_ids=categories.ids,
+            queries=options.queries,
+            pretrained=options.weights is not None,
+            seed=options.seed,
+        )
+        for sentence in start.report.adapted:
+            say(f"weights {sentence}")
+        frozen = freeze(start.model, options.freeze)
+        if frozen:
+            total = sum(p.numel() for p in start.model.parameters())
+            fixed = sum(p.numel() for p in start.model.parameters() if not p.requires_grad)
+            say(f"frozen  {', '.join(options.freeze)}: {fixed:,} of {total:,} parameters")
+        return start.model, frozen
+
+    def _plan(self, model: RTDetrV2ForObjectDetection, splits: DataSplits, world: World) -> Plan:
+        assert splits.train is not None
+        if self._state is None:
+            return make_plan(self.options, model, len(splits.train), world)
+        stored = self._state["plan"]
+        plan = make_plan(self.options, model, len(splits.train), world, batch=stored["batch"])
+        recipe = stored["recipe"]
+        # What was a share of the run stays what it was when the run gets longer.
+        kept = {name: recipe[name] for name in ("warmup", "ema_tau", "ema_decay")}
+        plan = dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, **kept))
+        self._check_plan(stored, _as_plain(plan))
+        return plan
+
+    def _check_plan(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        if after["recipe"]["epochs"] < self._state["progress"]["epoch"]:  # type: ignore[index]
+            done = self._state["progress"]["epoch"]  # type: ignore[index]
+            raise UsageError(
+                f"epochs: expected at least {done}, which are over, got {after['recipe']['epochs']}"
+            )
+        names = ("steps_per_epoch", "effective_batch", "size")
+        changed = [
+            f"{name} was {before[name]}, is {after[name]}"
+            for name in names
+            if before[name] != after[name]
+        ]
+        if changed and not self._goes_on_anyway:
+            raise UsageError(
+                f"{'; '.join(changed)}: a run goes on with the same recipe; start a new one, or go on anyway "
+                "(resume_anyway)"
+            )
+
+    def _check_data(self, splits: DataSplits) -> None:
+        if self._state is None or self._goes_on_anyway:
+            return
+        changes = list_changes(self._state["data"], splits.fingerprint())
+        if changes:
+            raise RTDetrError(
+                f"the data have changed since this run began: {'; '.join(changes)}. Start a new run, or go on anyway "
+                "(resume_anyway)"
+            )
+
+    def _claim(self) -> Path:
+        if self._folder is None:
+            return claim_run_folder(self.options.out)
+        remove_leftovers(self._folder)
+        return self._folder
+
+    def _stored_options(self) -> dict[str, Any]:
+        data = str(self.data) if isinstance(self.data, str | os.PathLike) else None
+        reading = {
+            name: self.words[name] for name in sorted(self.words) if name not in vars(self.options)
+        }
+        return {"data": data, **self.options.to_dict(), **reading}
+
+    def _dataset(self, splits: DataSplits, plan: Plan) -> DetectionDataset:
+        assert splits.train is not None
+        return DetectionDataset(
+            splits.train,
+            plan.size,
+            augmentation=Augmentation(),
+            transforms=self.transforms,
+            strong_epochs=plan.recipe.strong_epochs,
+            seed=self.options.seed,
+            skip_broken=self.options.skip_broken,
+        )
+
+
+Trainer.__init__ = shows_options(TrainOptions, (), HINTS)(Trainer.__init__)  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class _Saver:
+    """Writes a model with what prepares its images."""
+
+    size: tuple[int, int]
+
+    def __call__(self, model: RTDetrV2ForObjectDetection, path: Path) -> None:
+        height, width = self.size
+        processor = RTDetrImageProcessor(size={"height": height, "width": width})
+        save_checkpoint(model, path, processor)
+
+
+class _Names:
+    """File names of training images by their id."""
+
+    def __init__(self, splits: DataSplits) -> None:
+        assert splits.train is not None
+        self._annotations = splits.train.annotations
+
+    def __call__(self, image_id: int) -> str:
+        (places,) = (self._annotations.image_ids == image_id).nonzero()
+        return self._annotations.names[int(places[0])]
+
+
+def _make_step(
+    model: RTDetrV2ForObjectDetection, plan: Plan, precision: Any, world: World
+) -> TrainingStep:
+    recipe = plan.recipe
+    return TrainingStep(
+        model,
+        make_optimizer(model, model.model.backbone, recipe),
+        Schedule.of(recipe, plan.steps),
+        MovingAverage(model, decay=recipe.ema_decay, tau=recipe.ema_tau),
+        part=plan.batch,
+        clip=recipe.clip,
+        precision=precision,
+    )
+
+
+def _make_batches(
+    options: TrainOptions, splits: DataSplits, plan: Plan, world: World
+) -> TrainingBatches:
+    assert splits.train is not None
+    return TrainingBatches(
+        len(splits.train),
+        plan.images_per_rank,
+        seed=options.seed,
+        rank=world.rank,
+        ranks=world.size,
+        factors=repeat_factors(splits.train.annotations) if options.balance else None,
+    )
+
+
+def _say_data(say: Callable[[str], None], splits: DataSplits) -> None:
+    assert splits.train is not None
+    parts = {"train": splits.train, "val": splits.val}
+    counts = "   ".join(
+        f"{name} {len(split):,} images, {len(split.annotations.boxes):,} boxes"
+        for name, split in parts.items()
+        if split is not None
+    )
+    categories = splits.train.annotations.categories
+    names = ", ".join(categories.names[:10]) + (", ..." if len(categories) > 10 else "")
+    say(f"data    {splits.layout}   {counts}")
+    say(f"classes {len(categories)}: {names}")
+    for line in splits.report.lines():
+        say(f"        {line}")
+    if splits.val is None:
+        say("        no val split: nothing is measured, and the last epoch counts as the best")
+
+
+def _describe_precision(dtype: torch.dtype | None) -> str:
+    return "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} where it is safe"
+
+
+def _describe_run(run: Run, splits: DataSplits) -> dict[str, Any]:
+    return {
+        "versions": run.constants["versions"],
+        "device": describe_device(run.world.device),
+        "options": run.constants["options"],
+        "plan": run.constants["plan"],
+        "weights": list(run.model.load_report.adapted) if run.model.load_report else [],
+        "data": {"layout": splits.layout, "fingerprint": run.constants["data"]},
+        "findings": splits.report.as_dicts(),
+    }
+
+
+def _as_plain(plan: Plan) -> dict[str, Any]:
+    recipe = dataclasses.asdict(plan.recipe)
+    recipe["undecayed"] = sorted(role.value for role in plan.recipe.undecayed)
+    return {
+        **dataclasses.asdict(plan),
+        "recipe": recipe,
+        "size": list(plan.size),
+        "sides": list(plan.sides),
+        "effective_batch": plan.effective_batch,
+    }
+
+
+def _differs(name: str, changes: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
+    words = {key: value for key, value in stored.items() if key in vars(TrainOptions())}
+    before, after = TrainOptions(**words), TrainOptions(**{**words, name: changes[name]})
+    return bool(before.to_dict()[name] != after.to_dict()[name])
+
+
+def _result(run: Run) -> TrainResult:
+    progress = run.progress
+    return TrainResult(
+        folder=run.folder,
+        best=run.folder / BEST,
+        ap=progress.best_ap if progress.best_ap >= 0 else None,
+        epoch=progress.best_epoch + 1,
+        rows=tuple(progress.rows),
+        evaluation=run.evaluation,
+    )
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+@contextmanager
+def _deterministic(is_asked: bool) -> Iterator[None]:
+    """The same bits from each run on a GPU too."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if is_asked:
+        # cuBLAS reads it when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
