@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from ..errors import UsageError
+from ..training.callbacks import Callback
 
 if TYPE_CHECKING:
     from ..detector import RTDETR
+    from ..training.history import EpochRow
+    from ..training.run import Run
+    from ..training.step import StepResult
 
 DEBUG = "RTDETR_DEBUG"
 
@@ -83,6 +87,49 @@ def say_above_bar(text: str) -> None:
         tqdm.write(text, file=sys.stdout)
     else:
         say(text)
+
+
+class StepsBar(Callback):
+    """The steps of an epoch as a bar on stderr, if that is a terminal; a callback of training."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def say(self, text: str) -> None:
+        """A line on stdout, above the bar."""
+        say_above_bar(text)
+
+    def start(self, run: Run) -> None:
+        """A run begins."""
+
+    def step(self, run: Run, result: StepResult) -> None:
+        """A step is over."""
+        if not has_bar():
+            return
+        total, progress = run.plan.steps_per_epoch, run.progress
+        if self._bar is None:
+            from tqdm import tqdm
+
+            title = f"epoch {progress.epoch + 1}/{run.plan.recipe.epochs}"
+            self._bar = tqdm(
+                total=total, initial=progress.step - 1, desc=title, leave=False, file=sys.stderr
+            )
+        self._bar.set_postfix(loss=f"{result.losses['loss']:.3f}", refresh=False)
+        self._bar.update()
+        if progress.step == total:
+            self.close()
+
+    def epoch(self, run: Run, row: EpochRow) -> None:
+        """An epoch is over."""
+
+    def end(self, run: Run) -> None:
+        """A run is over."""
+        self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
 def attention_backend(detector: RTDETR) -> str:

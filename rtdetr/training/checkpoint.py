@@ -82,13 +82,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-        if broken is not None:
-            raise zipfile.BadZipFile(f"bad sum of {broken}")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise RTDetrError(f"{path}: damaged, or no checkpoint of a run ({why})") from error
+    if broken is not None:
+        raise RTDetrError(f"{path}: damaged (a check sum of {broken} is wrong)")
     form = state.get("form") if isinstance(state, dict) else None
     if form != FORM:
         raise RTDetrError(f"{path}: expected a checkpoint of a run in form {FORM}, got {form}")
-    return state
+    return dict(state)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps whose numbers are not finite: a few are passed over, many in a row end the run with what caused them in a file."""
+"""Steps whose numbers are not finite: a few are passed over, many in a row end the run and leave their batch."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ..data import ReadOptions
 from ..errors import UsageError, did_you_mean
 from ..inference.options import ImageSize, check_imgsz, check_whole
 
-__all__ = ["HINTS", "RECIPE_FIELDS", "TrainOptions", "TrainWords", "split_words"]
+__all__ = ["HINTS", "RECIPE_FIELDS", "TrainOptions", "TrainWords", "known_words", "split_words"]
 
 AMP = ("auto", "bf16", "fp16", "off")
 LOGGERS = ("tensorboard", "wandb", "mlflow")
@@ -160,6 +160,11 @@ RECIPE_FIELDS = frozenset(
 """What decides the weights that come out; a run goes on with the same ones. The rest may change on the way."""
 
 
+def known_words() -> frozenset[str]:
+    """The names of all options, of training and of reading data."""
+    return _names_of(TrainOptions) | _names_of(ReadOptions)
+
+
 def split_words(words: Mapping[str, Any]) -> tuple[TrainOptions, ReadOptions]:
     """The options of training and of reading data behind words; ``seed``, ``queries`` and ``imgsz`` concern both.
 
@@ -167,18 +172,21 @@ def split_words(words: Mapping[str, Any]) -> tuple[TrainOptions, ReadOptions]:
         UsageError: for a wrong value.
         TypeError: for an unknown word, with the nearest known one.
     """
-    training = {field.name for field in dataclasses.fields(TrainOptions)}
-    reading = {field.name for field in dataclasses.fields(ReadOptions)}
+    training, known = _names_of(TrainOptions), known_words()
     for word in words:
-        if word not in training | reading:
-            hint = f" {HINTS[word]}" if word in HINTS else did_you_mean(word, training | reading)
+        if word not in known:
+            hint = f" {HINTS[word]}" if word in HINTS else did_you_mean(word, known)
             raise TypeError(f"training has no option {word!r}.{hint}")
     options = TrainOptions(**{name: value for name, value in words.items() if name in training})
     shared: dict[str, Any] = {"seed": options.seed, "imgsz": min(options.size)}
     if options.queries is not None:
         shared["queries"] = options.queries
-    own = {name: value for name, value in words.items() if name in reading - training}
+    own = {name: value for name, value in words.items() if name not in training}
     return options, ReadOptions(**own, **shared)
+
+
+def _names_of(options: type[TrainOptions] | type[ReadOptions]) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(options))
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,14 @@ from ..errors import MissingExtraError, UsageError
 from ..files import atomic_write, home_path, is_folder
 from .checkpoint import LAST, PREVIOUS
 
-__all__ = ["claim_run_folder", "find_newest_run", "list_versions", "write_config", "write_json"]
+__all__ = [
+    "claim_run_folder",
+    "find_newest_run",
+    "list_versions",
+    "read_config",
+    "write_config",
+    "write_json",
+]
 
 CONFIG, RUN = "config.yaml", "run.json"
 
@@ -66,13 +73,39 @@ def find_newest_run(out: str | Path) -> Path:
 
 def write_config(folder: Path, options: Mapping[str, Any]) -> None:
     """``config.yaml``: the options of the run, as ``rtdetr train --config`` reads them."""
+    text = _yaml().safe_dump(dict(options), sort_keys=False, allow_unicode=True)
+    with atomic_write(folder / CONFIG) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The values of a YAML file by name, and the line of each name, from 1.
+
+    Raises:
+        UsageError: it cannot be read, or holds anything but names and values.
+    """
+    yaml = _yaml()
+    try:
+        text = home_path(path).read_text(encoding="utf-8")
+        node, values = yaml.compose(text), yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"{path}: expected lines such as epochs: 30, got a {type(values).__name__}"
+        )
+    lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
+    return {str(name): value for name, value in values.items()}, lines
+
+
+def _yaml() -> Any:
     try:
         import yaml
     except ImportError as error:
         raise MissingExtraError("training", "pyyaml", '"rtdetr-ops[train]"') from error
-    text = yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True)
-    with atomic_write(folder / CONFIG) as path:
-        path.write_text(text, encoding="utf-8")
+    return yaml
 
 
 def write_json(folder: Path, values: Mapping[str, Any], name: str = RUN) -> None:
@@ -88,7 +121,7 @@ def list_versions() -> dict[str, str]:
 
     return {
         "rtdetr": version("rtdetr-ops"),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),

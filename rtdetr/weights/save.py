@@ -36,7 +36,7 @@ def save_pretrained(
     settings = _settings(model, config, next(model.parameters()).dtype)
     metadata = {"format": "pt", METADATA_KEYS[CONFIG]: json.dumps(settings, allow_nan=False)}
     with atomic_write(directory / "model.safetensors") as path:
-        save_file(_hub_state(model), path, metadata)
+        _save_file(_hub_state(model), path, metadata)
     with atomic_write(directory / CONFIG) as path:
         text = json.dumps(settings, indent=2, sort_keys=True, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -85,12 +85,26 @@ def save_checkpoint(
         for name, tensor in _hub_state(model).items()
     }
     with atomic_write(path, durable=True) as temporary:
-        save_file(state, temporary, {"format": "pt"} | metadata)
+        _save_file(state, temporary, {"format": "pt"} | metadata)
 
 
 def _settings(model: nn.Module, config: RTDetrV2Config, dtype: torch.dtype) -> dict[str, Any]:
     settings = config.to_dict() | {"dtype": str(dtype).removeprefix("torch.")}
     return settings if has_heads(model) else settings | {"architectures": [type(model).__name__]}
+
+
+def _save_file(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a .safetensors file, the same bytes for the same content."""
+    save_file(state, path, metadata)
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        # The library has the metadata in another order each time.
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def to_original_state_dict(model: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``rtdetr train``: train a detector on a data set, or go on with a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError, did_you_mean
+from .arguments import OUTPUT, RUNTIME, complete_model, not_empty, parse_imgsz, parse_list
+from .console import StepsBar, say
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer, TrainResult
+
+NAME = "train"
+RECIPE, READING, RESUME = "Recipe", "Reading", "Going on"
+
+
+def _option(text: str, panel: str, *flags: str, default: str | None = None) -> Any:
+    return typer.Option(*flags, help=text, rich_help_panel=panel, show_default=default or False)
+
+
+def command(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder in COCO's, YOLO's, Roboflow's or Pascal VOC's layout, a data.yaml, or a COCO json; with "
+            "--resume the folder of a run.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="What to start from: a published model (see: rtdetr models), a directory, hub repository or "
+            "checkpoint.",
+            callback=not_empty,
+            autocompletion=complete_model,
+            show_default="rtdetrv2_r18vd",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the data.", show_default="50")
+    ] = None,
+    imgsz: Annotated[
+        str | None,
+        typer.Option(help="Size of the input: 640, or height,width.", show_default="640"),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(help="Images at once on a device, or auto.", show_default="auto"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the run; a number is added where it exists.",
+            rich_help_panel=OUTPUT,
+            show_default="runs/train",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        _option("Other weights, or none for random ones.", RECIPE, default="the model's"),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        _option("finetune, or paper for the published numbers.", RECIPE, default="finetune"),
+    ] = None,
+    accum: Annotated[
+        str | None,
+        _option("Batches in a step, or auto for 16 images together.", RECIPE, default="auto"),
+    ] = None,
+    lr: Annotated[float | None, _option("Learning rate.", RECIPE, default="the recipe's")] = None,
+    backbone_lr: Annotated[
+        float | None, _option("Of the backbone.", RECIPE, default="its share of lr")
+    ] = None,
+    multi_scale: Annotated[
+        bool | None,
+        _option(
+            "Images of another size in each step.",
+            RECIPE,
+            "--multi-scale/--no-multi-scale",
+            default="the recipe's",
+        ),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        _option("What does not train: backbone, encoder, decoder, or names of modules.", RECIPE),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        _option("Objects that can be found in an image.", RECIPE, default="the model's"),
+    ] = None,
+    balance: Annotated[
+        bool | None, _option("Show images of rare classes more often.", RECIPE, "--balance")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        _option("Stop after so many epochs without a better AP.", RECIPE, default="never"),
+    ] = None,
+    seed: Annotated[int | None, _option("Of every random number.", RECIPE, default="0")] = None,
+    config: Annotated[
+        Path | None, _option("Options from a YAML file; flags come before it.", RECIPE)
+    ] = None,
+    no_empty: Annotated[
+        bool | None, _option("Leave out images without objects.", READING, "--no-empty")
+    ] = None,
+    ignore_unknown_classes: Annotated[
+        bool | None,
+        _option("Leave out boxes of undeclared classes.", READING, "--ignore-unknown-classes"),
+    ] = None,
+    skip_missing: Annotated[
+        bool | None, _option("Leave out images that do not exist.", READING, "--skip-missing")
+    ] = None,
+    skip_broken: Annotated[
+        bool | None,
+        _option("Take the next image where one cannot be read.", READING, "--skip-broken"),
+    ] = None,
+    drop_bad_boxes: Annotated[
+        bool | None,
+        _option("Leave out boxes without an area in the image.", READING, "--drop-bad-boxes"),
+    ] = None,
+    val_fraction: Annotated[
+        float | None,
+        _option("Share to hold out where there is no val split.", READING, default="0.1"),
+    ] = None,
+    decode: Annotated[
+        bool | None, _option("Decode every image before training.", READING, "--decode")
+    ] = None,
+    strict: Annotated[
+        bool, _option("Take warnings about the data for errors.", READING, "--strict")
+    ] = False,
+    device: Annotated[
+        str | None, _option("auto, cpu, cuda, cuda:1, 1 or mps.", RUNTIME, default="auto")
+    ] = None,
+    workers: Annotated[
+        int | None, _option("Processes that read images.", RUNTIME, default="free cores")
+    ] = None,
+    amp: Annotated[str | None, _option("auto, bf16, fp16 or off.", RUNTIME, default="auto")] = None,
+    deterministic: Annotated[
+        bool | None,
+        _option("The same bits from each run on a GPU too.", RUNTIME, "--deterministic"),
+    ] = None,
+    loggers: Annotated[str | None, _option("tensorboard, wandb, mlflow.", OUTPUT)] = None,
+    plots: Annotated[
+        bool | None,
+        _option("Draw curves and samples.", OUTPUT, "--plots/--no-plots", default="plots"),
+    ] = None,
+    save_every: Annotated[
+        float | None,
+        _option("Minutes between checkpoints inside an epoch.", OUTPUT, default="10"),
+    ] = None,
+    dry_run: Annotated[
+        bool, _option("Check and say everything, train nothing.", RUNTIME, "--dry-run")
+    ] = False,
+    resume: Annotated[
+        bool,
+        _option(
+            "Go on with the run in the folder DATA, or with the newest of --out.",
+            RESUME,
+            "--resume",
+        ),
+    ] = False,
+    resume_anyway: Annotated[
+        bool,
+        _option("The same, though data or recipe have changed.", RESUME, "--resume-anyway"),
+    ] = False,
+    replay: Annotated[
+        Path | None,
+        _option("Say where the numbers of a failed step stopped being finite.", RESUME),
+    ] = None,
+) -> None:
+    """Train a detector on a folder of annotated images.
+
+    A run leaves best.safetensors for predict and val, last.ckpt to go on from, results.csv, and plots.
+    """
+    if replay is not None:
+        _replay(replay)
+        return
+    given: dict[str, Any] = {
+        "model": model,
+        "weights": weights,
+        "epochs": epochs,
+        "recipe": recipe,
+        "imgsz": parse_imgsz(imgsz),
+        "multi_scale": multi_scale,
+        "batch": _whole("--batch", batch),
+        "accum": _whole("--accum", accum),
+        "lr": lr,
+        "backbone_lr": backbone_lr,
+        "freeze": parse_list("--freeze", freeze),
+        "queries": queries,
+        "balance": balance,
+        "patience": patience,
+        "seed": seed,
+        "device": device,
+        "workers": workers,
+        "amp": amp,
+        "deterministic": deterministic,
+        "out": out,
+        "save_every": save_every,
+        "plots": plots,
+        "loggers": parse_list("--loggers", loggers),
+        "skip_broken": skip_broken,
+        "no_empty": no_empty,
+        "ignore_unknown_classes": ignore_unknown_classes,
+        "skip_missing": skip_missing,
+        "drop_bad_boxes": drop_bad_boxes,
+        "val_fraction": val_fraction,
+        "decode": decode,
+    }
+    words = {name: value for name, value in given.items() if value is not None}
+    if words.get("weights") == "none":
+        words["weights"] = None
+    file = {} if config is None else _read_config(config)
+    words = {**file, **words}
+    place = words.pop("data", None) if data is None else data
+    bar = StepsBar()
+    if resume or resume_anyway:
+        trainer = _resume(place, words, resume_anyway, bar)
+    else:
+        trainer = _begin(place, words, strict, dry_run, bar)
+    result = trainer.train()
+    if not dry_run:
+        _say_result(result)
+
+
+def _begin(
+    data: str | None, words: dict[str, Any], strict: bool, dry_run: bool, bar: StepsBar
+) -> Trainer:
+    from ..training.trainer import Trainer
+
+    if data is None:
+        raise UsageError(
+            "DATA: expected a folder of annotated images, or --resume with that of a run"
+        )
+    return Trainer(data, strict=strict, dry_run=dry_run, say=bar.say, callbacks=[bar], **words)
+
+
+def _resume(folder: str | None, words: dict[str, Any], anyway: bool, bar: StepsBar) -> Trainer:
+    from ..training.options import TrainOptions
+    from ..training.run_folder import find_newest_run
+    from ..training.trainer import Trainer
+
+    out = words.pop("out", TrainOptions().out)
+    return Trainer.resume(
+        folder or find_newest_run(out), anyway=anyway, say=bar.say, callbacks=[bar], **words
+    )
+
+
+def _replay(path: Path) -> None:
+    from ..training.replay import replay
+
+    for line in replay(path).lines():
+        say(line)
+
+
+def _whole(flag: str, text: str | None) -> int | None:
+    """A number; None for "auto"."""
+    if text is None or text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f'{flag}: expected a whole number or auto, got "{text}"') from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Options by name.
+
+    Raises:
+        UsageError: the file is no table of options, or a name in it is unknown; it names the line.
+    """
+    from ..training.options import known_words
+    from ..training.run_folder import read_config
+
+    values, lines = read_config(path)
+    known = {*known_words(), "data"}
+    for name in values:
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise UsageError(f'{path} line {lines[name]}: unknown key "{name}".{hint}')
+    return values
+
+
+def _say_result(result: TrainResult) -> None:
+    best = "" if result.ap is None else f"   best AP {result.ap:.3f} (epoch {result.epoch})"
+    say(f"done    {len(result.rows)} epochs{best}")
+    say(f"        {result.folder}: {', '.join(sorted(p.name for p in result.folder.iterdir()))}")
+    say(f"next    rtdetr predict IMAGE --model {result.best}")
+    say(f"        rtdetr val DATA --model {result.best}")
