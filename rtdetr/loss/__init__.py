@@ -3,9 +3,10 @@
 
 from .criterion import DenoisingPredictions, Predictions, compute_losses
 from .matching import Matches, MatchingCosts, match
-from .objects import Labels, Objects
+from .objects import BatchTotals, Labels, Objects
 
 __all__ = [
+    "BatchTotals",
     "DenoisingPredictions",
     "Labels",
     "Matches",

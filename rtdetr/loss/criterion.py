@@ -6,7 +6,7 @@ N layers, B images, Q queries, K classes, P pairs of a query and an object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,6 +66,7 @@ def compute_losses(
 
     All of it is computed in float32, or in float64 where predictions are: in 16 bits the costs of sure queries are
     infinite. A term is divided by the number of objects, at least 1; a denoising term by as many times the groups.
+    These are the objects of the whole batch, so that the losses of its parts add up to its own.
 
     Args:
         predictions: of the network.
@@ -89,7 +90,7 @@ def compute_losses(
             ),
         ]
         matches = _match_all(heads, MatchingCosts.from_config(config))
-        total = max(1, sum(objects.counts))
+        total = max(1, objects.totals.objects)
         terms = [
             head.losses(pairs, total, config) for head, pairs in zip(heads, matches, strict=True)
         ]
@@ -150,7 +151,7 @@ def _as_scored(objects: Objects, scores: int, classes: int) -> Objects:
     """The objects as the encoder's head knows them: of one class where it has one score for all."""
     if scores == classes:
         return objects
-    return Objects(torch.zeros_like(objects.classes), objects.boxes, objects.counts)
+    return replace(objects, classes=torch.zeros_like(objects.classes))
 
 
 def _match_all(heads: list[_Head], costs: MatchingCosts) -> list[Matches]:
@@ -168,7 +169,7 @@ def _denoising_losses(
     head = _Head(denoising.logits, denoising.boxes, objects)
     layers = len(head.logits)
     matches = Matches(*(part.expand(layers, -1) for part in denoising.matches))
-    total = sum(objects.counts) * denoising.groups
+    total = objects.totals.objects * denoising.groups
     terms = head.losses(matches, max(1, total), config)
     if total == 0:
         # Queries made from nothing teach nothing, but every parameter keeps its place in the graph.

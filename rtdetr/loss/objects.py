@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["Labels", "Objects"]
+__all__ = ["BatchTotals", "Labels", "Objects"]
 
 
 class Labels(TypedDict):
@@ -19,6 +19,13 @@ class Labels(TypedDict):
 
     class_labels: Tensor  # [n], int64
     boxes: Tensor  # [n, 4], (cx, cy, w, h) in 0..1
+
+
+class BatchTotals(NamedTuple):
+    """What losses and denoising queries of some images depend on beside them: the batch that these are a part of."""
+
+    objects: int  # of all its images
+    most: int  # of the image that has most
 
 
 @dataclass(frozen=True)
@@ -29,11 +36,14 @@ class Objects:
         classes: [T], int64.
         boxes: [T, 4], (cx, cy, w, h) in 0..1, float32 or float64.
         counts: objects of each image; they add up to T.
+        whole: of the batch that the images are a part of, whose other parts are computed later or by other processes;
+            None where they are all of it.
     """
 
     classes: Tensor
     boxes: Tensor
     counts: tuple[int, ...]
+    whole: BatchTotals | None = None
 
     @classmethod
     def from_labels(
@@ -42,6 +52,7 @@ class Objects:
         image_total: int,
         class_total: int,
         device: torch.device,
+        whole: BatchTotals | None = None,
     ) -> Objects:
         """The objects of ``labels``, checked; objects are returned as they are.
 
@@ -50,6 +61,7 @@ class Objects:
             image_total: B.
             class_total: K; classes are below it.
             device: where to.
+            whole: of the batch that the images are a part of.
 
         Raises:
             ValueError: there are not B labels, boxes and classes of an image differ in number, a box has no 4 finite
@@ -68,12 +80,21 @@ class Objects:
         _check_values(classes, boxes, class_total)
         dtype = torch.promote_types(boxes.dtype, torch.float32)
         counts = tuple(len(label["class_labels"]) for label in labels)
-        return cls(classes.to(device), boxes.to(device, dtype), counts)
+        return cls(classes.to(device), boxes.to(device, dtype), counts, whole)
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.counts)
 
     @property
     def most(self) -> int:
         """Objects of the image that has most."""
         return max(self.counts, default=0)
+
+    @property
+    def totals(self) -> BatchTotals:
+        """Of the batch that the images are a part of, or all of."""
+        return self.whole or BatchTotals(sum(self.counts), self.most)
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """Classes [B, most] and boxes [B, most, 4]; zeros behind the objects of an image."""

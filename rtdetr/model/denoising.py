@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Denoising queries: objects with noise on class and box, which the decoder learns to restore, in training alone.
 
-B images, M objects of the image that has most, G groups, D = 2*G*M queries; C width of the decoder.
+B images, M objects of the image that has most, G groups, D = 2*G*M queries; C width of the decoder. M and G are those
+of the whole batch, of which the images may be a part.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def make_denoising(
     randoms = generators or [None] * len(objects.counts)
     slots = _fill(objects, config.num_labels, randoms)
     most = slots.classes.shape[1]
-    groups = max(1, config.num_denoising // most) if objects.most else 1
+    groups = max(1, config.num_denoising // most) if objects.totals.most else 1
     noise = _draw_noise(slots, groups, config, randoms)
     classes = torch.where(noise.replaced, noise.classes, slots.classes[:, None, None])
     corners = cxcywh_to_xyxy(slots.boxes)[:, None, None]
@@ -107,7 +108,7 @@ def _fill(objects: Objects, classes: int, randoms: Sequence[torch.Generator | No
         start + _choose(count, random)
         for start, count, random in zip(objects.starts(), objects.counts, randoms, strict=True)
     ]
-    most = max(1, *map(len, targets)) if targets else 1
+    most = max(1, min(objects.totals.most, MOST_OBJECTS))
     batch = len(targets)
     slots = _Slots(
         torch.full((batch, most), classes, device=device),
@@ -120,7 +121,7 @@ def _fill(objects: Objects, classes: int, randoms: Sequence[torch.Generator | No
         index = target.to(device)
         slots.classes[image, : len(target)] = objects.classes[index]
         slots.boxes[image, : len(target)] = objects.boxes[index]
-    if not objects.most:
+    if not objects.totals.most:
         slots.boxes[:] = slots.boxes.new_tensor(NOTHING)
     return slots
 

@@ -43,7 +43,7 @@ class RTDetrV2ForObjectDetection(Pretrained):
         pixel_mask: Tensor | None = None,
         encoder_outputs: Any = None,
         inputs_embeds: list[Tensor] | None = None,
-        labels: Sequence[Labels] | None = None,
+        labels: Sequence[Labels] | Objects | None = None,
         *,
         generators: Sequence[torch.Generator] | None = None,
         output_attentions: bool | None = None,
