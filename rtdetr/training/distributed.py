@@ -211,16 +211,15 @@ def _read_environment(environment: Mapping[str, str]) -> tuple[int, int, int]:
 
 def _device_of(device: str | int | torch.device, local: int, size: int) -> torch.device:
     kind = find_device(device)
-    if size == 1:
-        return kind
-    if kind.index is not None:
+    if kind.index is not None and size > 1:
         raise UsageError(
             f'device: expected "auto", "cuda" or "cpu" for {size} processes, each of which takes the GPU of its '
             f"LOCAL_RANK, got {device!r}"
         )
-    if kind.type not in BACKENDS:
+    if kind.type not in BACKENDS and size > 1:
         raise UsageError(f"device: expected CUDA GPUs or the CPU for {size} processes, got {kind}")
-    return find_device(f"cuda:{local}") if kind.type == "cuda" else kind
+    is_open = kind.type == "cuda" and kind.index is None
+    return find_device(f"cuda:{local}") if is_open else kind
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -46,7 +47,7 @@ def find_devices(devices: str | Sequence[str | int | torch.device]) -> tuple[tor
     words = [word.strip() if isinstance(word, str) else word for word in words]
     resolved = tuple(find_device(word) for word in words if word != "")
     kinds = {device.type for device in resolved}
-    gpus = [device for device in resolved if device.type != "cpu"]
+    gpus = [device.index or 0 for device in resolved if device.type != "cpu"]
     is_several = len(resolved) > 1
     if len(kinds) != 1 or (is_several and not kinds <= set(BACKENDS)) or len(set(gpus)) < len(gpus):
         raise UsageError(
@@ -64,6 +65,10 @@ class _Outcome:
     value: Any = None
     error: type[BaseException] | None = None
     message: str = ""
+
+    @classmethod
+    def of_error(cls, rank: int, error: BaseException) -> _Outcome:
+        return cls(rank, time.monotonic(), None, type(error), str(error))
 
     def raise_error(self) -> None:
         """The error of the rank, as far as its class is one of ours."""
@@ -121,7 +126,7 @@ def _environment(rank: int, size: int, device: torch.device, port: int) -> dict[
     return {
         "RANK": str(rank),
         "WORLD_SIZE": str(size),
-        "LOCAL_RANK": str(rank if device.index is None else device.index),
+        "LOCAL_RANK": str(device.index or 0),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
@@ -161,20 +166,23 @@ def _run_rank(
             try:
                 value = function(world, *args)
             except BaseException as error:
-                _tell(sender, rank, error)  # before the world ends, and with it the other ranks
+                # Before the world ends, and with it the other ranks.
+                _tell(sender, _Outcome.of_error(rank, error))
                 is_told = True
                 raise
-        sender.send(_Outcome(rank, time.monotonic(), value))
+        _tell(sender, _Outcome(rank, time.monotonic(), value))
     except BaseException as error:
         if not is_told:
-            _tell(sender, rank, error)
+            _tell(sender, _Outcome.of_error(rank, error))
         if not isinstance(error, RTDetrError | KeyboardInterrupt):
             traceback.print_exc()
         sys.exit(1)
 
 
-def _tell(sender: connection.Connection, rank: int, error: BaseException) -> None:
-    sender.send(_Outcome(rank, time.monotonic(), None, type(error), str(error)))
+def _tell(sender: connection.Connection, outcome: _Outcome) -> None:
+    sender.send_bytes(
+        pickle.dumps(outcome)
+    )  # not send(), which leaves tensors in memory of the rank
 
 
 def _die_with_parent() -> None:
@@ -211,7 +219,7 @@ def _outcome(number: int, rank: _Rank) -> _Outcome | None:
     )  # asked first: what it had to say is in the pipe then
     if rank.outcomes.poll():
         try:
-            outcome: _Outcome = rank.outcomes.recv()
+            outcome: _Outcome = pickle.loads(rank.outcomes.recv_bytes())
         except EOFError:
             rank.process.join()
         else:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from ..data import Batch
 from ..errors import RTDetrError
+from ..loss import BatchTotals, Objects
 from ..model import RTDetrV2ForObjectDetection
+from .distributed import World
 from .ema import MovingAverage
 from .schedule import Schedule
+from .sync_norm import synchronize_norms
 
 __all__ = ["Precision", "StepResult", "TrainingStep"]
 
@@ -58,7 +61,7 @@ class StepResult:
 class TrainingStep:
     """Steps of a run, each a function of its batch and the state of model, optimizer and scaler.
 
-    Where memory ends, the parts of a batch are halved for this step and all that follow.
+    Where memory ends, on any rank, the parts of a batch are halved on all, for this step and those that follow.
 
     Args:
         model: what trains.
@@ -68,6 +71,13 @@ class TrainingStep:
         part: images whose gradients are computed at once.
         clip: largest norm of the gradient.
         precision: of the forward pass.
+        world: the processes that take each step together, each with a batch of the same number of images. The losses
+            and the norm in a result are those of all, which has the same value on each.
+
+    Before the first step all ranks get the model and the average of rank 0, and batch normalizations that train then
+    are those of :mod:`~rtdetr.training.sync_norm`, so that a step depends on the images of all ranks, and not on
+    which has which. The model may be given frozen in parts; it may not change from training to evaluation mode for
+    good later on.
     """
 
     model: RTDetrV2ForObjectDetection
@@ -77,24 +87,37 @@ class TrainingStep:
     part: int
     clip: float
     precision: Precision = field(default_factory=Precision)
+    world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        for model in (self.model, self.average.module):
+            self.world.synchronize(model)
+        self.statistics = _Statistics(self.model)
+        self.norms = synchronize_norms(self.model, self.world)
 
     def __call__(self, batch: Batch, number: int) -> StepResult:
-        """Take a step.
+        """Take a step, on all ranks together.
 
         Args:
-            batch: pixels may be floating too, within 0..1.
+            batch: of this rank; pixels may be floating too, within 0..1.
             number: of the step in the run, the first being 0.
 
         Raises:
-            RTDetrError: memory does not suffice for a single image.
+            RTDetrError: on some rank memory does not suffice for a single image.
         """
         self.schedule.apply(self.optimizer, number)
+        self.statistics.save()
         losses = self._backward_within_memory(batch)
         names, values = list(losses), torch.stack(list(losses.values()))
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        # What is not finite on one rank is not finite in any sum, so that all ranks decide alike from here on.
+        self.world.sum_([values, *gradients])
         norm = self._clip()
         *terms, gradient_norm = torch.cat([values, norm[None]]).tolist()
         skipped = not (torch.isfinite(values).all() and torch.isfinite(norm))
         self._update(skipped)
+        if skipped:
+            self.statistics.restore()
         self.optimizer.zero_grad(set_to_none=True)
         report = dict(zip(names, terms, strict=True))
         return StepResult(report, gradient_norm, skipped, self.part)
@@ -117,44 +140,57 @@ class TrainingStep:
         self.part = state["part"]
 
     def _backward_within_memory(self, batch: Batch) -> dict[str, Tensor]:
+        whole = _count_objects(batch, self.world)
         while True:
-            try:
-                return self._backward(batch)
-            except torch.OutOfMemoryError as error:
-                self.optimizer.zero_grad(set_to_none=True)
-                if self.part == 1:
-                    height, width = batch["pixel_values"].shape[2:]
-                    raise RTDetrError(
-                        f"out of memory with one image of {width}x{height} at a time: train at a smaller size (imgsz), "
-                        "a smaller model, or in 16 bits (amp)"
-                    ) from error
-            # Outside of the handler, whose traceback would keep the tensors of the failed part.
+            losses = self._try_backward(batch, whole)
+            is_out_of_memory = self.world.any(losses is None)
+            if losses is not None and not is_out_of_memory:
+                return losses
+            self.optimizer.zero_grad(set_to_none=True)
+            self.statistics.restore()
+            if self.part == 1:
+                height, width = batch["pixel_values"].shape[2:]
+                raise RTDetrError(
+                    f"out of memory with one image of {width}x{height} at a time: train at a smaller size (imgsz), "
+                    "a smaller model, or in 16 bits (amp)"
+                )
             self.part = -(-self.part // 2)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Gradients of the loss of the whole batch, part by part, and its terms."""
+    def _try_backward(self, batch: Batch, whole: BatchTotals) -> dict[str, Tensor] | None:
+        """None where memory does not suffice, after this rank sent all messages that others wait for."""
+        self.norms.begin(-(-len(batch["labels"]) // self.part))
+        losses = None
+        with suppress(torch.OutOfMemoryError):
+            losses = self._backward(batch, whole)
+        self.norms.finish()
+        return losses
+
+    def _backward(self, batch: Batch, whole: BatchTotals) -> dict[str, Tensor]:
+        """Gradients of this rank's share of the loss, part by part, and its share of the terms."""
         totals: dict[str, Tensor] = {}
         for part in _split(batch, self.part):
-            losses = self._losses(part)
-            # A part's loss is divided by its own number of objects; the batch's, by that of all.
-            share = max(1, _count_objects(part)) / max(1, _count_objects(batch))
-            loss = torch.stack(list(losses.values())).sum() * share
+            losses = self._losses(part, whole)
+            loss = torch.stack(list(losses.values())).sum()
             self._scaled(loss).backward()  # type: ignore[no-untyped-call]
-            for name, term in (losses | {"loss": loss / share}).items():
-                totals[name] = totals.get(name, torch.zeros_like(term)) + share * term.detach()
+            for name, term in (losses | {"loss": loss}).items():
+                totals[name] = totals.get(name, torch.zeros_like(term)) + term.detach()
         return totals
 
-    def _losses(self, part: Batch) -> dict[str, Tensor]:
+    def _losses(self, part: Batch, whole: BatchTotals) -> dict[str, Tensor]:
         device = self.model.device
         pixels = part["pixel_values"].to(device, non_blocking=True)
         if not pixels.is_floating_point():
             pixels = pixels.float() / 255
         labels = part["labels"]
+        classes = self.model.config.num_labels
+        objects = Objects.from_labels(labels, len(labels), classes, device, whole)
         generators = [torch.Generator().manual_seed(int(label["noise_seed"])) for label in labels]
         with self.precision.autocast(device):
-            outputs = self.model(pixels, labels=labels, generators=generators, return_dict=True)
+            outputs = self.model(
+                pixels, labels=objects, generators=generators, return_dict=True
+            )
         losses: dict[str, Tensor] = outputs.loss_dict
         return losses
 
@@ -170,14 +206,30 @@ class TrainingStep:
 
     def _update(self, skipped: bool) -> None:
         scaler = self.precision.scaler
-        if scaler is not None:
-            # It leaves the weights alone where it found infinity, and lowers its factor.
-            scaler.step(self.optimizer)
-            scaler.update()
-        elif not skipped:
-            self.optimizer.step()
         if not skipped:
+            if scaler is None:
+                self.optimizer.step()
+            else:
+                scaler.step(self.optimizer)
             self.average.update(self.model)
+        if scaler is not None:
+            scaler.update()  # lowers its factor where it met infinity
+
+
+class _Statistics:
+    """The buffers of a model, which a forward pass changes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.buffers = list(model.buffers())
+        self.copies = [buffer.clone() for buffer in self.buffers]
+
+    @torch.no_grad()
+    def save(self) -> None:
+        torch._foreach_copy_(self.copies, self.buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        torch._foreach_copy_(self.buffers, self.copies)
 
 
 def _split(batch: Batch, size: int) -> Iterator[Batch]:
@@ -187,5 +239,8 @@ def _split(batch: Batch, size: int) -> Iterator[Batch]:
         yield {"pixel_values": batch["pixel_values"][part], "labels": batch["labels"][part]}
 
 
-def _count_objects(batch: Batch) -> int:
-    return sum(len(label["class_labels"]) for label in batch["labels"])
+def _count_objects(batch: Batch, world: World) -> BatchTotals:
+    """Of the batches of all ranks."""
+    counts = [len(label["class_labels"]) for label in batch["labels"]]
+    ranks = world.exchange(torch.tensor([sum(counts), max(counts)]))
+    return BatchTotals(int(ranks[:, 0].sum()), int(ranks[:, 1].max()))
