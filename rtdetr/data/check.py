@@ -11,13 +11,20 @@ import numpy as np
 from .annotations import Annotations, BoolArray
 from .clean import CleanSplit
 from .findings import Report, Severity, number
+from .geometry import SMALLEST_SIDE
 from .holdout import shared_images
 from .options import ReadOptions
 
 __all__ = ["check_splits"]
 
-TINY = 8
-"""Pixels, the stride of the finest map: of a smaller side the detector sees less than one cell."""
+SMALL = (
+    ("vanishing-boxes", SMALLEST_SIDE, "of which nothing is learnt"),
+    ("tiny-boxes", 8.0, "less than a cell of the finest map of the network"),
+)
+"""Kinds of boxes by their shorter side after resizing: below how many pixels, and what that means."""
+
+ENDS = {"train": "", "val": ", which no average precision counts"}
+"""What follows from a class without boxes in a split."""
 
 Parts = Mapping[str, Annotations]
 
@@ -69,7 +76,7 @@ def check_classes(parts: Parts, report: Report, options: ReadOptions) -> None:
                 "class-without-boxes",
                 names,
                 (count == 0) & ~unused,
-                f"without a box in {split}",
+                f"without a box in {split}{ENDS[split]}",
             )
 
 
@@ -125,31 +132,28 @@ def check_crowds(parts: Parts, report: Report, options: ReadOptions) -> None:
             )
 
 
-def check_tiny(parts: Parts, report: Report, options: ReadOptions) -> None:
-    """Boxes that are hardly to be seen when their image has been resized."""
+def check_small(parts: Parts, report: Report, options: ReadOptions) -> None:
+    """Boxes that vanish, or are hardly to be seen, when their image has been resized."""
     for split, part in parts.items():
         owners = np.repeat(np.arange(len(part)), part.counts())
         sides = part.boxes[:, 2:] - part.boxes[:, :2]
         shortest = (sides / part.sizes[owners][:, ::-1]).min(1, initial=math.inf) * options.imgsz
-        tiny = np.flatnonzero(shortest < TINY)
-        if len(tiny):
-            first = part.names[int(owners[tiny[0]])]
-            share = len(tiny) / len(shortest)
-            enough = options.imgsz * TINY / float(np.quantile(shortest, 0.05))
-            side = math.ceil(enough / 32) * 32
-            report.add(
-                "note",
-                "tiny-boxes",
-                len(tiny),
-                first,
-                f"{split}: {number(len(tiny), 'box', 'boxes')} ({share:.0%}) narrower than {TINY} px at "
-                f"{options.imgsz}x{options.imgsz} (first: {first})"
-                + (
-                    f"; 95 % of the boxes are wider at imgsz {side:,}"
-                    if side > options.imgsz
-                    else ""
-                ),
-            )
+        for (kind, limit, end), lowest in zip(SMALL, (0.0, SMALLEST_SIDE), strict=True):
+            small = np.flatnonzero((lowest <= shortest) & (shortest < limit))
+            if len(small):
+                first = part.names[int(owners[small[0]])]
+                share = len(small) / len(shortest)
+                enough = options.imgsz * limit / float(np.median(shortest[small]))
+                side = math.ceil(enough / 32) * 32
+                report.add(
+                    "warning",
+                    kind,
+                    len(small),
+                    first,
+                    f"{split}: {number(len(small), 'box', 'boxes')} ({share:.0%}) narrower than {limit:g} px at "
+                    f"{options.imgsz}x{options.imgsz} (first: {first}), {end}; half of them are wide enough at imgsz "
+                    f"{side:,}",
+                )
 
 
 def _check_shared(train: CleanSplit, val: CleanSplit, report: Report) -> None:
@@ -176,5 +180,5 @@ CHECKS: tuple[Callable[[Parts, Report, ReadOptions], None], ...] = (
     check_classes,
     check_queries,
     check_crowds,
-    check_tiny,
+    check_small,
 )

@@ -31,8 +31,8 @@ OVERHANG = 1.0
 """Pixels that a box may stand out of an image whose declared size is wrong, and still fit: a coordinate rounded up."""
 VISIBLE_OVERHANG = 1e-2
 """Pixels from which on a box that was clipped is counted; less is the rounding of fractions."""
-
-
+SHOWN = 10
+"""Names in a sentence; the report has them all."""
 SIZE_ENDS = {
     "warning": "the file's size counts, and the boxes fit into it",
     "error": "boxes do not fit into the file's; annotate these images again, or use those annotated",
@@ -132,22 +132,31 @@ def _check_headers(
     options: ReadOptions,
 ) -> BoolArray:
     """[N], whether each image can be read."""
-    faults = [(i, header) for i, header in enumerate(headers) if isinstance(header, HeaderFault)]
-    missing = [index for index, fault in faults if fault.is_missing]
-    broken = [(index, fault) for index, fault in faults if not fault.is_missing]
-    total = number(len(headers), "image")
-    if missing:
-        first = split.names[missing[0]]
-        sentence = f"{split.split}: {len(missing):,} of {total} not found under {split.root} (first: {first})"
-        report.add_droppable(
-            "skip_missing", options.skip_missing, "missing-image", len(missing), first, sentence
-        )
-    if broken:
-        first = split.names[broken[0][0]]
-        sentence = f"{split.split}: {len(broken):,} of {total} cannot be read (first: {first}: {broken[0][1].reason})"
-        report.add_droppable(
-            "skip_missing", options.skip_missing, "unreadable-image", len(broken), first, sentence
-        )
+    faults = [
+        (name, header)
+        for name, header in zip(split.names, headers, strict=True)
+        if isinstance(header, HeaderFault)
+    ]
+    for kind, is_missing, end in (
+        ("missing-image", True, f"not found under {split.root}"),
+        ("unreadable-image", False, "cannot be read"),
+    ):
+        reasons = {name: fault.reason for name, fault in faults if fault.is_missing == is_missing}
+        if reasons:
+            names = [*reasons]
+            first = names[0] if is_missing else f"{names[0]}: {reasons[names[0]]}"
+            also = f"; also {', '.join(names[1:SHOWN])}" if len(names) > 1 else ""
+            more = ", ..." if len(names) > SHOWN else ""
+            total = number(len(headers), "image")
+            report.add_droppable(
+                "skip_missing",
+                options.skip_missing,
+                kind,
+                len(names),
+                names[0],
+                f"{split.split}: {len(names):,} of {total} {end} (first: {first}{also}{more})",
+                names,
+            )
     return np.asarray([isinstance(header, Header) for header in headers], dtype=np.bool_)
 
 

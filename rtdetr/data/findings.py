@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ class Finding:
         count: how often.
         first: the first image or place.
         sentence: file, place, what was found, and what was expected.
+        all: every image, where a user needs them all.
     """
 
     severity: Severity
@@ -32,6 +33,7 @@ class Finding:
     count: int
     first: str
     sentence: str
+    all: tuple[str, ...] = ()
 
 
 class FatalFindingError(DataError):
@@ -59,12 +61,20 @@ class Report:
             self.findings.append(finding)
 
     def add_droppable(
-        self, option: str, is_dropped: bool, kind: str, count: int, first: str, sentence: str
+        self,
+        option: str,
+        is_dropped: bool,
+        kind: str,
+        count: int,
+        first: str,
+        sentence: str,
+        every: Sequence[str] = (),
     ) -> None:
         """Add what the field ``option`` of the read options lets pass: a warning then, else an error naming it."""
         way = "Left out." if is_dropped else f"Correct this, or leave it out ({option})."
         severity: Severity = "warning" if is_dropped else "error"
-        self.add(severity, kind, count, first, f"{sentence}. {way}")
+        if count:
+            self.insert(Finding(severity, kind, count, first, f"{sentence}. {way}", tuple(every)))
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -95,8 +105,9 @@ class Report:
         ]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """The findings for JSON."""
-        return [asdict(finding) for finding in self.findings]
+        """The findings for JSON; "all" only where it is not empty."""
+        dicts = [asdict(finding) for finding in self.findings]
+        return [{key: value for key, value in entry.items() if value != ()} for entry in dicts]
 
 
 def fail(kind: str, first: str, sentence: str, count: int = 1) -> FatalFindingError:

@@ -110,6 +110,19 @@ def broken(content: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
     return make
 
 
+def cut_off(*indices: int) -> Callable[[Path], Path]:
+    """Images of train whose last bytes are gone: their heads are sound."""
+
+    def make(root: Path) -> Path:
+        coco_folder(root)
+        for index in indices:
+            file = root / "train" / TRAIN[index]
+            file.write_bytes(file.read_bytes()[:-400])
+        return root
+
+    return make
+
+
 def yolo_line(line: str) -> Callable[[Path], Path]:
     return lambda root: yolo_folder(root, first=f"0 .5 .5 .25 .25\n\n{line}\n")
 
@@ -194,6 +207,12 @@ def unused_class(document: dict[str, Any]) -> None:
     document["categories"].append({"id": 77, "name": "vest"})
 
 
+def val_with_one_class(root: Path) -> Path:
+    val = coco(VAL)
+    val["annotations"].pop()
+    return coco_folder(root, val=val)
+
+
 def val_with_unknown_class(root: Path) -> Path:
     val = coco(VAL)
     val["categories"][1]["name"] = "dog"
@@ -249,6 +268,10 @@ CASES = {
     "class without boxes in train": Case(
         train_with(lambda d: [a.update(category_id=1) for a in d["annotations"]] and None),
         "class-without-boxes", ("in train", "head"), severity="warning",
+    ),
+    "class without boxes in val": Case(
+        val_with_one_class, "class-without-boxes", ("in val, which no average precision counts: head",),
+        severity="warning",
     ),
     "class of val that train has not": Case(
         val_with_unknown_class, "other-categories", ("instances_val.json", '"dog"', "helmet, head")
@@ -321,6 +344,11 @@ CASES = {
         broken(lambda data: data[:-400]), "unreadable-image", ("0004.png", "1 of 12 images"),
         option="skip_missing", options={"decode": True},
     ),
+    "images cut off": Case(
+        cut_off(*range(12)), "unreadable-image",
+        ("12 of 12 images", "first: 0000.png: not a readable image", "; also 0001.png, ", "0009.png, ...)"),
+        count=12, options={"decode": True},
+    ),
     "image of another size, boxes fit": Case(
         box_in_image((WIDTH * 2, HEIGHT)), "size-differs",
         ("declared 64x48, the file has 128x48", "the file's size counts"), severity="warning",
@@ -378,7 +406,14 @@ CASES = {
         ("more boxes than the 300 queries", "at least 401"), severity="warning",
     ),
     "tiny boxes": Case(
-        bbox(5, 5, 0.5, 20), "tiny-boxes", ("train: 1 box (8%)", "8 px at 640x640"), severity="note"
+        bbox(5, 5, 0.5, 20), "tiny-boxes",
+        ("train: 1 box (8%) narrower than 8 px at 640x640 (first: 0003.png)", "at imgsz 1,024"),
+        severity="warning",
+    ),
+    "vanishing boxes": Case(
+        bbox(5, 5, 0.5, 20), "vanishing-boxes",
+        ("train: 1 box (8%) narrower than 1 px at 96x96 (first: 0003.png)", "nothing is learnt", "at imgsz 128"),
+        severity="warning", options={"imgsz": 96},
     ),
     # Splits
     "too few to hold out": Case(
@@ -545,6 +580,15 @@ def test_what_may_be_left_out(case: Case, tmp_path: Path) -> None:
     assert splits.train is not None
     if case.option == "skip_missing":
         assert len(splits.train) == 12 - case.count
+
+
+def test_all_images_that_cannot_be_read_are_listed(tmp_path: Path) -> None:
+    path = cut_off(*range(12))(tmp_path)
+    (tmp_path / "val" / VAL[1]).unlink()
+    report = check_data(path, ReadOptions(decode=True)).report
+    entries = json.loads(json.dumps(report.as_dicts()))
+    names = {entry["kind"]: entry["all"] for entry in entries if "all" in entry}
+    assert names == {"unreadable-image": list(TRAIN), "missing-image": [VAL[1]]}
 
 
 def test_json_cut_anywhere(tmp_path: Path) -> None:
