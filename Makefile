@@ -29,10 +29,15 @@ INTERPRETED_ONLY = --ignore-glob='tests/ops/test_export*' --ignore=tests/ops/tes
 BUILD_INTO = mkdir -p $(1) && $(PY) setup.py -q egg_info --egg-base $(1) build --build-lib $(1) --build-temp $(1)/objects
 # Tests that run meanwhile write __pycache__.
 COPY_TESTS = rm -rf $(1)/tests && tar -cf - --exclude=__pycache__ tests | tar -xf - -C $(1)
+# Others' augmentation, in a folder of its own: torchvision from the index wants a torch with CUDA, of which it needs nothing.
+TRANSFORMS := build/transforms
+TRANSFORM_LIBRARIES := torchvision albumentations albucore opencv-python-headless simsimd stringzilla
+TRANSFORM_LIBRARIES += pydantic pydantic-core annotated-types typing-inspection
+TRANSFORM_TESTS := $(addprefix tests/rtdetr/data/test_,data_document.py transforms_torchvision.py)
 # Fresh memory is 0xFF, NaN in every dtype; the emulator's threads have stacks of their own.
 EMULATED_ASAN := detect_leaks=0:detect_stack_use_after_return=0:malloc_fill_byte=255:max_malloc_fill_size=1073741824
 
-.PHONY: help build test lint format bench report demo sanitize emulate interpret fuzz gpu-check clean
+.PHONY: help build test lint format bench report demo sanitize emulate interpret transforms fuzz gpu-check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +93,13 @@ emulate: $(READY) ## tests/ops on the CUDA kernels, run on the CPU: bounds, fres
 
 interpret: build ## tests/ops on the Triton kernels, run on the CPU by Triton's interpreter
 	TRITON_INTERPRET=1 $(PY) -m pytest tests/ops -m 'not slow' $(INTERPRETED_ONLY) $(ARGS)
+
+$(TRANSFORMS)/.ready: $(READY) constraints.txt
+	rm -rf $(TRANSFORMS)
+	$(PY) -m pip install -q -c constraints.txt --no-deps --target $(TRANSFORMS) $(TRANSFORM_LIBRARIES) && touch $@
+
+transforms: build $(TRANSFORMS)/.ready ## the recipe's transforms beside torchvision's, and the programs of docs/data.md
+	PYTHONPATH=$(TRANSFORMS) $(PY) -m pytest $(TRANSFORM_TESTS) $(ARGS)
 
 fuzz: build ## random calls and damaged files, 100,000 of them; ARGS="--help" tells more
 	$(PY) tests/fuzz/run.py $(ARGS)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same drawn numbers give torchvision's boxes and pixels. Skipped where torchvision is not installed.
-
-Beside a torch without its compiled operators (a CPU build, say) torchvision is imported all the same: only the names
-of two of them have to exist.
-"""
+"""The same drawn numbers give torchvision's boxes and pixels. ``make transforms`` installs it and runs this."""
 
 from __future__ import annotations
 
@@ -15,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision_names import torchvision_importable
 
 from rtdetr.data.geometry import (
     centers_inside,
@@ -30,7 +27,8 @@ from rtdetr.data.photometric import distort, draw_distortion
 from rtdetr.data.sample import Sample
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed"
+    importlib.util.find_spec("torchvision") is None,
+    reason="torchvision is not installed: make transforms",
 )
 
 DRAWS = 500
@@ -39,17 +37,10 @@ TOLERANCE = 1e-4  # pixels
 
 @pytest.fixture(scope="module")
 def functional() -> Iterator[Any]:
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for schema in (
-        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    ):
-        if not hasattr(torch.ops.torchvision, schema.split("(")[0]):
-            library.define(schema)
-    from torchvision.transforms.v2 import functional
+    with torchvision_importable():
+        from torchvision.transforms.v2 import functional
 
-    yield functional
-    del library  # the names exist as long as it does
+        yield functional
 
 
 def draw_sample(rng: np.random.Generator) -> Sample:
