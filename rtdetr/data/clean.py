@@ -10,15 +10,19 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import DataError
+from ..files import home_path
 from ..images.io import load_image
+from ..images.names import is_local_path
 from .annotations import Annotations, BoolArray, FileNames, IntArray
 from .findings import Report, Severity, number
 from .header_cache import Header, HeaderCache
-from .headers import HeaderFault, read_headers
+from .headers import HeaderFault, read_header, read_headers
 from .options import ReadOptions
 from .turning import turn_boxes
 from .unchecked import UncheckedSplit
@@ -102,27 +106,48 @@ def clean_split(split: UncheckedSplit, report: Report, options: ReadOptions) -> 
 
 
 def _check_repeats(split: UncheckedSplit, report: Report) -> None:
-    repeated = [name for name, count in Counter(split.names).items() if count > 1]
+    ids = [key for key, count in Counter(split.image_ids).items() if count > 1]
+    if ids:
+        report.add(
+            "error",
+            "repeated-image-id",
+            len(ids),
+            str(ids[0]),
+            f"{split.source}: {number(len(ids), 'image id')} of several images (first: {ids[0]}); expected ids that "
+            "differ",
+        )
+    # A program may well repeat an image, a list of files does so by mistake.
+    files = Counter(split.names if split.load is None else ())
+    repeated = [name for name, count in files.items() if count > 1]
     if repeated:
-        sentence = f"{split.source}: {number(len(repeated), 'image')} listed more than once (first: {repeated[0]})"
         report.add(
             "error",
             "repeated-file",
             len(repeated),
             repeated[0],
-            f"{sentence}; expected each once",
+            f"{split.source}: {number(len(repeated), 'image')} listed more than once (first: {repeated[0]}); expected "
+            "each once",
         )
 
 
 def _headers(split: UncheckedSplit, options: ReadOptions) -> Sequence[Header | HeaderFault]:
     if split.load is not None:
-        images = (
-            load_image(split.load(index), name=name).image for index, name in enumerate(split.names)
-        )
-        return [Header((image.height, image.width)) for image in images]
+        sources = ((split.load(index), name) for index, name in enumerate(split.names))
+        return [_header_of(source, name, options.decode) for source, name in sources]
     paths = (os.path.join(split.root, name) for name in split.names)  # noqa: PTH118 -- odd names stay as they are
     cache = HeaderCache.of(split.root, split.split)
     return read_headers(paths, decode=options.decode, cache=cache)
+
+
+def _header_of(source: Any, name: str, decode: bool) -> Header | HeaderFault:
+    """Of an image that Python holds, or whose path it holds."""
+    if is_local_path(source):
+        return read_header(str(home_path(source)), decode=decode)
+    try:
+        image = load_image(source, name=name).image
+    except DataError as error:
+        return HeaderFault(False, str(error).removeprefix(f"{name}: "))
+    return Header((image.height, image.width))
 
 
 def _check_headers(
@@ -138,7 +163,7 @@ def _check_headers(
         if isinstance(header, HeaderFault)
     ]
     for kind, is_missing, end in (
-        ("missing-image", True, f"not found under {split.root}"),
+        ("missing-image", True, f"not found under {split.root}" if split.root else "not found"),
         ("unreadable-image", False, "cannot be read"),
     ):
         reasons = {name: fault.reason for name, fault in faults if fault.is_missing == is_missing}

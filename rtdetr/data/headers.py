@@ -17,7 +17,7 @@ from ..images.convert import exif_orientation
 from ..images.io import load_image, reason
 from .header_cache import Header, HeaderCache, Stamp, stamp
 
-__all__ = ["Header", "HeaderFault", "read_headers"]
+__all__ = ["Header", "HeaderFault", "read_header", "read_headers"]
 
 THREADS = 8
 CHUNK = 64
@@ -51,6 +51,11 @@ def read_headers(
     if cache is not None and seen.keys() - known.keys():
         cache.write(seen)
     return [header for _, header in pairs]
+
+
+def read_header(path: str, *, decode: bool = False) -> Header | HeaderFault:
+    """The header of one file, as :func:`read_headers` gives it."""
+    return _read_many([path], {}, decode)[0][1]
 
 
 Result = tuple[Stamp | None, Header | HeaderFault]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from ..images.convert import tensor_to_array
+from ..images.names import is_local_path
 from .annotations import Categories
 from .findings import Report, fail
 from .names import check_names
@@ -31,10 +32,11 @@ class Target:
     classes: npt.NDArray[np.float64]  # [n]
     crowds: npt.NDArray[np.float64]  # [n], not 0 where a box is a crowd
     image_id: int
+    name: str  # of the image
 
     @classmethod
-    def from_entries(cls, entries: Mapping[str, Any], index: int) -> Target:
-        """The arrays of a user's target.
+    def from_entries(cls, image: Any, entries: Mapping[str, Any], index: int) -> Target:
+        """The arrays of a user's target. An image is called by its path, else by its place.
 
         Raises:
             TypeError, ValueError: if something is no numbers.
@@ -43,7 +45,8 @@ class Target:
         classes = _numbers(entries.get("class_labels", entries.get("labels")))
         crowds = _numbers(entries.get("iscrowd", np.zeros(classes.shape)))
         boxes = boxes if boxes.size else boxes.reshape(0, 4)
-        return cls(boxes, classes, crowds, int(entries.get("image_id", index)))
+        name = str(image) if is_local_path(image) else f"image {index}"
+        return cls(boxes, classes, crowds, int(entries.get("image_id", index)), name)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class SequenceReader:
             self.split,
             self.split,
             "",
-            [f"image {index}" for index in range(count)],
+            [target.name for target in targets],
             [target.image_id for target in targets],
             [(0, 0)] * count,
             boxes,
@@ -99,7 +102,7 @@ class SequenceReader:
             found = sorted(map(str, entries)) if isinstance(entries, Mapping) else kind
             raise fail("bad-target", f"item {index}", f"{where} is {found}; {FORM}")
         try:
-            target = Target.from_entries(entries, index)
+            target = Target.from_entries(item[0], entries, index)
         except (TypeError, ValueError) as error:
             raise fail("bad-target", f"item {index}", f"{where}: {error}; {FORM}") from error
         shapes = target.boxes.shape, target.classes.shape, target.crowds.shape

@@ -55,6 +55,12 @@ def is_url(source: Any) -> bool:
     return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
 
 
+def is_local_path(source: Any) -> bool:
+    """Whether ``source`` is written as the path of a file, which need not exist."""
+    is_path = isinstance(source, str | os.PathLike)
+    return is_path and not is_url(source) and not is_other_url(source)
+
+
 def is_live(source: Any) -> bool:
     """Whether ``source`` is a camera or a network stream, which has no end and can be opened once."""
     if isinstance(source, int):

@@ -680,6 +680,20 @@ def test_bad_pairs(items: list[Any], words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_pairs_with_one_id() -> None:
+    image = Image.new("RGB", (WIDTH, HEIGHT))
+    items = [(image, {"boxes": [FULL_BOX], "labels": [0], "image_id": i % 11}) for i in range(12)]
+    (finding,) = check_data(items).report.failures()
+    assert finding.kind == "repeated-image-id"
+    assert "train: 1 image id of several images (first: 0)" in finding.sentence
+
+
+def test_an_image_may_come_twice_from_python(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    items = [(tmp_path / "a.png", {"boxes": [FULL_BOX], "labels": [0]})] * 2
+    assert list(check_data(items, ReadOptions(val_fraction=0)).report) == []
+
+
 BAD_SOURCES = {
     "no train": ({"val": []}, 'expected "train"'),
     "not iterable": ({"train": 3}, "expected a sequence"),

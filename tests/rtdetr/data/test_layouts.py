@@ -283,6 +283,44 @@ def test_sequence_of_tensors() -> None:
     assert splits.train.annotations.categories.names == ("0", "1")
 
 
+def test_sequence_of_paths_is_read_by_its_heads(tmp_path: Path) -> None:
+    """Files that are cut off have their sizes all the same; with ``decode`` they are found out."""
+    for name in TRAIN:
+        draw(tmp_path / name, name)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-400])
+    items = [(tmp_path / name, {"boxes": [XYXY], "labels": [0]}) for name in TRAIN]
+    items[3] = (str(items[3][0]), items[3][1])
+    splits = load_data({"train": items, "val": items[:1]})
+    assert splits.train is not None
+    assert splits.train.annotations.sizes.tolist() == [[HEIGHT, WIDTH]] * 12
+    assert list(splits.train.annotations.names) == [str(tmp_path / name) for name in TRAIN]
+    (finding, *_) = check_data(items, ReadOptions(decode=True)).report
+    assert (finding.kind, finding.count, finding.first) == (
+        "unreadable-image",
+        12,
+        str(items[0][0]),
+    )
+
+
+def test_sequence_with_an_image_that_is_none(tmp_path: Path) -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    items = [(image, {"boxes": [XYXY], "labels": [0]}) for _ in range(12)]
+    items[4] = (np.zeros(3), items[4][1])
+    items[7] = (tmp_path / "lost.png", items[7][1])  # type: ignore[assignment]
+    report = check_data(items).report
+    sentences = {finding.kind: finding.sentence for finding in report.failures()}
+    assert sentences["unreadable-image"].startswith(
+        "train: 1 of 12 images cannot be read (first: image 4: "
+    )
+    assert (
+        f"1 of 12 images not found (first: {tmp_path / 'lost.png'})" in sentences["missing-image"]
+    )
+    splits = load_data(items, ReadOptions(skip_missing=True))
+    assert splits.train is not None
+    assert splits.val is not None
+    assert len(splits.train) + len(splits.val) == 10
+
+
 def test_voc_counts_from_one_unless_a_box_begins_at_zero(tmp_path: Path) -> None:
     root = voc_folder(tmp_path)
     (root / "Annotations" / "0000.xml").write_text(
