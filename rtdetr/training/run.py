@@ -174,6 +174,7 @@ class Run:
             batch = {**batch, "pixel_values": resize_batch(batch["pixel_values"], side)}
         result = self.step(batch, number)
         progress.add(result)
+        progress.broken += sum(int(label["skipped"]) for label in batch["labels"])
         stop_at_failures(self, batch, result)
         return result
 

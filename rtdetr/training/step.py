@@ -188,9 +188,7 @@ class TrainingStep:
         objects = Objects.from_labels(labels, len(labels), classes, device, whole)
         generators = [torch.Generator().manual_seed(int(label["noise_seed"])) for label in labels]
         with self.precision.autocast(device):
-            outputs = self.model(
-                pixels, labels=objects, generators=generators, return_dict=True
-            )
+            outputs = self.model(pixels, labels=objects, generators=generators, return_dict=True)
         losses: dict[str, Tensor] = outputs.loss_dict
         return losses
 

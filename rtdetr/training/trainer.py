@@ -197,7 +197,6 @@ class Trainer:
         _say_data(say, splits)
         model, frozen = self._start(say, splits)
         model.to(world.device)
-        world.synchronize(model)
         plan = self._plan(model, splits, world)
         say(f"device  {describe_device(world.device)}, {_describe_precision(precision.dtype)}")
         for line in plan.lines():
@@ -239,7 +238,6 @@ class Trainer:
         )
         if self._state is not None:
             run.load_state(self._state)
-            world.synchronize(model)
             say(f"resume  epoch {run.progress.epoch + 1}, step {run.progress.step + 1:,}")
             if run.is_finished:
                 say("resume  this run is finished; more epochs let it go on")
@@ -378,6 +376,7 @@ def _make_step(
         part=plan.batch,
         clip=recipe.clip,
         precision=precision,
+        world=world,
     )
 
 
