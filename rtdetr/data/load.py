@@ -175,11 +175,12 @@ def _part(split: str, part: Any, names: Sequence[str] | None) -> Any:
                 f"data: {split}: expected a COCO json or images from memory, got {part}"
             )
         return CocoReader(split, reader.file, reader.roots)
-    if not isinstance(part, Iterable):
+    # A Dataset of torch is a sequence that is not iterable by its type.
+    is_sequence = hasattr(part, "__getitem__") and hasattr(part, "__len__")
+    if not (is_sequence or isinstance(part, Iterable)):
         raise DataError(
             f"data: {split}: expected a sequence of (image, target), got {type(part).__name__}"
         )
-    is_sequence = hasattr(part, "__getitem__") and hasattr(part, "__len__")
     return SequenceReader(split, part if is_sequence else list(part), names)  # type: ignore[arg-type]
 
 

@@ -24,7 +24,7 @@ def freeze(model: RTDetrV2ForObjectDetection, words: Iterable[str]) -> list[nn.M
         UsageError: there is no such part, or nothing is left to train.
     """
     parts = _parts(model)
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     frozen: list[nn.Module] = []
     for word in words:
         named = parts.get(word) or ([modules[word]] if word in modules else None)

@@ -43,7 +43,7 @@ from .freezing import freeze
 from .history import EpochRow
 from .loggers import LineLogger, make_loggers
 from .optimizer import make_optimizer
-from .options import HINTS, RECIPE_FIELDS, TrainOptions, TrainWords, split_words
+from .options import HINTS, RECIPE_FIELDS, TrainOptions, TrainWords, known_words, split_words
 from .plan import Plan, make_plan, make_precision
 from .run import BEST, Run
 from .run_folder import claim_run_folder, list_versions, write_config, write_json
@@ -337,7 +337,7 @@ class Trainer:
         )
 
 
-Trainer.__init__ = shows_options(TrainOptions, (), HINTS)(Trainer.__init__)  # type: ignore[method-assign]
+Trainer.__init__ = shows_options(TrainOptions, known_words(), HINTS)(Trainer.__init__)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
