@@ -32,7 +32,8 @@ from .arguments import (
     parse_list,
 )
 from .console import DEBUG, describe, has_bar, progress, say, say_above_bar, say_json, warn
-from .predict_outputs import FORMATS, Outputs, claim_folder
+from .output_folder import claim_folder
+from .predict_outputs import FORMATS, Outputs
 
 if TYPE_CHECKING:
     from ..detector import RTDETR

@@ -20,7 +20,7 @@ from command import Command
 from photos import drawn, photo
 from PIL import Image
 
-from rtdetr.cli.predict_outputs import claim_folder
+from rtdetr.cli.output_folder import claim_folder
 
 ROOT = Path(__file__).parents[3]
 LATIN1 = os.fsdecode(b"2\xe9.png")
