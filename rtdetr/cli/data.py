@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,70 +11,31 @@ import typer
 from ..errors import DataError
 from .arguments import OUTPUT, AsJson
 from .console import progress, say, say_json, table
+from .reading import Data, takes_read_options, with_flags
 
 if TYPE_CHECKING:
     from ..data import DataSplits
 
 NAME = "data"
-READING = "Reading"
 MOST_CLASSES = 40
 """Rows of the table of classes."""
 
 app = typer.Typer(help="Check data sets, or make one.", no_args_is_help=True)
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="A folder in COCO's, YOLO's, Roboflow's or Pascal VOC's layout, a data.yaml, or a COCO json.",
-    ),
-]
-
-
-def _option(text: str, *flag: str) -> Any:
-    return typer.Option(*flag, help=text, rich_help_panel=READING)
-
 
 @app.command("check")
+@takes_read_options()
 def check(
     data: Data,
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")] = False,
-    decode: Annotated[
-        bool, _option("Decode every image, not its header alone.", "--decode")
-    ] = False,
-    ignore_unknown_classes: Annotated[
-        bool, _option("Leave out boxes of undeclared classes.", "--ignore-unknown-classes")
-    ] = False,
-    skip_missing: Annotated[
-        bool, _option("Leave out images that cannot be read.", "--skip-missing")
-    ] = False,
-    drop_bad_boxes: Annotated[
-        bool, _option("Leave out boxes without an area in the image.", "--drop-bad-boxes")
-    ] = False,
-    no_empty: Annotated[
-        bool, _option("Leave images without objects out of train.", "--no-empty")
-    ] = False,
-    val_fraction: Annotated[float, _option("Share to hold out where there is no val split.")] = 0.1,
-    seed: Annotated[int, _option("Decides which images are held out.")] = 0,
-    queries: Annotated[int, _option("Objects that the model can find in an image.")] = 300,
-    imgsz: Annotated[int, _option("Side to which images are resized.")] = 640,
     as_json: AsJson = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Say what is wrong with a data set. Exit code 3 if training would refuse it."""
     from ..data import ReadOptions, check_data
 
-    options = ReadOptions(
-        ignore_unknown_classes=ignore_unknown_classes,
-        skip_missing=skip_missing,
-        drop_bad_boxes=drop_bad_boxes,
-        no_empty=no_empty,
-        val_fraction=val_fraction,
-        seed=seed,
-        queries=queries,
-        imgsz=imgsz,
-        decode=decode,
-    )
-    splits = check_data(data, options)
+    splits = check_data(data, ReadOptions(**reading))
     failures = splits.report.failures(strict)
     if as_json:
         say_json(_as_json(splits, not failures))
@@ -157,16 +117,6 @@ def _print(data: str, splits: DataSplits, failures: int) -> None:
             say(line)
         if len(classes) > MOST_CLASSES:
             say(f"... and {len(classes) - MOST_CLASSES:,} more classes (--json lists all)")
-    lines = [_with_flags(line) for line in splits.report.lines()]
+    lines = [with_flags(line) for line in splits.report.lines()]
     say("\n".join(["", *lines]) if lines else "\nnothing to remark")
     say(f"\nnot ready to train: {failures} to correct" if failures else "\nready to train")
-
-
-def _with_flags(line: str) -> str:
-    """A sentence with the flags of this command where it names fields of ``ReadOptions``."""
-    from ..data import ReadOptions
-
-    for field in fields(ReadOptions):
-        if "_" in field.name:
-            line = line.replace(f"({field.name}", f"(--{field.name.replace('_', '-')}")
-    return line

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of reading a data set, declared once for all commands that read one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import Parameter
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from ..errors import DataError
+from .console import warn
+
+if TYPE_CHECKING:
+    from ..data import DataSplits, ReadOptions
+
+READING = "Reading"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder in COCO's, YOLO's, Roboflow's or Pascal VOC's layout, a data.yaml, or a COCO json.",
+    ),
+]
+
+
+def _option(name: str, kind: type, default: object, text: str) -> Parameter:
+    # One name, and no second one that turns it off.
+    flag = f"--{name.replace('_', '-')}"
+    option = typer.Option(flag, help=text, rich_help_panel=READING)
+    return Parameter(
+        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
+
+
+READ_OPTIONS = (
+    _option("decode", bool, False, "Decode every image, not its header alone."),
+    _option("ignore_unknown_classes", bool, False, "Leave out boxes of undeclared classes."),
+    _option("skip_missing", bool, False, "Leave out images that cannot be read."),
+    _option("drop_bad_boxes", bool, False, "Leave out boxes without an area in the image."),
+    _option("no_empty", bool, False, "Leave images without objects out of train."),
+    _option("val_fraction", float, 0.1, "Share to hold out where there is no val split."),
+    _option("seed", int, 0, "Decides which images are held out."),
+    _option("queries", int, 300, "Objects that the model can find in an image."),
+    _option("imgsz", int, 640, "Side to which images are resized."),
+)
+"""One for each field of :class:`~rtdetr.data.ReadOptions`."""
+
+
+def takes_read_options(*without: str) -> Callable[[F], F]:
+    """Give a command the options of reading data, but ``without`` some; it gets the values as the dict ``reading``."""
+    shared = [option for option in READ_OPTIONS if option.name not in without]
+
+    def give(command: F) -> F:
+        signature = inspect.signature(command, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.name != "reading"]
+
+        @functools.wraps(command)
+        def run(**values: Any) -> Any:
+            reading = {option.name: values.pop(option.name) for option in shared}
+            return command(**values, reading=reading)
+
+        parameters = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in own] + shared
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run  # type: ignore[return-value]
+
+    return give
+
+
+def read_data(data: str, options: ReadOptions) -> DataSplits:
+    """The data set, with its warnings on stderr.
+
+    Raises:
+        DataError: if anything is wrong with it, in the words of the command.
+    """
+    from ..data import check_data
+
+    report = (splits := check_data(data, options)).report
+    failures = report.failures()
+    if failures:
+        raise DataError("\n".join(with_flags(finding.sentence) for finding in failures))
+    for finding in report.of("warning"):
+        warn(f"warning: {with_flags(finding.sentence)}")
+    return splits
+
+
+def with_flags(sentence: str) -> str:
+    """A sentence with flags where it names fields of ``ReadOptions``."""
+    from ..data import ReadOptions
+
+    for field in fields(ReadOptions):
+        if "_" in field.name:
+            sentence = sentence.replace(f"({field.name}", f"(--{field.name.replace('_', '-')}")
+    return sentence
