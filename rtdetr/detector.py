@@ -15,8 +15,12 @@ from typing_extensions import Unpack
 
 from .checking import hints_at_keywords, shows_options
 from .config import RTDetrV2Config
+from .data.load import DataSource
 from .devices import describe_device, find_device, find_dtype
 from .errors import DataError, RTDetrError, UsageError
+from .evaluation import Evaluation
+from .evaluation.options import ValWords
+from .evaluation.run import evaluate_detector
 from .hub import HubOptions
 from .images.io import Unreadable, load_image
 from .images.sources import ImageSource, Source, find_sources, read_sources
@@ -251,6 +255,25 @@ class RTDETR:
                 f"{self.device}: out of memory at {width}x{height}, batch {batch}. Try a smaller batch or imgsz."
             ) from error
         return RawOutputs(outputs.logits.float(), outputs.pred_boxes.float())
+
+    def val(self, data: DataSource, **options: Unpack[ValWords]) -> Evaluation:
+        """How well the objects of a data set are found, by COCO's rules: what ``rtdetr val`` prints.
+
+        Args:
+            data: a folder or file of a known layout, or pairs (image, target); see :data:`rtdetr.data.load.DataSource`.
+                Classes are matched by their names; those of pairs are the model's, by index.
+            **options: ``split`` ("val" or "train"), ``imgsz``, ``batch``, ``workers``, and the fields of
+                :class:`~rtdetr.data.ReadOptions`; see :class:`~rtdetr.evaluation.options.ValOptions`.
+
+        Raises:
+            DataError: if something is wrong with the data, or they have no such split.
+            ModelError: if the model has no class of the data, or prepares images in another way than training does.
+            MissingExtraError: if faster-coco-eval is not installed.
+            UsageError: if an option has a wrong value.
+            TypeError: for an unknown option, with the nearest known one.
+        """
+        network = self._fast or self.model
+        return evaluate_detector(network, self.processor, data, options)
 
     def to(
         self,

@@ -17,7 +17,7 @@ import typer
 from ..errors import RTDetrError
 from ..images.names import one_line
 from ..memory import keep_freed_memory
-from . import benchmark, checks, convert, data, info, models, predict, train
+from . import benchmark, checks, convert, data, info, models, predict, train, val
 from .console import DEBUG, warn
 
 __all__ = ["app", "main"]
@@ -30,7 +30,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine, 1 could not run, 2 wrong usage, 3 unreadable data, 4 no such model or unfit "
     f"checkpoint. {DEBUG}=1 shows where an error came from.",
 )
-for module in (predict, train, models, info, convert, benchmark, checks):
+for module in (predict, train, val, models, info, convert, benchmark, checks):
     app.command(module.NAME)(module.command)
 app.add_typer(data.app, name=data.NAME)
 

@@ -60,7 +60,11 @@ def has_bar() -> bool:
 
 
 def progress(
-    items: Iterable[T], total: int | None, shown: bool = True, title: str | None = None
+    items: Iterable[T],
+    total: int | None,
+    shown: bool = True,
+    title: str | None = None,
+    unit: str | None = None,
 ) -> Iterator[T]:
     """Pass ``items`` on; a bar on stderr if that is a terminal and there is more than one.
 
@@ -69,13 +73,14 @@ def progress(
         total: how many; None if that is not known.
         shown: False for no bar.
         title: of the video that they are frames of.
+        unit: what an item is called; by default "img", or "frame" with a title.
     """
     if not shown or total == 1 or not sys.stderr.isatty():
         yield from items
         return
     from tqdm import tqdm
 
-    unit = "img" if title is None else "frame"
+    unit = unit or ("img" if title is None else "frame")
     yield from tqdm(items, total=total, unit=unit, desc=title, leave=False, file=sys.stderr)
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..checking import check_int
 from ..data import Annotations
 from ..errors import UsageError
+from ..inference.options import check_whole
 from .average_precision import AREAS, RECALLS, THRESHOLDS, precision_curves
 from .curves import GRID, Counts, ScoreCurves, confuse
 from .matching import Matches, match_boxes, owners
@@ -46,7 +46,7 @@ def evaluate(
         UsageError: if a prediction has an image or a class that there is not.
         MissingExtraError: if faster-coco-eval is not installed.
     """
-    check_int("max_detections", max_detections, 1)
+    check_whole("max_detections", max_detections)
     _check_range("images", table.images, len(annotations))
     _check_range("classes", table.classes, len(annotations.categories))
     _check_range("missing", np.asarray(list(missing), np.int64), len(annotations.categories))

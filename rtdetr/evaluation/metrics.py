@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ __all__ = ["ClassMetrics", "Curves", "Evaluation"]
 MOST_CLASSES = 20
 """Rows of a table that fits on a screen."""
 
-MOST_NAMES = 10
-"""In a line of text."""
+LONGEST_NAME = 32
+LONGEST_LIST = 64
+"""Letters on a screen."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -196,7 +198,8 @@ WIDTHS = (9, 9, 8, 8, 8, 8, 8)
 
 def _cells(one: ClassMetrics) -> tuple[str, ...]:
     numbers = (one.ap, one.ap50, one.precision, one.recall, one.f1)
-    return (one.name, f"{one.images:,}", f"{one.boxes:,}", *map(_number, numbers))
+    name = one.name if len(one.name) <= LONGEST_NAME else f"{one.name[: LONGEST_NAME - 3]}..."
+    return (name, f"{one.images:,}", f"{one.boxes:,}", *map(_number, numbers))
 
 
 def _number(value: float | None) -> str:
@@ -204,5 +207,7 @@ def _number(value: float | None) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    lengths = accumulate(len(name) + 2 for name in names)
+    shown = max(1, sum(length <= LONGEST_LIST for length in lengths))
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more else "")
