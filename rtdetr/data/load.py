@@ -181,7 +181,7 @@ def _part(split: str, part: Any, names: Sequence[str] | None) -> Any:
         raise DataError(
             f"data: {split}: expected a sequence of (image, target), got {type(part).__name__}"
         )
-    return SequenceReader(split, part if is_sequence else list(part), names)  # type: ignore[arg-type]
+    return SequenceReader(split, part if is_sequence else list(part), names)
 
 
 def _read(reader: Any, report: Report, options: ReadOptions) -> UncheckedSplit | None:

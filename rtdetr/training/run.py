@@ -73,7 +73,7 @@ class Run:
     patience: int
     frozen: list[nn.Module] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
-    evaluation: Evaluation | None = None
+    evaluation: Evaluation | None = field(default=None, init=False)
     """Of the last epoch."""
 
     _is_stopped: bool = field(default=False, init=False)

@@ -35,6 +35,7 @@ from ..files import home_path
 from ..model import RTDetrV2ForObjectDetection
 from ..processing.image_processor import RTDetrImageProcessor
 from ..weights import save_checkpoint
+from .artifacts import Plots, report_best
 from .callbacks import Callback, Callbacks
 from .checkpoint import read_checkpoint, remove_leftovers
 from .distributed import World
@@ -45,6 +46,7 @@ from .loggers import LineLogger, make_loggers
 from .optimizer import make_optimizer
 from .options import HINTS, RECIPE_FIELDS, TrainOptions, TrainWords, known_words, split_words
 from .plan import Plan, make_plan, make_precision
+from .requirements import require_packages
 from .run import BEST, Run
 from .run_folder import claim_run_folder, list_versions, write_config, write_json
 from .schedule import Schedule
@@ -67,7 +69,7 @@ class TrainResult:
         ap: of the best epoch; None without a split to measure on.
         epoch: the best one, from 1.
         rows: the numbers of each epoch.
-        evaluation: of the last epoch, with its tables.
+        evaluation: of the best model, with its tables.
     """
 
     folder: Path
@@ -115,6 +117,7 @@ class Trainer:
         self.words: Mapping[str, Any] = dict(options)
         self.options, self.read_options = split_words(options)
         self._say = say or _say_nothing
+        self._loggers: list[Callback] = []
         self._folder: Path | None = None
         self._state: dict[str, Any] | None = None
         self._goes_on_anyway = False
@@ -182,18 +185,31 @@ class Trainer:
             OSError: a file cannot be written; the last checkpoint is whole.
         """
         with World.start(self.options.device) as world, _deterministic(self.options.deterministic):
-            run = self._prepare(world)
-            if not self.dry_run:
-                run.train()
-            return _result(run)
+            splits = self._load(world)
+            run = self._prepare(splits, world)
+            if self.dry_run:
+                return _result(run, None)
+            run.train()
+            evaluation = None
+            if world.is_main:
+                device, plots = str(world.device), self.options.plots
+                evaluation = report_best(run.folder / BEST, splits, run.plan, device, plots)
+            world.barrier()
+            return _result(run, evaluation)
 
-    def _prepare(self, world: World) -> Run:
+    def _load(self, world: World) -> DataSplits:
+        """The data, after all that can be wrong without them."""
+        make_precision(self.options.amp, world.device)
+        require_packages(self.options.plots)
+        self._loggers = make_loggers(self.options.loggers) if world.is_main else []
+        splits = load_data(self.data, self.read_options, names=self.names, strict=self.strict)
+        self._check_data(splits)
+        return splits
+
+    def _prepare(self, splits: DataSplits, world: World) -> Run:
         say = self._say if world.is_main else _say_nothing
         precision = make_precision(self.options.amp, world.device)
-        loggers = make_loggers(self.options.loggers) if world.is_main else []
-        splits = load_data(self.data, self.read_options, names=self.names, strict=self.strict)
         assert splits.train is not None
-        self._check_data(splits)
         _say_data(say, splits)
         model, frozen = self._start(say, splits)
         model.to(world.device)
@@ -208,19 +224,20 @@ class Trainer:
             say(f"folder  {folder}")
         step = _make_step(model, plan, precision, world)
         batches = _make_batches(self.options, splits, plan, world)
+        dataset = self._dataset(splits, plan)
         run = Run(
             plan=plan,
             step=step,
             batches=batches,
             loader=make_loader(
-                self._dataset(splits, plan),
+                dataset,
                 batches,
                 workers=plan.workers,
                 pin_memory=world.device.type == "cuda",
             ),
             world=world,
             folder=folder,
-            callback=Callbacks([*loggers, LineLogger(say), *self.callbacks]),
+            callback=Callbacks(self._callbacks(say, splits, dataset) if world.is_main else []),
             evaluate=Validator(splits.val, plan.size, VAL_BATCH, plan.workers, world),
             save_best=_Saver(plan.size),
             names=_Names(splits),
@@ -244,6 +261,12 @@ class Trainer:
         if world.is_main and not self.dry_run:
             write_json(folder, _describe_run(run, splits))
         return run
+
+    def _callbacks(
+        self, say: Callable[[str], None], splits: DataSplits, dataset: DetectionDataset
+    ) -> list[Callback]:
+        plots = [Plots(splits, dataset)] if self.options.plots else []
+        return [*self._loggers, *plots, LineLogger(say), *self.callbacks]
 
     def _start(
         self, say: Callable[[str], None], splits: DataSplits
@@ -446,7 +469,7 @@ def _differs(name: str, changes: Mapping[str, Any], stored: Mapping[str, Any]) -
     return bool(before.to_dict()[name] != after.to_dict()[name])
 
 
-def _result(run: Run) -> TrainResult:
+def _result(run: Run, evaluation: Evaluation | None) -> TrainResult:
     progress = run.progress
     return TrainResult(
         folder=run.folder,
@@ -454,7 +477,7 @@ def _result(run: Run) -> TrainResult:
         ap=progress.best_ap if progress.best_ap >= 0 else None,
         epoch=progress.best_epoch + 1,
         rows=tuple(progress.rows),
-        evaluation=run.evaluation,
+        evaluation=evaluation,
     )
 
 

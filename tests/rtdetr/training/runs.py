@@ -39,8 +39,16 @@ def prepare(folder: Path) -> None:
 def make_trainer(folder: Path, out: str = "run", **changes: Any) -> Trainer:
     """Of two epochs on what :func:`prepare` has made."""
     options: dict[str, Any] = {
-        **{"model": folder / "model", "epochs": 2, "imgsz": 64, "batch": 4, "accum": 1},
-        **{"device": "cpu", "workers": 0, "plots": False, "lr": 1e-3, "out": folder / out},
+        "model": folder / "model",
+        "epochs": 2,
+        "imgsz": 64,
+        "batch": 4,
+        "accum": 1,
+        "device": "cpu",
+        "workers": 0,
+        "plots": False,
+        "lr": 1e-3,
+        "out": folder / out,
         "say": None,
     }
     return Trainer(changes.pop("data", folder / "data"), **{**options, **changes})
