@@ -115,6 +115,8 @@ class HeaderCache:
 
     def write(self, headers: Mapping[Stamp, Header]) -> None:
         """Put these entries in the place of the older ones, where the file can be written."""
+        if self.file.parts[0] == "~":
+            return  # a user without a home, as in some containers: it would be a folder of that name, here
         rows = [
             (*key, *header.size, header.orientation, header.content)
             for key, header in headers.items()

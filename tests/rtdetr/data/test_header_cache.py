@@ -121,6 +121,15 @@ def test_a_cache_that_cannot_be_written(
     assert kinds(root) == set()
 
 
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RTDETR_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.fspath(path))
+    HeaderCache.of("data", "train").write({Stamp(b"0" * 16, 1, 1): Header((1, 2))})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_many_write_and_read_at_once(tmp_path: Path) -> None:
     cache = HeaderCache(tmp_path / "cache")
     both = [
