@@ -24,14 +24,16 @@ def command(model: Model, as_json: AsJson = False) -> None:
     if as_json:
         say_json(description)
         return
-    names = description.pop("names")
-    preview = ", ".join(names[:6]) + (f", ... ({len(names)})" if len(names) > 6 else "")
+    names, ids = description.pop("names"), description.pop("category_ids")
+    classes = names if ids is None else [f"{n} ({i})" for n, i in zip(names, ids, strict=False)]
+    preview = ", ".join(classes[:6]) + (f", ... ({len(classes)})" if len(classes) > 6 else "")
     rows = [
         [key.replace("_", " "), _text(value)]
         for key, value in description.items()
         if value is not None
     ]
-    for line in table([*rows, ["classes", preview]]):
+    heading = "classes" if ids is None else "classes (ids)"
+    for line in table([*rows, [heading, preview]]):
         say(line)
 
 
@@ -65,6 +67,7 @@ def _describe(source: str) -> dict[str, Any]:
         "normalize": processor.do_normalize,
         "load_report": None if report is None else str(report),
         "names": list(model.config.id2label.values()),
+        "category_ids": model.config.category_ids,
     }
 
 

@@ -15,13 +15,14 @@ from command import Command
 from photos import drawn, photo
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_detector import SIDE, save_tiny, tiny_detector
+from tiny_detector import NAMES, SIDE, save_tiny, tiny_detector
 
 from rtdetr.cli import main
 from rtdetr.cli.benchmark import measure
 from rtdetr.cli.predict_outputs import CocoImageIds
 from rtdetr.coco import COCO_IDS, COCO_NAMES
 from rtdetr.images.sources import ImageSource
+from rtdetr.weights import save_checkpoint
 
 CONF = ("--conf", "0.25")
 
@@ -451,6 +452,26 @@ def test_info_of_a_directory_tells_how_weights_fitted(rtdetr: Command, model: Pa
     assert found["input"] == {"height": SIDE, "width": SIDE}
     assert "weights loaded" in found["load_report"]
     assert found["decoder_layers"] == 2
+
+
+def test_one_file_is_enough_for_every_command(
+    rtdetr: Command, tmp_path: Path, folder: Path
+) -> None:
+    detector = tiny_detector()
+    detector.model.config.category_ids = (17, 3, 90)
+    best = tmp_path / "best.safetensors"
+    save_checkpoint(detector.model, best, detector.processor, dtype=torch.float16)
+    described = rtdetr("info", best, "--json").json
+    assert described["names"] == list(NAMES.values())
+    assert described["category_ids"] == [17, 3, 90]
+    assert described["input"] == {"height": SIDE, "width": SIDE}
+    text = rtdetr("info", best).out
+    assert re.search(r"classes \(ids\) +person \(17\), bus \(3\), dog \(90\)", text)
+    out = tmp_path / "out"
+    rtdetr("predict", folder, "--model", best, "--format", "coco", "--out", out, *CONF)
+    results = json.loads((out / "predictions_coco.json").read_text())
+    assert {result["category_id"] for result in results} <= {17, 3, 90}
+    assert results
 
 
 def test_info_of_an_input_that_depends_on_the_image(rtdetr: Command, tmp_path: Path) -> None:
