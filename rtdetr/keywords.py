@@ -87,6 +87,7 @@ _BOOKKEEPING = frozenset(
         *("architectures", "model_type", "name_or_path", "_name_or_path", "transformers_version"),
         *("dtype", "torch_dtype", "problem_type", "chunk_size_feed_forward"),
         *("attn_implementation", "_attn_implementation", "experts_implementation"),
+        "use_cache",  # which a Trainer sets
     }
 )
 
@@ -160,13 +161,12 @@ SAVING = Keywords(
     synonyms={"save_directory": ("directory", _same)},
     without_effect=frozenset(
         {
-            *("is_main_process", "max_shard_size", "safe_serialization", "save_function", "token"),
+            *("max_shard_size", "safe_serialization", "save_function", "token"),
             *("save_original_format", "save_peft_format"),
         }
     ),
     refused={
         "push_to_hub": "upload the directory with huggingface_hub.upload_folder",
-        "state_dict": "call load_state_dict on the model first",
         "variant": "rename the file",
         "distributed_checkpoint": "weights are one file",
     },

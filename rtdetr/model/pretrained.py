@@ -36,7 +36,7 @@ class Pretrained(nn.Module):
     main_input_name: ClassVar[str] = "pixel_values"
 
     def __init__(self, config: RTDetrV2Config) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not super(): see rtdetr.transformers
         if not isinstance(config, RTDetrV2Config):
             raise TypeError(f"config: expected an RTDetrV2Config, got {type(config).__name__}")
         config.validate()
@@ -167,14 +167,36 @@ class Pretrained(nn.Module):
         return (model, report.loading_info()) if output_loading_info else model
 
     @understands(SAVING)
-    def save_pretrained(self, directory: str | Path, *, processor: Any = None) -> None:
+    def save_pretrained(
+        self,
+        directory: str | Path,
+        *,
+        processor: Any = None,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        is_main_process: bool = True,
+    ) -> None:
         """Write ``config.json`` and ``model.safetensors``, which transformers loads too.
 
         Args:
             directory: is created if needed; files of the same names are replaced, each whole.
             processor: its ``preprocessor_config.json`` is written too.
+            state_dict: weights to write instead of the model's own, under the names of its ``state_dict``.
+            is_main_process: False writes nothing: of several processes one should write.
         """
-        save_pretrained(self, self.config, directory, processor)
+        if is_main_process:
+            save_pretrained(self, self.config, directory, processor, state_dict)
+
+    def gradient_checkpointing_enable(self, *_: Any, **__: Any) -> None:
+        """Refuse: see the error.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "gradient_checkpointing: this detector keeps its activations. Train with a smaller batch or image."
+        )
+
+    activation_checkpointing_enable = gradient_checkpointing_enable
 
 
 def _is_default(name: str, value: Any) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ __all__ = ["save_checkpoint", "save_original", "save_pretrained", "to_original_s
 
 
 def save_pretrained(
-    model: nn.Module, config: RTDetrV2Config, directory: str | Path, processor: Any = None
+    model: nn.Module,
+    config: RTDetrV2Config,
+    directory: str | Path,
+    processor: Any = None,
+    state_dict: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write config.json and model.safetensors under the names of the hub, each file whole.
 
@@ -31,12 +36,13 @@ def save_pretrained(
         config: of the model.
         directory: is created if needed.
         processor: its ``save_pretrained`` is called with the directory too.
+        state_dict: weights to write instead of the model's own.
     """
     directory = Path(directory)
     settings = _settings(model, config, next(model.parameters()).dtype)
     metadata = {"format": "pt", METADATA_KEYS[CONFIG]: json.dumps(settings, allow_nan=False)}
     with atomic_write(directory / "model.safetensors") as path:
-        _save_file(_hub_state(model), path, metadata)
+        _save_file(_hub_state(model, state_dict), path, metadata)
     with atomic_write(directory / CONFIG) as path:
         text = json.dumps(settings, indent=2, sort_keys=True, allow_nan=False)
         path.write_text(text + "\n", encoding="utf-8")
@@ -119,13 +125,18 @@ def save_original(model: nn.Module, path: str | Path) -> None:
         torch.save({"model": to_original_state_dict(model)}, file)
 
 
-def _hub_state(model: nn.Module) -> dict[str, Tensor]:
-    state = from_module_names(_detached(model), "hub")
+def _hub_state(
+    model: nn.Module, state_dict: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    state = from_module_names(_detached(model, state_dict), "hub")
     if not has_heads(model):
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
-def _detached(model: nn.Module) -> dict[str, Tensor]:
+def _detached(
+    model: nn.Module, state_dict: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     prefix = "" if has_heads(model) else "model."
-    return {f"{prefix}{name}": tensor.detach() for name, tensor in model.state_dict().items()}
+    state = model.state_dict() if state_dict is None else state_dict
+    return {f"{prefix}{name}": tensor.detach() for name, tensor in state.items()}
