@@ -44,11 +44,20 @@ class Pretrained(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._weight().device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return self._weight().dtype
+
+    def _weight(self) -> torch.Tensor:
+        """Any weight. In a replica of ``DataParallel`` tensors stand in the place of parameters."""
+        parameter = next(self.parameters(), None)
+        if parameter is not None:
+            return parameter
+        base: Any = getattr(self, self.base_model_prefix, self)
+        weight: torch.Tensor = base.enc_output[0].weight
+        return weight
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the parameters are.

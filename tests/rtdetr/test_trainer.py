@@ -15,7 +15,6 @@ import torch
 import transformers
 from model_cases import image, tiny_model
 from torch import Tensor
-from torch.nn.parallel import scatter_gather
 
 import rtdetr
 import rtdetr.transformers
@@ -231,25 +230,6 @@ def test_state_dicts_of_files_and_of_transformers_are_taken() -> None:
     assert_same(model, tiny_model())
     with pytest.raises(RuntimeError, match=r'Unexpected key\(s\) in state_dict: "model\.what"'):
         model.load_state_dict({**tiny_model().state_dict(), "model.what": torch.zeros(1)})
-
-
-def test_outputs_of_several_devices_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As DataParallel does, with the copy between devices replaced."""
-
-    class Gather:
-        @staticmethod
-        def apply(_: Any, dim: int, *parts: Tensor) -> Tensor:
-            return torch.cat(parts, dim)
-
-    monkeypatch.setattr(scatter_gather, "Gather", Gather)
-    model = tiny_model()
-    with torch.inference_mode():
-        parts = [model(image(64, 64, seed=seed)) for seed in (0, 1)]
-        whole = model(torch.cat([image(64, 64, seed=seed) for seed in (0, 1)]))
-    gathered = scatter_gather.gather(parts, "cpu")
-    assert isinstance(gathered, dict)
-    assert type(gathered) is type(whole)
-    torch.testing.assert_close(gathered.pred_boxes, whole.pred_boxes, rtol=0, atol=1e-4)
 
 
 def test_nothing_else_imports_transformers() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import io
 import math
 import pickle
@@ -204,6 +205,25 @@ def test_outputs_are_gathered_by_data_parallel(build: Any, monkeypatch: pytest.M
         pytree.tree_leaves(gathered), pytree.tree_leaves(expected), strict=True
     ):
         assert found.shape == exact.shape
+
+
+@pytest.mark.parametrize("build", [RTDetrV2Model, RTDetrV2ForObjectDetection])
+def test_replicas_of_data_parallel_run(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their weights are tensors that are no parameters; here they are not copied between devices."""
+    replicate = importlib.import_module("torch.nn.parallel.replicate")
+    monkeypatch.setattr(
+        replicate,
+        "_broadcast_coalesced_reshape",
+        lambda tensors, devices, detach=False: [[x.detach() for x in tensors] for _ in devices],
+    )
+    model = build(tiny_config()).eval()
+    replicas = replicate.replicate(model, [0, 1])
+    with torch.inference_mode():
+        expected = model(image(64, 96))
+        for replica in replicas:
+            assert not list(replica.parameters())
+            assert replica.device == model.device
+            assert torch.equal(replica(image(64, 96)).last_hidden_state, expected.last_hidden_state)
 
 
 def test_configuration_decides_what_a_call_does_not() -> None:
