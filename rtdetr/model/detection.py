@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..config import RTDetrV2Config
 from ..loss import DenoisingPredictions, Labels, Objects, Predictions, compute_losses
+from ..weights.names import to_module_names
 from .model import RTDetrV2Model, box_head, score_head
 from .optimize import optimize
 from .outputs import RTDetrV2ModelOutput, RTDetrV2ObjectDetectionOutput
@@ -32,10 +33,26 @@ class RTDetrV2ForObjectDetection(Pretrained):
         super().__init__(config)
         layers = range(config.decoder_layers)
         self.model = RTDetrV2Model(config)
-        self.class_embed = nn.ModuleList(score_head(config, config.num_labels) for _ in layers)
-        self.bbox_embed = nn.ModuleList(box_head(config.d_model) for _ in layers)
-        self.model.decoder.class_embed = self.class_embed
-        self.model.decoder.bbox_embed = self.bbox_embed
+        decoder = self.model.decoder
+        decoder.class_embed = nn.ModuleList(score_head(config, config.num_labels) for _ in layers)
+        decoder.bbox_embed = nn.ModuleList(box_head(config.d_model) for _ in layers)
+        self.register_load_state_dict_pre_hook(_take_other_names)  # type: ignore[no-untyped-call]
+
+    # A module has each tensor once: those who save a state dict refuse one under two names.
+
+    @property
+    def class_embed(self) -> nn.ModuleList:
+        """The class heads, one for each decoder layer."""
+        heads = self.model.decoder.class_embed
+        assert heads is not None
+        return heads
+
+    @property
+    def bbox_embed(self) -> nn.ModuleList:
+        """The box heads, one for each decoder layer."""
+        heads = self.model.decoder.bbox_embed
+        assert heads is not None
+        return heads
 
     def forward(
         self,
@@ -111,6 +128,15 @@ class RTDetrV2ForObjectDetection(Pretrained):
     def unfreeze_backbone(self) -> None:
         """Train the backbone, but for what ``freeze_at`` keeps."""
         self.model.unfreeze_backbone()
+
+
+def _take_other_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Let a state dict have the names of any file: a Trainer of transformers loads what ``save_pretrained`` wrote."""
+    part = {name: state.pop(name) for name in list(state) if name.startswith(prefix)}
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in part.items()}
+    renamed, unknown = to_module_names(tensors)
+    state.update({prefix + name: tensor for name, tensor in renamed.items()})
+    state.update({prefix + name: tensors[name] for name in unknown})
 
 
 def split_predictions(outputs: RTDetrV2ModelOutput) -> Predictions:

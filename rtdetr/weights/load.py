@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..hub import HubOptions
 from .adapt import adapt
 from .locate import WeightFiles, locate, weight_files
-from .names import SECOND_NAMES, has_heads, to_module_names, unwrap
+from .names import has_heads, to_module_names, unwrap
 from .read import CheckpointContents, read_files
 from .recognize import check_family, recognize
 from .report import LoadReport, Mismatch, shortened
@@ -218,11 +218,11 @@ def _dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
 
 
 def _targets(model: nn.Module) -> dict[str, Tensor]:
-    """The model's tensors, once each, under the names they have in a detector."""
+    """The model's tensors, under the names they have in a detector."""
     state = model.state_dict()
     if not has_heads(model):
         return {f"model.{name}": tensor for name, tensor in state.items()}
-    return {name: tensor for name, tensor in state.items() if not name.startswith(SECOND_NAMES)}
+    return state
 
 
 def _unexpected(model: nn.Module, rest: Mapping[str, Tensor]) -> list[str]:

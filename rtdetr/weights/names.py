@@ -16,7 +16,7 @@ from ..errors import UsageError
 __all__ = ["SECOND_NAMES", "from_module_names", "has_heads", "to_module_names", "unwrap"]
 
 SECOND_NAMES = ("class_embed.", "bbox_embed.")
-"""Under which a detector holds the heads of its decoder once more."""
+"""Under which the detector of transformers holds the heads of its decoder once more."""
 
 COLUMNS = ("original", "hub", "module")
 
