@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -95,3 +98,18 @@ def choose(option: str, text: str, known: tuple[str, ...]) -> list[str]:
             hint = did_you_mean(word, known)
             raise UsageError(f'{option}: expected {", ".join(known)}, got "{word}".{hint}')
     return words
+
+
+@contextmanager
+def named_as_typed(
+    names: Collection[str], special: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
+    """Let the error of one of the options ``names`` call it by its flag: a ``special`` one, or ``--the-name``."""
+    try:
+        yield
+    except UsageError as error:
+        name, separator, text = str(error).partition(":")
+        if name not in names:
+            raise
+        flag = special.get(name, f"--{name.replace('_', '-')}")
+        raise UsageError(f"{flag}{separator}{text}") from None

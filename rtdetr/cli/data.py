@@ -11,7 +11,7 @@ import typer
 from ..errors import DataError
 from .arguments import OUTPUT, AsJson
 from .console import progress, say, say_json, table
-from .reading import Data, takes_read_options, with_flags
+from .reading import Data, read_options, takes_read_options, with_flags
 
 if TYPE_CHECKING:
     from ..data import DataSplits
@@ -33,9 +33,9 @@ def check(
     reading: dict[str, Any],
 ) -> None:
     """Say what is wrong with a data set. Exit code 3 if training would refuse it."""
-    from ..data import ReadOptions, check_data
+    from ..data import check_data
 
-    splits = check_data(data, ReadOptions(**reading))
+    splits = check_data(data, read_options(**reading))
     failures = splits.report.failures(strict)
     if as_json:
         say_json(_as_json(splits, not failures))

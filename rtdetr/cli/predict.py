@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +27,7 @@ from .arguments import (
     Dtype,
     choose,
     complete_model,
+    named_as_typed,
     not_empty,
     parse_imgsz,
     parse_list,
@@ -170,17 +171,8 @@ def command(
         raise typer.Exit(DataError.exit_code)
 
 
-@contextmanager
-def _named_as_typed() -> Iterator[None]:
-    """Let the error of an option call it as it was typed."""
-    try:
-        yield
-    except UsageError as error:
-        name, separator, text = str(error).partition(":")
-        if name not in PredictKeywords.__annotations__:
-            raise
-        flag = {"threshold": "--conf"}.get(name, f"--{name.replace('_', '-')}")
-        raise UsageError(f"{flag}{separator}{text}") from None
+def _named_as_typed() -> AbstractContextManager[None]:
+    return named_as_typed(PredictKeywords.__annotations__, {"threshold": "--conf"})
 
 
 def _style(font: Path | None) -> Style:

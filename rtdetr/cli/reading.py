@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from ..errors import DataError
+from .arguments import named_as_typed
 from .console import warn
 
 if TYPE_CHECKING:
@@ -73,6 +74,18 @@ def takes_read_options(*without: str) -> Callable[[F], F]:
         return run  # type: ignore[return-value]
 
     return give
+
+
+def read_options(**values: Any) -> ReadOptions:
+    """The options behind the flags.
+
+    Raises:
+        UsageError: naming the flag that has a wrong value.
+    """
+    from ..data import ReadOptions
+
+    with named_as_typed(values):
+        return ReadOptions(**values)
 
 
 def read_data(data: str, options: ReadOptions) -> DataSplits:

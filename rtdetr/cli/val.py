@@ -25,7 +25,7 @@ from .arguments import (
 )
 from .console import describe, progress, say, say_json
 from .output_folder import claim_folder
-from .reading import Data, read_data, takes_read_options
+from .reading import Data, read_data, read_options, takes_read_options
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -92,7 +92,6 @@ def command(
     reading: dict[str, Any],
 ) -> None:
     """Measure how well a model finds the objects of a data set: AP by COCO's rules, precision and recall."""
-    from ..data import ReadOptions
     from ..detector import RTDETR
     from ..evaluation.options import ValOptions
     from ..evaluation.plots import require_matplotlib
@@ -103,7 +102,7 @@ def command(
     if plots:
         require_matplotlib()
     # Data and folder come first: a typo in them costs no download.
-    splits = read_data(data, ReadOptions(**reading, imgsz=min(_size(imgsz) or (640,))))
+    splits = read_data(data, read_options(**reading, imgsz=min(_size(imgsz) or (640,))))
     images = choose_split(splits, name, data)
     with claim_folder(out, overwrite=False) as folder:
         detector = RTDETR(model, device=device, dtype=dtype)

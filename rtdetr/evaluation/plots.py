@@ -127,7 +127,7 @@ def plot_confusion(confusion: Confusion, path: str | os.PathLike[str]) -> None:
     counts = confusion.counts
     total = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = min(18.0, 3.2 + 0.36 * total)
+    side = min(14.0, 3.2 + 0.36 * total)
     figure = _figure(side + 1.2, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

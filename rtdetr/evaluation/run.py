@@ -106,9 +106,11 @@ def input_size(processor: RTDetrImageProcessor, options: ValOptions) -> tuple[in
         assert isinstance(options.imgsz, tuple)
         processor = processor.with_input_size(*options.imgsz)
     size = processor.input_size
+    keeps_aspect = not (isinstance(processor.size, Mapping) and "height" in processor.size)
     differences = {
-        "do_resize is off": not processor.do_resize,
-        "it keeps the aspect of images": processor.do_pad or size is None,
+        "it does not resize": not processor.do_resize,
+        "it keeps the aspect of images": processor.do_resize and keeps_aspect,
+        "it pads images": processor.do_pad and processor.pad_size not in (None, processor.size),
         "it normalizes colors": processor.do_normalize,
         "it does not resize bilinearly": processor.resample != int(Image.Resampling.BILINEAR),
         "it does not scale colors to 0..1": not processor.do_rescale

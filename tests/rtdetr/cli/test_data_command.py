@@ -143,7 +143,7 @@ def test_no_data_set(name: str, code: int, command: Command, tmp_path: Path) -> 
 def test_bad_options(arguments: tuple[object, ...], command: Command, data: Path) -> None:
     result = command("check", data, *arguments)
     assert result.code == 2
-    assert str(arguments[0]).strip("-").replace("-", "_") in result.err
+    assert result.err.startswith(f"rtdetr: {arguments[0]}: expected ")
 
 
 def test_make(command: Command, tmp_path: Path) -> None:
