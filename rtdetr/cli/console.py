@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from ..errors import UsageError
-from ..training.callbacks import Callback
+from ..training.callbacks import Callback, Run
 
 if TYPE_CHECKING:
     from ..detector import RTDETR
     from ..training.history import EpochRow
-    from ..training.run import Run
     from ..training.step import StepResult
 
 DEBUG = "RTDETR_DEBUG"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..data import DataSplits, DetectionDataset, collate
 from ..evaluation import Evaluation
@@ -12,12 +11,9 @@ from ..evaluation.plots import plot_confusion, plot_history, plot_labels, plot_p
 from ..evaluation.samples import draw_batch, draw_samples
 from ..evaluation.validation import validate
 from ..model import RTDetrV2ForObjectDetection
-from .callbacks import Callback
+from .callbacks import Callback, Run
 from .plan import Plan
 from .run_folder import write_json
-
-if TYPE_CHECKING:
-    from .run import Run
 
 __all__ = ["Plots", "report_best"]
 

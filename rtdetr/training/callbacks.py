@@ -4,14 +4,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from .history import EpochRow
-    from .run import Run
-    from .step import StepResult
+    from ..data import TrainingBatches
+    from ..model import RTDetrV2ForObjectDetection
+    from .distributed import World
+    from .history import EpochRow, Progress
+    from .plan import Plan
+    from .step import StepResult, TrainingStep
 
-__all__ = ["Callback", "Callbacks"]
+__all__ = ["Callback", "Callbacks", "Run"]
+
+
+class Run(Protocol):
+    """What a callback sees of a run: :class:`rtdetr.training.run.TrainingRun`, which says what each is."""
+
+    plan: Plan
+    step: TrainingStep
+    batches: TrainingBatches
+    loader: Any
+    world: World
+    folder: Path
+    constants: dict[str, Any]
+    progress: Progress
+
+    @property
+    def model(self) -> RTDetrV2ForObjectDetection:
+        """What trains."""
+
+    @property
+    def average(self) -> RTDetrV2ForObjectDetection:
+        """What is evaluated and kept."""
+
+    @property
+    def number(self) -> int:
+        """Of the step that comes next, counted over the run from 0."""
+
+    def stop(self) -> None:
+        """End after this epoch."""
 
 
 class Callback:

@@ -5,27 +5,34 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from ..data import Batch
 from ..errors import RTDetrError
 from ..files import atomic_write
+from .callbacks import Run
 from .step import StepResult
 
-if TYPE_CHECKING:
-    from .run import Run
-
-__all__ = ["BATCH_FILE", "MOST_FAILURES", "stop_at_failures"]
+__all__ = ["BATCH_FILE", "MOST_FAILURES", "describe_batch", "stop_at_failures"]
 
 BATCH_FILE = "nan_batch.pt"
 MOST_FAILURES = 5
 """In a row; a scaler that looks for its factor needs a few."""
 
 
-def stop_at_failures(run: Run, batch: Batch, result: StepResult) -> None:
+def stop_at_failures(
+    run: Run, batch: Batch, result: StepResult, names: Callable[[int], str]
+) -> None:
     """End the run where too many steps in a row were not finite.
+
+    Args:
+        run: that took the step.
+        batch: of the step.
+        result: of the step.
+        names: file names of images by their id.
 
     Raises:
         RTDetrError: it names the terms, and the file that ``rtdetr train --replay`` reads.
@@ -35,7 +42,7 @@ def stop_at_failures(run: Run, batch: Batch, result: StepResult) -> None:
     rank = run.world.rank
     path = run.folder / (BATCH_FILE if rank == 0 else f"rank{rank}_{BATCH_FILE}")
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        torch.save(_content(run, batch), file)
+        torch.save(describe_batch(run, batch, names), file)
     epoch = run.progress.epoch + 1
     terms = [name for name, value in result.losses.items() if not math.isfinite(value)]
     what = ", ".join(terms[:6]) or f"gradient (norm {result.gradient_norm})"
@@ -45,14 +52,15 @@ def stop_at_failures(run: Run, batch: Batch, result: StepResult) -> None:
     )
 
 
-def _content(run: Run, batch: Batch) -> dict[str, Any]:
+def describe_batch(run: Run, batch: Batch, names: Callable[[int], str]) -> dict[str, Any]:
+    """All that a step depends on, for :func:`rtdetr.training.replay.replay`."""
     precision = run.step.precision.dtype
     return {
         "config": json.dumps(run.model.config.to_dict()),
         "model": run.model.state_dict(),
         "pixel_values": batch["pixel_values"],
         "labels": [dict(label) for label in batch["labels"]],
-        "names": [run.names(int(label["image_id"])) for label in batch["labels"]],
+        "names": [names(int(label["image_id"])) for label in batch["labels"]],
         "amp": "off" if precision is None else str(precision).removeprefix("torch."),
         "step": run.number,
     }

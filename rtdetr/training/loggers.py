@@ -8,16 +8,13 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from ..errors import MissingExtraError
 from ..files import atomic_write, exists
-from .callbacks import Callback
+from .callbacks import Callback, Run
 from .history import EpochRow
 from .step import StepResult
-
-if TYPE_CHECKING:
-    from .run import Run
 
 __all__ = [
     "CsvLogger",

@@ -27,13 +27,13 @@ from .interruption import InterruptedRunError, Interruption
 from .plan import Plan
 from .step import StepResult, TrainingStep
 
-__all__ = ["BEST", "Run"]
+__all__ = ["BEST", "TrainingRun"]
 
 BEST = "best.safetensors"
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A run of training, from where its progress is.
 
     Every random number is a function of the seed and of what it is for, so that weights, optimizer and progress are all
@@ -175,7 +175,7 @@ class Run:
         result = self.step(batch, number)
         progress.add(result)
         progress.broken += sum(int(label["skipped"]) for label in batch["labels"])
-        stop_at_failures(self, batch, result)
+        stop_at_failures(self, batch, result, self.names)
         return result
 
     def _save_or_stop(self, interruption: Interruption) -> None:

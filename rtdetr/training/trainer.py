@@ -47,7 +47,7 @@ from .optimizer import make_optimizer
 from .options import HINTS, RECIPE_FIELDS, TrainOptions, TrainWords, known_words, split_words
 from .plan import Plan, make_plan, make_precision
 from .requirements import require_packages
-from .run import BEST, Run
+from .run import BEST, TrainingRun
 from .run_folder import claim_run_folder, list_versions, write_config, write_json
 from .schedule import Schedule
 from .starting_weights import load_for_training
@@ -206,7 +206,7 @@ class Trainer:
         self._check_data(splits)
         return splits
 
-    def _prepare(self, splits: DataSplits, world: World) -> Run:
+    def _prepare(self, splits: DataSplits, world: World) -> TrainingRun:
         say = self._say if world.is_main else _say_nothing
         precision = make_precision(self.options.amp, world.device)
         assert splits.train is not None
@@ -225,7 +225,7 @@ class Trainer:
         step = _make_step(model, plan, precision, world)
         batches = _make_batches(self.options, splits, plan, world)
         dataset = self._dataset(splits, plan)
-        run = Run(
+        run = TrainingRun(
             plan=plan,
             step=step,
             batches=batches,
@@ -439,7 +439,7 @@ def _describe_precision(dtype: torch.dtype | None) -> str:
     return "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} where it is safe"
 
 
-def _describe_run(run: Run, splits: DataSplits) -> dict[str, Any]:
+def _describe_run(run: TrainingRun, splits: DataSplits) -> dict[str, Any]:
     return {
         "versions": run.constants["versions"],
         "device": describe_device(run.world.device),
@@ -469,7 +469,7 @@ def _differs(name: str, changes: Mapping[str, Any], stored: Mapping[str, Any]) -
     return bool(before.to_dict()[name] != after.to_dict()[name])
 
 
-def _result(run: Run, evaluation: Evaluation | None) -> TrainResult:
+def _result(run: TrainingRun, evaluation: Evaluation | None) -> TrainResult:
     progress = run.progress
     return TrainResult(
         folder=run.folder,

@@ -19,6 +19,7 @@ from rtdetr.detector import RTDETR
 from rtdetr.errors import DataError, RTDetrError, UsageError
 from rtdetr.model import RTDetrV2ForObjectDetection
 from rtdetr.training.callbacks import Callback
+from rtdetr.training.failures import describe_batch
 from rtdetr.training.replay import replay
 from rtdetr.training.trainer import Trainer
 
@@ -230,10 +231,7 @@ def test_replay_finds_the_image_and_the_module(folder: Path) -> None:
     content: dict[str, Any] = {}
 
     def keep(run: Any) -> None:
-        from rtdetr.training.failures import _content
-
-        batch = next(iter(run.loader))
-        content.update(_content(run, batch))
+        content.update(describe_batch(run, next(iter(run.loader)), run.names))
 
     make_trainer(folder, "kept", callbacks=[At(2 * STEPS, keep)]).train()
     path = folder / "batch.pt"
