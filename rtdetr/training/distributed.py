@@ -96,17 +96,19 @@ class World:
         return self.rank == 0
 
     def exchange(self, numbers: Tensor) -> Tensor:
-        """[R, n]: the numbers [n] of every rank, of any dtype, on the CPU or this rank's device."""
+        """[R, n]: the numbers [n] of every rank, of any dtype but bool, on the CPU or this rank's device."""
         if self.size == 1:
             return numbers[None]
-        rows = numbers.new_empty(self.size, *numbers.shape)
+        # A sum: torch gathers into a list with a copy for each rank, and into one tensor by names that changed.
+        rows = numbers.new_zeros(self.size, *numbers.shape)
+        rows[self.rank] = numbers
         with _explained():
-            dist.all_gather(list(rows.unbind()), numbers.contiguous())
+            dist.all_reduce(rows)
         return rows
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is true on any rank."""
-        return bool(self.exchange(torch.tensor([flag])).any())
+        return bool(self.exchange(torch.tensor([int(flag)])).any())
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sum over all ranks, bitwise the same on each."""
@@ -178,6 +180,8 @@ class World:
             for device in {torch.device("cpu"), self.device}:  # connects, which else waits for use
                 self.exchange(torch.tensor([self.rank], device=device))
         except (RuntimeError, ValueError, OSError, RTDetrError) as error:
+            if dist.is_initialized() and self.device.type == "cpu":
+                dist.destroy_process_group()
             place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise RTDetrError(
                 f"rank {self.rank} did not find the {self.size} processes of this run at {place}: {error}"

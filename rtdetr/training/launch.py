@@ -33,6 +33,12 @@ T = TypeVar("T")
 PATIENCE = 5.0
 """Seconds that other ranks have to end by themselves when one failed, and again when they were asked to."""
 
+HINTS = {
+    -9: ": this machine may have run out of memory",
+    1: ': what it printed says why; in a script the call belongs under if __name__ == "__main__"',
+}
+"""By the exit code of a process that ended without a word."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -96,7 +102,7 @@ def launch(devices: Sequence[torch.device], function: Callable[..., T], *args: A
 
     Args:
         devices: of :func:`find_devices`.
-        function: of a module, since it is pickled, like what it is given and returns.
+        function: of a module, since it is pickled, like what it is given, and returns on rank 0.
         *args: given to it after the world.
 
     Raises:
@@ -170,7 +176,7 @@ def _run_rank(
                 _tell(sender, _Outcome.of_error(rank, error))
                 is_told = True
                 raise
-        _tell(sender, _Outcome(rank, time.monotonic(), value))
+        _tell(sender, _Outcome(rank, time.monotonic(), value if rank == 0 else None))
     except BaseException as error:
         if not is_told:
             _tell(sender, _Outcome.of_error(rank, error))
@@ -229,7 +235,7 @@ def _outcome(number: int, rank: _Rank) -> _Outcome | None:
     code = rank.process.exitcode
     assert code is not None
     how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    hint = ": this machine may have run out of memory" if code == -9 else ""
+    hint = HINTS.get(code, "")
     return _Outcome(number, 0.0, None, RTDetrError, f"rank {number} was ended {how}{hint}")
 
 

@@ -74,10 +74,9 @@ class TrainingStep:
         world: the processes that take each step together, each with a batch of the same number of images. The losses
             and the norm in a result are those of all, which has the same value on each.
 
-    Before the first step all ranks get the model and the average of rank 0, and batch normalizations that train then
-    are those of :mod:`~rtdetr.training.sync_norm`, so that a step depends on the images of all ranks, and not on
-    which has which. The model may be given frozen in parts; it may not change from training to evaluation mode for
-    good later on.
+    All ranks begin with the model and the average of rank 0. Batch normalizations that are in training mode then become
+    those of :mod:`~rtdetr.training.sync_norm`, so that a step depends on the images of all ranks and not on which has
+    which; parts of the model are frozen before.
     """
 
     model: RTDetrV2ForObjectDetection

@@ -117,7 +117,7 @@ class _Normalize(torch.autograd.Function):
         """With x^ the normalized input: ``grad_x = weight / std * (grad - mean(grad) - x^ * mean(grad * x^))``."""
         x, weight, mean, var, count = ctx.saved_tensors
         direct, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad.contiguous(), x, weight, mean, var, None, None, False, ctx.eps, [True] * 3
+            grad, x, weight, mean, var, None, None, False, ctx.eps, [True] * 3
         )
         sums = ctx.exchange(torch.cat([grad_weight, grad_bias])).sum(0) / count
         scaled_mean, grad_mean = sums.split(len(mean))
