@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rtdetr.boxes import cxcywh_to_xyxy
 from rtdetr.config import RTDetrV2Config
-from rtdetr.loss import Objects
+from rtdetr.loss import BatchTotals, Objects
 from rtdetr.model.denoising import MOST_OBJECTS, DenoisingQueries, make_denoising
 from rtdetr.model.layers import inverse_sigmoid
 
@@ -109,6 +109,19 @@ def test_an_image_gets_the_same_queries_in_any_batch() -> None:
     assert torch.equal(joint.boxes[1:], alone.boxes)
     assert torch.equal(joint.content[1:], alone.content)
     assert not torch.equal(make(second, [8]).boxes, alone.boxes)
+
+
+@pytest.mark.parametrize("counts", [(4, 1), (0, 0)])
+def test_a_part_gets_the_queries_of_the_whole_batch(counts: tuple[int, int]) -> None:
+    objects = draw_objects(*counts, 7)
+    joint = make(objects, [7, 8, 9])
+    few = sum(counts)
+    whole = BatchTotals(few + 7, 7)
+    part = make(Objects(objects.classes[:few], objects.boxes[:few], counts, whole), [7, 8])
+    assert part.groups == joint.groups == 14
+    assert torch.equal(part.boxes, joint.boxes[:2])
+    assert torch.equal(part.content, joint.content[:2])
+    assert torch.equal(part.mask, joint.mask)
 
 
 def test_images_of_many_objects_use_a_random_hundred() -> None:

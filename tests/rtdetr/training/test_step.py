@@ -151,3 +151,20 @@ def test_sixteen_bits_learn_too() -> None:
     losses = [step(draw_batch(3, 1), number).losses["loss"] for number in range(6)]
     assert losses[-1] < losses[0]
     assert model.dtype == torch.float32
+
+
+def test_scaled_gradients_give_the_same_step_and_infinity_lowers_the_scale() -> None:
+    moved = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
+        model = make_model()
+        step = make_step(model, precision=Precision(scaler=scaler))
+        step(draw_batch(3, 1), 0)
+        moved.append(weights(model))
+    torch.testing.assert_close(moved[0], moved[1])
+    assert scaler is not None
+    batch = draw_batch(3, 1)
+    batch["pixel_values"] = torch.full((2, 3, 64, 96), torch.nan)
+    assert step(batch, 1).skipped
+    assert scaler.get_scale() == 512.0
+    assert torch.equal(weights(model), moved[1])
+    assert not step(draw_batch(3, 1), 2).skipped
