@@ -25,13 +25,10 @@ from rtdetr.evaluation.plots import (
 from rtdetr.evaluation.samples import draw_batch, draw_samples
 
 SCENES = {
-    "plain": Scene(),
     "crowds": Scene(crowds=0.5),
-    "one class": Scene(classes=1),
+    "one class, one image": Scene(images=1, classes=1),
     "many classes": Scene(classes=90),
-    "no boxes": Scene(boxes=0),
-    "no predictions": Scene(predictions=0),
-    "one image": Scene(images=1),
+    "nothing": Scene(boxes=0, predictions=0),
 }
 ROW = {
     "epoch": 0,
