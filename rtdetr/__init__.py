@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .processing.image_processor import RTDetrImageProcessor
     from .results.detections import Detection, Detections
     from .results.drawing import Style
+    from .training.callbacks import Callback
+    from .training.trainer import Trainer, TrainResult
     from .weights import LoadReport, save_checkpoint, save_original, to_original_state_dict
 
     __version__: str
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "RTDETR",
+    "Callback",
     "DataError",
     "Detection",
     "Detections",
@@ -40,6 +43,8 @@ __all__ = [
     "RTDetrV2Model",
     "ResNetConfig",
     "Style",
+    "TrainResult",
+    "Trainer",
     "Unreadable",
     "UsageError",
     "__version__",
@@ -64,6 +69,8 @@ _MODULES = {
     ".processing.image_processor": ("RTDetrImageProcessor",),
     ".results.detections": ("Detection", "Detections"),
     ".results.drawing": ("Style",),
+    ".training.callbacks": ("Callback",),
+    ".training.trainer": ("TrainResult", "Trainer"),
     ".weights": ("LoadReport", "save_checkpoint", "save_original", "to_original_state_dict"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -38,6 +39,8 @@ from .model import RTDetrV2ForObjectDetection
 from .model.optimize import optimize
 from .processing.image_processor import RTDetrImageProcessor
 from .results.detections import Detections, class_indices
+from .training.trainer import Trainer, TrainResult
+from .weights import save_checkpoint
 
 __all__ = ["RTDETR"]
 
@@ -307,6 +310,23 @@ class RTDETR:
     @property
     def is_optimized(self) -> bool:
         return self._fast is not None
+
+    def train(self, data: DataSource, **options: Any) -> TrainResult:
+        """Train on a data set, beginning with this detector's weights; the detector itself stays as it is.
+
+        Args:
+            data: a folder or file of annotated images, or images from memory.
+            **options: those of :class:`rtdetr.Trainer`.
+
+        Returns:
+            What the run has left; ``RTDETR(result.best)`` is the detector that it made.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            start = Path(folder) / "start.safetensors"
+            save_checkpoint(self.model, start, self.processor, dtype=torch.float32)
+            own = {"device": str(self.device), "imgsz": self.imgsz or 640}
+            options = {**own, **options, "model": self.title, "weights": start}
+            return Trainer(data, **options).train()
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write configuration, weights (in their dtype) and preprocessing into ``directory``, in Hugging Face form."""

@@ -17,7 +17,6 @@ from ..training.callbacks import Callback, Run
 
 if TYPE_CHECKING:
     from ..detector import RTDETR
-    from ..training.history import EpochRow
     from ..training.step import StepResult
 
 DEBUG = "RTDETR_DEBUG"
@@ -99,13 +98,6 @@ class StepsBar(Callback):
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def say(self, text: str) -> None:
-        """A line on stdout, above the bar."""
-        say_above_bar(text)
-
-    def start(self, run: Run) -> None:
-        """A run begins."""
-
     def step(self, run: Run, result: StepResult) -> None:
         """A step is over."""
         if not has_bar():
@@ -122,9 +114,6 @@ class StepsBar(Callback):
         self._bar.update()
         if progress.step == total:
             self.close()
-
-    def epoch(self, run: Run, row: EpochRow) -> None:
-        """An epoch is over."""
 
     def end(self, run: Run) -> None:
         """A run is over."""

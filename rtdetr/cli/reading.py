@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from inspect import Parameter
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
@@ -41,6 +42,13 @@ def _option(name: str, kind: type, default: object, text: str) -> Parameter:
     )
 
 
+def _unset(option: Parameter) -> Parameter:
+    kind, typed = get_args(option.annotation)
+    shown = copy.copy(typed)
+    shown.show_default = False if option.default is False else str(option.default)
+    return option.replace(default=None, annotation=Annotated[kind | None, shown])
+
+
 READ_OPTIONS = (
     _option("decode", bool, False, "Decode every image, not its header alone."),
     _option("ignore_unknown_classes", bool, False, "Leave out boxes of undeclared classes."),
@@ -55,9 +63,16 @@ READ_OPTIONS = (
 """One for each field of :class:`~rtdetr.data.ReadOptions`."""
 
 
-def takes_read_options(*without: str) -> Callable[[F], F]:
-    """Give a command the options of reading data, but ``without`` some; it gets the values as the dict ``reading``."""
+def takes_read_options(*without: str, unset: bool = False) -> Callable[[F], F]:
+    """Give a command the options of reading data; it gets the values as the dict ``reading``.
+
+    Args:
+        *without: names of options that it does not take, or has of its own.
+        unset: whether the value is None of an option that was not typed.
+    """
     shared = [option for option in READ_OPTIONS if option.name not in without]
+    if unset:
+        shared = [_unset(option) for option in shared]
 
     def give(command: F) -> F:
         signature = inspect.signature(command, eval_str=True)
@@ -106,10 +121,10 @@ def read_data(data: str, options: ReadOptions) -> DataSplits:
 
 
 def with_flags(sentence: str) -> str:
-    """A sentence with flags where it names fields of ``ReadOptions``."""
+    """A sentence with flags where it names, in parentheses, options by their names in Python."""
     from ..data import ReadOptions
 
-    for field in fields(ReadOptions):
-        if "_" in field.name:
-            sentence = sentence.replace(f"({field.name}", f"(--{field.name.replace('_', '-')}")
+    for name in (*(field.name for field in fields(ReadOptions)), "resume_anyway"):
+        if "_" in name:
+            sentence = sentence.replace(f"({name}", f"(--{name.replace('_', '-')}")
     return sentence

@@ -3,26 +3,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError, did_you_mean
-from .arguments import OUTPUT, RUNTIME, complete_model, not_empty, parse_imgsz, parse_list
-from .console import StepsBar, say
+from ..errors import DataError, UsageError, did_you_mean
+from .arguments import (
+    OUTPUT,
+    RUNTIME,
+    complete_model,
+    named_as_typed,
+    not_empty,
+    parse_imgsz,
+    parse_list,
+)
+from .console import StepsBar, say, say_above_bar
+from .reading import READING, takes_read_options, with_flags
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer, TrainResult
 
 NAME = "train"
-RECIPE, READING, RESUME = "Recipe", "Reading", "Going on"
+RECIPE, RESUME = "Recipe", "Going on"
 
 
 def _option(text: str, panel: str, *flags: str, default: str | None = None) -> Any:
     return typer.Option(*flags, help=text, rich_help_panel=panel, show_default=default or False)
 
 
+@takes_read_options("queries", "imgsz", "seed", unset=True)
 def command(
     data: Annotated[
         str | None,
@@ -106,30 +118,9 @@ def command(
     config: Annotated[
         Path | None, _option("Options from a YAML file; flags come before it.", RECIPE)
     ] = None,
-    no_empty: Annotated[
-        bool | None, _option("Leave out images without objects.", READING, "--no-empty")
-    ] = None,
-    ignore_unknown_classes: Annotated[
-        bool | None,
-        _option("Leave out boxes of undeclared classes.", READING, "--ignore-unknown-classes"),
-    ] = None,
-    skip_missing: Annotated[
-        bool | None, _option("Leave out images that do not exist.", READING, "--skip-missing")
-    ] = None,
     skip_broken: Annotated[
         bool | None,
         _option("Take the next image where one cannot be read.", READING, "--skip-broken"),
-    ] = None,
-    drop_bad_boxes: Annotated[
-        bool | None,
-        _option("Leave out boxes without an area in the image.", READING, "--drop-bad-boxes"),
-    ] = None,
-    val_fraction: Annotated[
-        float | None,
-        _option("Share to hold out where there is no val split.", READING, default="0.1"),
-    ] = None,
-    decode: Annotated[
-        bool | None, _option("Decode every image before training.", READING, "--decode")
     ] = None,
     strict: Annotated[
         bool, _option("Take warnings about the data for errors.", READING, "--strict")
@@ -137,6 +128,7 @@ def command(
     device: Annotated[
         str | None, _option("auto, cpu, cuda, cuda:1, 1 or mps.", RUNTIME, default="auto")
     ] = None,
+    devices: Annotated[str | None, _option("Train on several at once: 0,1.", RUNTIME)] = None,
     workers: Annotated[
         int | None, _option("Processes that read images.", RUNTIME, default="free cores")
     ] = None,
@@ -173,6 +165,8 @@ def command(
         Path | None,
         _option("Say where the numbers of a failed step stopped being finite.", RESUME),
     ] = None,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Train a detector on a folder of annotated images.
 
@@ -206,12 +200,7 @@ def command(
         "plots": plots,
         "loggers": parse_list("--loggers", loggers),
         "skip_broken": skip_broken,
-        "no_empty": no_empty,
-        "ignore_unknown_classes": ignore_unknown_classes,
-        "skip_missing": skip_missing,
-        "drop_bad_boxes": drop_bad_boxes,
-        "val_fraction": val_fraction,
-        "decode": decode,
+        **reading,
     }
     words = {name: value for name, value in given.items() if value is not None}
     if words.get("weights") == "none":
@@ -219,36 +208,50 @@ def command(
     file = {} if config is None else _read_config(config)
     words = {**file, **words}
     place = words.pop("data", None) if data is None else data
-    bar = StepsBar()
-    if resume or resume_anyway:
-        trainer = _resume(place, words, resume_anyway, bar)
-    else:
-        trainer = _begin(place, words, strict, dry_run, bar)
-    result = trainer.train()
+    with _in_the_words_of_the_command():
+        if resume or resume_anyway:
+            trainer = _resume(place, words, resume_anyway)
+        else:
+            trainer = _begin(place, words, strict, dry_run)
+        result = trainer.train(devices)
     if not dry_run:
         _say_result(result)
 
 
-def _begin(
-    data: str | None, words: dict[str, Any], strict: bool, dry_run: bool, bar: StepsBar
-) -> Trainer:
+@contextmanager
+def _in_the_words_of_the_command() -> Iterator[None]:
+    """Errors name flags, not the options of Python."""
+    from ..training.options import known_words
+
+    try:
+        with named_as_typed(known_words()):
+            yield
+    except (DataError, UsageError) as error:
+        raise type(error)(with_flags(str(error))) from error
+
+
+def _say(text: str) -> None:
+    say_above_bar(with_flags(text))
+
+
+def _begin(data: str | None, words: dict[str, Any], strict: bool, dry_run: bool) -> Trainer:
     from ..training.trainer import Trainer
 
     if data is None:
         raise UsageError(
             "DATA: expected a folder of annotated images, or --resume with that of a run"
         )
-    return Trainer(data, strict=strict, dry_run=dry_run, say=bar.say, callbacks=[bar], **words)
+    return Trainer(data, strict=strict, dry_run=dry_run, say=_say, callbacks=[StepsBar()], **words)
 
 
-def _resume(folder: str | None, words: dict[str, Any], anyway: bool, bar: StepsBar) -> Trainer:
+def _resume(folder: str | None, words: dict[str, Any], anyway: bool) -> Trainer:
     from ..training.options import TrainOptions
     from ..training.run_folder import find_newest_run
     from ..training.trainer import Trainer
 
     out = words.pop("out", TrainOptions().out)
     return Trainer.resume(
-        folder or find_newest_run(out), anyway=anyway, say=bar.say, callbacks=[bar], **words
+        folder or find_newest_run(out), anyway=anyway, say=_say, callbacks=[StepsBar()], **words
     )
 
 
@@ -288,8 +291,10 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _say_result(result: TrainResult) -> None:
+    from ..data.findings import number
+
     best = "" if result.ap is None else f"   best AP {result.ap:.3f} (epoch {result.epoch})"
-    say(f"done    {len(result.rows)} epochs{best}")
+    say(f"done    {number(len(result.rows), 'epoch')}{best}")
     say(f"        {result.folder}: {', '.join(sorted(p.name for p in result.folder.iterdir()))}")
     say(f"next    rtdetr predict IMAGE --model {result.best}")
     say(f"        rtdetr val DATA --model {result.best}")

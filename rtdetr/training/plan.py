@@ -84,14 +84,15 @@ class Plan:
         height, width = self.size
         sizes = f"{min(self.sides)} to {max(self.sides)}" if self.sides else f"{width}x{height}"
         weak = recipe.epochs - recipe.strong_epochs
+        last = "the last epoch" if weak == 1 else f"the last {weak} epochs"
+        strong = f"but for {last}" if weak else "throughout"
         return [
             f"steps   {recipe.epochs} epochs x {self.steps_per_epoch:,} = {self.steps:,} steps of "
             f"{self.effective_batch} images ({parts})",
             f"lr      {recipe.lr:.3g}, backbone {recipe.backbone_lr:.3g}{scaled}; warm-up "
             f"{recipe.warmup:,} steps{cosine}",
             f"average decay {recipe.ema_decay:.6g}, grown after {recipe.ema_tau:,} steps; it is what is evaluated",
-            f"images  {sizes} px, strong augmentation off for the last "
-            + (f"{weak} epochs" if weak != 1 else "epoch"),
+            f"images  {sizes} px, strong augmentation {strong}",
         ]
 
 
@@ -164,7 +165,9 @@ def _choose_batch(
     batch = options.batch
     if batch is None:
         limit = share if options.accum is None else max(1, share // options.accum)
-        batch = min(limit, fitting or CPU_BATCH)
+        # A GPU begins with all of them, and takes fewer where memory ends.
+        most = limit if world.device.type == "cuda" else CPU_BATCH
+        batch = min(limit, fitting or most)
         while share % batch:
             batch -= 1
     return batch, options.accum or max(1, share // batch)

@@ -121,6 +121,20 @@ class TrainingStep:
         report = dict(zip(names, terms, strict=True))
         return StepResult(report, gradient_norm, skipped, self.part)
 
+    def rehearse(self, batch: Batch) -> None:
+        """Compute the gradients of a batch and forget them, so that ``part`` becomes what memory suffices for.
+
+        Args:
+            batch: as large as any of the run.
+
+        Raises:
+            RTDetrError: on some rank memory does not suffice for a single image.
+        """
+        self.statistics.save()
+        self._backward_within_memory(batch)
+        self.statistics.restore()
+        self.optimizer.zero_grad(set_to_none=True)
+
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on, but the model's weights."""
         scaler = self.precision.scaler

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,14 @@ from torch import nn
 from typing_extensions import Unpack
 
 from ..checking import shows_options
+from ..config import RTDetrV2Config
 from ..data import (
     Augmentation,
+    Batch,
     DataSource,
     DataSplits,
     DetectionDataset,
+    ObjectLabels,
     TrainingBatches,
     load_data,
     make_loader,
@@ -29,7 +33,7 @@ from ..data import (
 from ..data.augmentation import Transforms
 from ..data.fingerprint import list_changes
 from ..devices import describe_device
-from ..errors import RTDetrError, UsageError
+from ..errors import UsageError
 from ..evaluation import Evaluation
 from ..files import home_path
 from ..model import RTDetrV2ForObjectDetection
@@ -42,6 +46,7 @@ from .distributed import World
 from .ema import MovingAverage
 from .freezing import freeze
 from .history import EpochRow
+from .launch import find_devices, launch
 from .loggers import LineLogger, make_loggers
 from .optimizer import make_optimizer
 from .options import HINTS, RECIPE_FIELDS, TrainOptions, TrainWords, known_words, split_words
@@ -174,8 +179,12 @@ class Trainer:
         trainer._folder, trainer._state, trainer._goes_on_anyway = folder, state, anyway
         return trainer
 
-    def train(self) -> TrainResult:
+    def train(self, devices: str | None = None) -> TrainResult:
         """Run to the end.
+
+        Args:
+            devices: "0,1" starts a process for each of these GPUs, which share each step; "cpu,cpu" two on the CPU.
+                None trains in this process, or as the one among those of torchrun that it is.
 
         Raises:
             DataError: something is wrong with the data; the message has a sentence for each kind.
@@ -184,7 +193,14 @@ class Trainer:
             RTDetrError: memory does not suffice for one image, or numbers stay not finite.
             OSError: a file cannot be written; the last checkpoint is whole.
         """
-        with World.start(self.options.device) as world, _deterministic(self.options.deterministic):
+        if devices is not None:
+            return launch(find_devices(devices), _train_rank, self)
+        with World.start(self.options.device) as world:
+            return self.train_in(world)
+
+    def train_in(self, world: World) -> TrainResult:
+        """As :meth:`train`, as one process of a world that has been started."""
+        with _deterministic(self.options.deterministic):
             splits = self._load(world)
             run = self._prepare(splits, world)
             if self.dry_run:
@@ -223,6 +239,10 @@ class Trainer:
             write_config(folder, options)
             say(f"folder  {folder}")
         step = _make_step(model, plan, precision, world)
+        if self.options.batch is None and self._state is None and world.device.type == "cuda":
+            step.rehearse(_largest_batch(splits, plan))
+            if step.part < plan.batch:
+                say(f"memory  {step.part} images at once")
         batches = _make_batches(self.options, splits, plan, world)
         dataset = self._dataset(splits, plan)
         run = TrainingRun(
@@ -243,6 +263,7 @@ class Trainer:
             names=_Names(splits),
             constants={
                 "options": options,
+                "config": json.dumps(model.config.to_dict()),
                 "names": list(splits.train.annotations.categories.names),
                 "data": splits.fingerprint(),
                 "plan": _as_plain(plan),
@@ -273,11 +294,28 @@ class Trainer:
     ) -> tuple[RTDetrV2ForObjectDetection, list[nn.Module]]:
         """The model with its starting weights, and what of it is frozen."""
         options = self.options
+        if self._state is not None:
+            config = RTDetrV2Config.from_dict(json.loads(self._state["config"]))
+            model = RTDetrV2ForObjectDetection(config)
+        else:
+            model = self._load_weights(say, splits)
+        frozen = freeze(model, options.freeze)
+        if frozen:
+            total = sum(p.numel() for p in model.parameters())
+            fixed = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+            say(f"frozen  {', '.join(options.freeze)}: {fixed:,} of {total:,} parameters")
+        return model, frozen
+
+    def _load_weights(
+        self, say: Callable[[str], None], splits: DataSplits
+    ) -> RTDetrV2ForObjectDetection:
+        options = self.options
         assert splits.train is not None
         categories = splits.train.annotations.categories
-        is_file = options.weights not in (None, "auto")
+        source = options.model if options.weights in (None, "auto") else options.weights
+        assert source is not None
         start = load_for_training(
-            options.weights if is_file and options.weights is not None else options.model,
+            source,
             categories.names,
             category_ids=categories.ids,
             queries=options.queries,
@@ -286,12 +324,7 @@ class Trainer:
         )
         for sentence in start.report.adapted:
             say(f"weights {sentence}")
-        frozen = freeze(start.model, options.freeze)
-        if frozen:
-            total = sum(p.numel() for p in start.model.parameters())
-            fixed = sum(p.numel() for p in start.model.parameters() if not p.requires_grad)
-            say(f"frozen  {', '.join(options.freeze)}: {fixed:,} of {total:,} parameters")
-        return start.model, frozen
+        return start.model
 
     def _plan(self, model: RTDetrV2ForObjectDetection, splits: DataSplits, world: World) -> Plan:
         assert splits.train is not None
@@ -329,7 +362,7 @@ class Trainer:
             return
         changes = list_changes(self._state["data"], splits.fingerprint())
         if changes:
-            raise RTDetrError(
+            raise UsageError(
                 f"the data have changed since this run began: {'; '.join(changes)}. Start a new run, or go on anyway "
                 "(resume_anyway)"
             )
@@ -361,6 +394,10 @@ class Trainer:
 
 
 Trainer.__init__ = shows_options(TrainOptions, known_words(), HINTS)(Trainer.__init__)  # type: ignore[method-assign]
+
+
+def _train_rank(world: World, trainer: Trainer) -> TrainResult:
+    return trainer.train_in(world)
 
 
 @dataclass(frozen=True)
@@ -401,6 +438,26 @@ def _make_step(
         precision=precision,
         world=world,
     )
+
+
+def _largest_batch(splits: DataSplits, plan: Plan) -> Batch:
+    """A batch of a rank that asks for as much memory as any of the run."""
+    assert splits.train is not None
+    side = max(plan.sides, default=0)
+    height, width = max(side, plan.size[0]), max(side, plan.size[1])
+    objects = int(splits.train.annotations.counts().max(initial=0))
+    labels: ObjectLabels = {
+        "class_labels": torch.zeros(objects, dtype=torch.int64),
+        "boxes": torch.full((objects, 4), 0.5),
+        "image_id": torch.zeros(1, dtype=torch.int64),
+        "orig_size": torch.tensor([height, width]),
+        "size": torch.tensor([height, width]),
+        "noise_seed": torch.zeros(1, dtype=torch.int64),
+        "skipped": torch.zeros(1, dtype=torch.int64),
+    }
+    images = plan.images_per_rank
+    pixels = torch.zeros(images, 3, height, width, dtype=torch.uint8)
+    return {"pixel_values": pixels, "labels": [labels] * images}
 
 
 def _make_batches(

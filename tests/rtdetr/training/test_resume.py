@@ -143,7 +143,7 @@ def test_other_data_are_refused_unless_asked(tmp_path: Path) -> None:
     prepare(tmp_path)
     run = interrupt(tmp_path, "run", 2)
     draw(tmp_path / "data" / "train" / TRAIN[0], "another")
-    with pytest.raises(RTDetrError, match=r"the data have changed since this run began: .*train"):
+    with pytest.raises(UsageError, match=r"the data have changed since this run began: .*train"):
         Trainer.resume(run, say=None).train()
     assert len(Trainer.resume(run, anyway=True, say=None).train().rows) == EPOCHS
 

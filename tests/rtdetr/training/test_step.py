@@ -124,6 +124,19 @@ def test_out_of_memory_halves_the_parts_and_repeats_the_step(
     assert not result.skipped
 
 
+def test_a_rehearsal_finds_what_fits_and_changes_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model()
+    step = make_step(model, part=7)
+    before = copy.deepcopy(model.state_dict())
+    limit_memory(model, 3, monkeypatch)
+    step.rehearse(draw_batch(1, 2, 0, 1, 1, 1, 1))
+    assert step.part == 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_an_image_that_does_not_fit_is_said_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     limit_memory(model, 0, monkeypatch)
