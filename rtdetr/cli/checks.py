@@ -14,9 +14,12 @@ from .console import say, say_json
 
 NAME = "checks"
 
-# What each optional package is for, by the name of its distribution, which is also that of its module.
+# What each optional package is for, by the name of its distribution, which is also that of its module but for hyphens.
 OPTIONAL = {
     "av": "video",
+    "faster-coco-eval": "evaluation",
+    "matplotlib": "plots of evaluation and training",
+    "scipy": "training",
     "supervision": "to_supervision",
     "triton": "attention on GPUs",
     "onnxruntime": "running exported models",
@@ -40,7 +43,7 @@ def command(as_json: AsJson = False) -> None:
             say(f"  {line}")
     say("build     " + ", ".join(f"{key} {value}" for key, value in report["build"].items()))
     for name, entry in report["optional"].items():
-        say(f"optional  {name:<13} {entry['state']:<24} {entry['purpose']}".rstrip())
+        say(f"optional  {name:<16} {entry['state']:<24} {entry['purpose']}".rstrip())
 
 
 def _report() -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _state(name: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            importlib.import_module(name)
+            importlib.import_module(name.replace("-", "_"))
     except Exception as error:
         reason = " ".join(str(error).split())[:80]
         return f"{installed} BROKEN ({type(error).__name__}: {reason})"

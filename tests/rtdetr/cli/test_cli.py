@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -546,7 +547,8 @@ def test_checks(rtdetr: Command) -> None:
     found = rtdetr("checks", "--json").json
     assert found["versions"]["torch"] == torch.__version__
     assert any("yes, taken" in line for line in found["attention"]["cpu"])
-    assert set(found["optional"]) >= {"av", "triton", "torchvision"}
+    assert set(found["optional"]) >= {"av", "triton", "torchvision", "faster-coco-eval"}
+    assert found["optional"]["faster-coco-eval"]["state"] == version("faster-coco-eval")
     text = rtdetr("checks").out
     assert f"torch {torch.__version__}" in text
     assert "attention on cpu" in text
