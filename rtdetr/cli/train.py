@@ -107,6 +107,15 @@ def command(
         int | None,
         _option("Objects that can be found in an image.", RECIPE, default="the model's"),
     ] = None,
+    flip: Annotated[
+        bool | None,
+        _option(
+            "Mirror images at random; not for letters, or where left and right matter.",
+            RECIPE,
+            "--flip/--no-flip",
+            default="flip",
+        ),
+    ] = None,
     balance: Annotated[
         bool | None, _option("Show images of rare classes more often.", RECIPE, "--balance")
     ] = None,
@@ -188,6 +197,7 @@ def command(
         "backbone_lr": backbone_lr,
         "freeze": parse_list("--freeze", freeze),
         "queries": queries,
+        "flip": flip,
         "balance": balance,
         "patience": patience,
         "seed": seed,

@@ -55,6 +55,7 @@ class TrainWords(TypedDict, total=False):
     backbone_lr: float | None
     freeze: Iterable[str]
     queries: int | None
+    flip: bool
     balance: bool
     patience: int
     seed: int
@@ -94,6 +95,7 @@ class TrainOptions:
         backbone_lr: of the backbone; None keeps its share of ``lr``.
         freeze: what does not train: "backbone", "encoder", "decoder", or the name of a module.
         queries: objects that can be found in an image; None as the model has it.
+        flip: whether images may be mirrored; not where left and right or letters matter.
         balance: show images of rare classes more often.
         patience: stop after so many epochs without a better AP; 0 for never.
         seed: of every random number.
@@ -124,6 +126,7 @@ class TrainOptions:
     backbone_lr: float | None = None
     freeze: Iterable[str] = ()
     queries: int | None = None
+    flip: bool = True
     balance: bool = False
     patience: int = 0
     seed: int = 0
@@ -154,7 +157,7 @@ class TrainOptions:
 RECIPE_FIELDS = frozenset(
     {
         *("model", "weights", "recipe", "imgsz", "multi_scale", "batch", "accum", "lr"),
-        *("backbone_lr", "freeze", "queries", "balance", "seed", "amp", "skip_broken"),
+        *("backbone_lr", "freeze", "queries", "flip", "balance", "seed", "amp", "skip_broken"),
     }
 )
 """What decides the weights that come out; a run goes on with the same ones. The rest may change on the way."""
@@ -270,6 +273,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "backbone_lr": _optional(_positive),
     "freeze": _words(),
     "queries": _optional(check_whole),
+    "flip": _flag,
     "balance": _flag,
     "patience": _not_negative,
     "seed": _not_negative,

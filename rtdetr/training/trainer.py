@@ -385,7 +385,7 @@ class Trainer:
         return DetectionDataset(
             splits.train,
             plan.size,
-            augmentation=Augmentation(),
+            augmentation=Augmentation() if self.options.flip else Augmentation(flip=0),
             transforms=self.transforms,
             strong_epochs=plan.recipe.strong_epochs,
             seed=self.options.seed,

@@ -53,7 +53,7 @@ def test_from_a_folder_to_a_prediction(
     best = "runs/train/best.safetensors"
     image = data / "val" / "val_0.png"
     found = rtdetr("predict", image, "--model", best, "--conf", "0", "--no-save", "--json")
-    names = {one["name"] for one in found.json["images"][0]["detections"]}
+    names = {one["name"] for one in found.json["results"][0]["objects"]}
     assert names == set(NAMES)
     measured = rtdetr("val", data, "--model", best, "--device", "cpu", "--no-plots", "--json")
     metrics = json.loads((tmp_path / "runs" / "train" / "metrics.json").read_text())
