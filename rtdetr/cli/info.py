@@ -56,7 +56,9 @@ def _describe(source: str) -> dict[str, Any]:
     else:
         detector = load_detector(source)
         model, processor, weights = detector.model, detector.processor, source
-    published = {} if preset is None else {"ap": preset.ap, "ap50": preset.ap50}
+    published = {}
+    if preset is not None and preset.is_published:
+        published = {"ap": preset.ap, "ap50": preset.ap50}
     report = model.load_report
     return {
         "model": preset.name if preset is not None else source,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``rtdetr models``: the published models."""
+"""``rtdetr models``: the models that have a name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "models"
 
 
 def command(as_json: AsJson = False) -> None:
-    """List the published models: average precision on COCO, size, and where the weights are."""
+    """List the models that have a name: average precision on COCO, size, and where the weights are."""
     rows = [_row(preset) for preset in PRESETS.values()]
     if as_json:
         say_json(rows)
@@ -23,12 +23,13 @@ def command(as_json: AsJson = False) -> None:
         say(line)
     say(
         "\nAP on COCO val2017 at 640x640, as published. Try: rtdetr predict photo.jpg --model rtdetrv2-s"
+        "\nA model without AP starts from random weights: rtdetr train DATA --model tiny"
     )
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     file = row["url"].rsplit("/", 1)[-1] if row["url"] else "none published"
-    average = [f"{row[key]:.1f}" for key in ("ap", "ap50")]
+    average = ["" if row[key] is None else f"{row[key]:.1f}" for key in ("ap", "ap50")]
     params = f"{row['params_millions']}M"
     return [row["name"], row["alias"] or "", *average, params, row["sampling"], row["hub"] or file]
 

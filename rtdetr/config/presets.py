@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published models: how each is built, how well it does, and where its weights are."""
+"""The models that have a name: how each is built, how well it does, and where its weights are."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ STORAGE = "https://github.com/lyuwenyu/storage/releases/download"
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One published model.
+    """One model: a published one, or a shape to train from random weights.
 
     Args:
         name: as the original names it.
         fields: the fields of :class:`~rtdetr.config.RTDetrV2Config` that differ from their defaults.
         backbone: the same for the backbone; ``kind`` is its model type.
-        ap: average precision on COCO val2017, as published.
+        ap: average precision on COCO val2017, as published; None for what nobody has published.
         ap50: the same at an overlap of 0.5.
-        params: parameters in millions, as published.
+        params: parameters in millions, with 80 classes.
         hub: name on the Hugging Face hub, if it is there.
         url: the original checkpoint; None where the publisher lists none.
     """
@@ -35,11 +35,16 @@ class Preset:
     fields: Mapping[str, Any]
     kind: str = "rt_detr_resnet"
     backbone: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    ap: float
-    ap50: float
+    ap: float | None = None
+    ap50: float | None = None
     params: int
     hub: str | None = None
     url: str | None = None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether somebody has trained it; weights may be published or not."""
+        return self.ap is not None
 
     def discrete(self, *, ap: float, ap50: float, file: str) -> Preset:
         """The form that was tuned to sample whole pixels."""
@@ -61,6 +66,30 @@ FIXED = {"freeze_backbone_batch_norms": True, "freeze_at": 0}
 SMALL = {**TRAINED, "encoder_in_channels": (128, 256, 512), "hidden_expansion": 0.5}
 WIDE = {**FIXED, "encoder_ffn_dim": 2048}
 
+TINY = Preset(
+    name="rtdetrv2_tiny",
+    fields={
+        **TRAINED,
+        "hidden_expansion": 0.5,
+        "encoder_in_channels": (64, 128, 256),
+        "encoder_hidden_dim": 128,
+        "encoder_ffn_dim": 256,
+        "encoder_attention_heads": 4,
+        "d_model": 128,
+        "num_queries": 100,
+        "decoder_in_channels": (128, 128, 128),
+        "decoder_ffn_dim": 512,
+        "decoder_attention_heads": 4,
+        "decoder_layers": 3,
+    },
+    backbone={
+        "layer_type": "basic",
+        "embedding_size": 32,
+        "hidden_sizes": (32, 64, 128, 256),
+        "depths": (1, 1, 1, 1),
+    },
+    params=3,
+)
 R18 = Preset(
     name="rtdetrv2_r18vd",
     fields={**SMALL, "decoder_layers": 3},
@@ -150,6 +179,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         preset.name: preset
         for preset in (
+            TINY,
             R18,
             R34,
             R50_M,

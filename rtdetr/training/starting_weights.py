@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..config.presets import Preset
 from ..errors import ModelError, UsageError
 from ..hub import HubOptions
 from ..inference.loading import read_config, read_processor
@@ -46,7 +47,7 @@ def load_for_training(
 
     Args:
         source: a preset, folder, repository on the hub or checkpoint, ours or the original's, whose averaged weights
-            are taken.
+            are taken. A preset that nobody has published has none, and all are drawn.
         names: K class names, each once.
         category_ids: K ids of the classes in the user's files; the model keeps them for its predictions.
         queries: the most detections of an image; None for as many as the source has.
@@ -65,10 +66,11 @@ def load_for_training(
     fields = {**(changes or {}), "id2label": dict(enumerate(names)), "category_ids": category_ids}
     if queries is not None:
         fields["num_queries"] = queries
+    is_unpublished = isinstance(place, Preset) and not place.is_published
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            if pretrained:
+            if pretrained and not is_unpublished:
                 model, report = load_adapted(
                     RTDetrV2ForObjectDetection, source, changes=fields, options=options
                 )

@@ -434,6 +434,8 @@ def test_models(rtdetr: Command) -> None:
     rows = {row["name"]: row for row in rtdetr("models", "--json").json}
     assert rows["rtdetrv2_r50vd_dsp"]["sampling"] == "discrete"
     assert rows["rtdetrv2_r101vd"]["ap"] == 54.3
+    assert re.search(r"rtdetrv2_tiny +3M +bilinear +none published", text)
+    assert rows["rtdetrv2_tiny"]["ap"] is None
 
 
 def test_info_of_a_published_model_needs_no_download(rtdetr: Command) -> None:

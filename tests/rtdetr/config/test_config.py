@@ -384,7 +384,7 @@ def test_presets_are_those_of_the_paper() -> None:
         assert config.decoder_method == "default"
     discrete = {name for name in PRESETS if name.endswith("_dsp")}
     assert discrete == {f"rtdetrv2_{v}_dsp" for v in ("r18vd", "r34vd", "r50vd_m", "r50vd")}
-    assert set(PRESETS) == set(facts) | discrete
+    assert set(PRESETS) == set(facts) | discrete | {"rtdetrv2_tiny"}
     for name in discrete:
         assert RTDetrV2Config.from_preset(name).decoder_method == "discrete"
 
@@ -404,6 +404,8 @@ def test_presets_name_the_classes_of_coco() -> None:
         ("rtdetrv2-m*", "rtdetrv2_r34vd"),
         ("RTDETRv2-S", "rtdetrv2_r18vd"),
         ("rtdetrv2-s-dsp", "rtdetrv2_r18vd_dsp"),
+        ("tiny", "rtdetrv2_tiny"),
+        ("rtdetrv2-tiny", "rtdetrv2_tiny"),
         ("r50vd_m", "rtdetrv2_r50vd_m"),
         ("rtdetr_v2_r101vd", "rtdetrv2_r101vd"),
     ],

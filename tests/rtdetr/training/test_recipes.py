@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rtdetr.config.presets import PRESETS
 from rtdetr.errors import ModelError
 from rtdetr.model import RTDetrV2ForObjectDetection
 from rtdetr.training.optimizer import parameter_groups
-from rtdetr.training.recipes import RECIPES, Recipe, find_recipe
+from rtdetr.training.recipes import RECIPES, Recipe, find_recipe, recipe_for
 from rtdetr.training.roles import roles
 from rtdetr.weights.names import from_module_names
 
@@ -85,3 +86,23 @@ def test_warm_up_and_average_span_at_most_a_tenth_of_a_run(
     recipe: Recipe = RECIPES["rtdetrv2_r50vd"].shortened(epochs, per_epoch)
     assert (recipe.warmup, recipe.ema_tau) == (span, span)
     assert recipe.ema_decay == pytest.approx(decay)
+
+
+@pytest.mark.parametrize(
+    ("changes", "preset"),
+    [
+        ({}, "rtdetrv2_r50vd"),
+        ({"decoder_layers": 5}, "rtdetrv2_r50vd"),
+        ({"freeze_backbone_batch_norms": False, "decoder_layers": 5}, "rtdetrv2_r18vd"),
+        (
+            {"d_model": 128, "encoder_hidden_dim": 128, "decoder_in_channels": (128,) * 3},
+            "rtdetrv2_r50vd",
+        ),
+        ({"d_model": 128, "decoder_layers": 2}, "rtdetrv2_tiny"),
+    ],
+    ids=["published", "fixed", "trained", "same-shape", "narrow"],
+)
+def test_other_shapes_train_as_the_preset_that_is_most_like_them(
+    changes: dict[str, Any], preset: str
+) -> None:
+    assert recipe_for(RTDetrV2Config(**changes)) == RECIPES[preset]

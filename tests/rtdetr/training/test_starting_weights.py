@@ -219,3 +219,11 @@ def test_other_shapes_are_refused(tmp_path: Path) -> None:
     path = save(model_of(OLD), tmp_path)
     with pytest.raises(ModelError, match="weights are missing"):
         load_for_training(path, OLD, changes={"decoder_layers": 4})
+
+
+def test_a_preset_that_nobody_published_starts_at_random() -> None:
+    start, again = (load_for_training("tiny", ["helmet"], seed=seed) for seed in (3, 3))
+    assert start.report.adapted == ("all weights are drawn with seed 3, 1 classes",)
+    assert sum(p.numel() for p in start.model.parameters()) < 4_000_000
+    after, same = tensors(start.model), tensors(again.model)
+    assert all(torch.equal(after[name], same[name]) for name in after)

@@ -791,3 +791,7 @@ def test_preset_out_of_reach_says_where_to_put_it(monkeypatch: Any, tmp_path: Pa
         )
     with pytest.raises(ModelError, match=r"^rtdetrv2_hgnetv2_l: its publisher offers no weights"):
         load("rtdetrv2_hgnetv2_l")
+    with pytest.raises(
+        ModelError, match=r"^tiny: has no weights before it is trained: rtdetr train"
+    ):
+        load("tiny")
