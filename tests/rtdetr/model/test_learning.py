@@ -105,6 +105,14 @@ def test_every_parameter_that_trains_gets_a_gradient_with_objects_and_without() 
         assert not without
 
 
+def test_an_image_of_fewer_pixels_than_queries_teaches() -> None:
+    model = tiny_model(num_queries=50).train()
+    outputs = model(image(32, 64, batch=2), labels=draw_labels(3, 1))
+    noisy, queries = outputs.denoising_meta_values["dn_num_split"]
+    assert (noisy + queries, queries) == (outputs.logits.shape[1], 42)
+    outputs.loss.backward()
+
+
 def test_a_batch_without_objects_teaches_the_denoising_classes_nothing() -> None:
     model = tiny_model().train()
     outputs = model(image(96, 96, batch=2), labels=draw_labels(0, 0))
