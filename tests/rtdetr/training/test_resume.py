@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
 
 
 PROGRAM = """
+import shutil
 import sys
 from pathlib import Path
 import torch
@@ -196,8 +198,8 @@ folder, out, workers = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 if (folder / out / LAST).exists():
     trainer = Trainer.resume(folder / out, say=None)
 else:
-    # A run that was killed before its first checkpoint left nothing to go on from.
-    number = len(list(folder.glob(out + "*")))
+    # Killed before its first checkpoint, it left nothing to go on from.
+    shutil.rmtree(folder / out, ignore_errors=True)
     trainer = make_trainer(folder, out, epochs={epochs}, workers=workers, save_every=1e-6)
 trainer.train()
 """
@@ -233,8 +235,6 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
 
 def wait_for_steps(process: subprocess.Popen[bytes], run: Path, moments: random.Random) -> bool:
     """Wait until the run has gone on, and a little longer; whether it still runs."""
-    import time
-
     log = run / "log.jsonl"
     before, deadline = (log.stat().st_mtime_ns if log.exists() else 0), time.monotonic() + 300
     while not log.exists() or log.stat().st_mtime_ns == before:
