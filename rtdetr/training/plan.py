@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
@@ -70,6 +71,18 @@ class Plan:
     def has_sides(self, epoch: int) -> bool:
         """Whether each step of an epoch has a size of its own."""
         return bool(self.sides) and epoch < self.recipe.multi_scale_epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as checkpoints and run.json have them."""
+        recipe = asdict(self.recipe)
+        recipe["undecayed"] = sorted(role.value for role in self.recipe.undecayed)
+        return {
+            **asdict(self),
+            "recipe": recipe,
+            "size": list(self.size),
+            "sides": list(self.sides),
+            "effective_batch": self.effective_batch,
+        }
 
     def lines(self) -> list[str]:
         """How the run goes, for its first lines."""

@@ -94,8 +94,17 @@ def test_a_log_that_a_kill_has_cut_goes_on_where_the_checkpoint_is(tmp_path: Pat
 
 
 ROW = {
-    "epoch": 2, "seconds": 61.0, "evaluation": 2.0, "memory": 1.5, "waiting": 0.0,
-    "loss": 12.3456, "loss_bbox": 0.5, "loss_vfl": None, "ap": 0.25, "ap50": 0.5, "ap75": 0.1,
+    "epoch": 2,
+    "seconds": 61.0,
+    "evaluation": 2.0,
+    "memory": 1.5,
+    "waiting": 0.0,
+    "loss": 12.3456,
+    "loss_bbox": 0.5,
+    "loss_vfl": None,
+    "ap": 0.25,
+    "ap50": 0.5,
+    "ap75": 0.1,
     "best": 1,
 }
 

@@ -132,7 +132,7 @@ def test_a_run_may_get_longer(folder: Path) -> None:
 
 def test_another_recipe_is_refused_unless_asked(folder: Path) -> None:
     run = interrupt(folder, "recipe", 2)
-    with pytest.raises(UsageError, match=r"lr was 0.001: a run goes on with the same recipe"):
+    with pytest.raises(UsageError, match=r"lr was 0.001: start a new run, or go on anyway"):
         Trainer.resume(run, lr=0.1)
     with pytest.raises(UsageError, match=r"imgsz was 64, seed was 0"):
         Trainer.resume(run, seed=1, imgsz=96)
