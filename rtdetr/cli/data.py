@@ -50,6 +50,10 @@ def make(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="What to make: digits.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     images: Annotated[int, typer.Option(help="Images; a fifth of them for validation.")] = 1000,
+    smallest: Annotated[
+        int | None,
+        typer.Option(help="Height of the smallest objects, in pixels.", show_default="20 of 320"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=OUTPUT)] = 0,
 ) -> None:
     """Make a data set in COCO's layout, offline. digits: handwritten digits on photos (10 classes)."""
@@ -57,7 +61,7 @@ def make(
     from .arguments import choose
 
     (name,) = choose("KIND", kind, tuple(GENERATORS))
-    maker = GENERATORS[name]()
+    maker = GENERATORS[name](smallest)
     boxes = write_data_set(
         folder, maker, images, seed, progress=lambda numbers: progress(numbers, images)
     )

@@ -107,13 +107,10 @@ def command(
         int | None,
         _option("Objects that can be found in an image.", RECIPE, default="the model's"),
     ] = None,
-    flip: Annotated[
-        bool | None,
+    augment: Annotated[
+        str | None,
         _option(
-            "Mirror images at random; not for letters, or where left and right matter.",
-            RECIPE,
-            "--flip/--no-flip",
-            default="flip",
+            "recipe, flip alone, or none where a mirror changes classes.", RECIPE, default="recipe"
         ),
     ] = None,
     balance: Annotated[
@@ -197,7 +194,7 @@ def command(
         "backbone_lr": backbone_lr,
         "freeze": parse_list("--freeze", freeze),
         "queries": queries,
-        "flip": flip,
+        "augment": augment,
         "balance": balance,
         "patience": patience,
         "seed": seed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ from .geometry import crop, draw_crop, draw_zoom, flip, resize, sanitize, zoom_o
 from .photometric import distort, draw_distortion
 from .sample import Sample
 
-__all__ = ["Augmentation", "Transforms", "apply_user_transforms", "augment", "strong_epochs"]
+__all__ = [
+    "AUGMENTATIONS",
+    "Augmentation",
+    "Transforms",
+    "apply_user_transforms",
+    "augment",
+    "strong_epochs",
+]
 
 Transforms = Callable[[Image.Image, dict[str, Any]], tuple[Any, Mapping[str, Any]]]
 """A user's augmentation: RGB image and {"boxes": float64 [n, 4] xyxy in pixels, "class_labels": int64 [n],
@@ -47,6 +55,16 @@ class Augmentation:
     def weak(self) -> Augmentation:
         """Without what the last epochs leave out: light and color, canvas and window."""
         return Augmentation(0, 0, 0, self.flip)
+
+
+AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
+    {
+        "recipe": Augmentation(),
+        "flip": Augmentation().weak(),
+        "none": Augmentation(0, 0, 0, 0),
+    }
+)
+"""By the word of a user. A mirrored digit is another object: text, arrows and hands take "none"."""
 
 
 def augment(sample: Sample, rng: np.random.Generator, augmentation: Augmentation) -> Sample:

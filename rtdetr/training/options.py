@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypedDict
 
 from ..checking import as_bool, as_number, hints_at_fields
-from ..data import ReadOptions
+from ..data import AUGMENTATIONS, ReadOptions
 from ..errors import UsageError, did_you_mean
 from ..inference.options import ImageSize, check_imgsz, check_whole
 
@@ -34,6 +34,7 @@ HINTS = MappingProxyType(
         "pretrained": 'Did you mean "weights"?',
         "optimizer": "It is AdamW, as published.",
         "num_workers": 'Did you mean "workers"?',
+        "fliplr": 'Did you mean "augment"?',
         "early_stopping": 'Did you mean "patience"?',
     }
 )
@@ -57,6 +58,7 @@ class TrainWords(TypedDict, total=False):
     queries: int | None
     flip: bool
     balance: bool
+    augment: str
     patience: int
     seed: int
     device: str
@@ -97,6 +99,8 @@ class TrainOptions:
         queries: objects that can be found in an image; None as the model has it.
         flip: whether images may be mirrored; not where left and right or letters matter.
         balance: show images of rare classes more often.
+        augment: "recipe" changes light, color, canvas and window, and flips; "flip" flips alone; "none" neither, for
+            classes that a mirror changes and runs of few steps. ``transforms`` come in its place.
         patience: stop after so many epochs without a better AP; 0 for never.
         seed: of every random number.
         device: "auto", "cpu", "cuda", "cuda:1", 1 or "mps".
@@ -128,6 +132,7 @@ class TrainOptions:
     queries: int | None = None
     flip: bool = True
     balance: bool = False
+    augment: str = "recipe"
     patience: int = 0
     seed: int = 0
     device: str = "auto"
@@ -157,7 +162,7 @@ class TrainOptions:
 RECIPE_FIELDS = frozenset(
     {
         *("model", "weights", "recipe", "imgsz", "multi_scale", "batch", "accum", "lr"),
-        *("backbone_lr", "freeze", "queries", "flip", "balance", "seed", "amp", "skip_broken"),
+        *("backbone_lr", "freeze", "queries", "balance", "augment", "seed", "amp", "skip_broken"),
     }
 )
 """What decides the weights that come out; a run goes on with the same ones. The rest may change on the way."""
@@ -275,6 +280,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "queries": _optional(check_whole),
     "flip": _flag,
     "balance": _flag,
+    "augment": _one_of(*AUGMENTATIONS),
     "patience": _not_negative,
     "seed": _not_negative,
     "device": _device,

@@ -40,6 +40,7 @@ class Plan:
         sides: from which each step of the multi-scale epochs draws its size; empty for one size.
         lr_factor: by which the images of a step changed the learning rates.
         workers: processes that read images, on each rank.
+        augment: which augmentation, by its word.
     """
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Plan:
     sides: tuple[int, ...]
     lr_factor: float
     workers: int
+    augment: str
 
     @property
     def images_per_rank(self) -> int:
@@ -96,17 +98,21 @@ class Plan:
         )
         height, width = self.size
         sizes = f"{min(self.sides)} to {max(self.sides)}" if self.sides else f"{width}x{height}"
-        weak = recipe.epochs - recipe.strong_epochs
-        last = "the last epoch" if weak == 1 else f"the last {weak} epochs"
-        strong = f"but for {last}" if weak else "throughout"
         return [
             f"steps   {recipe.epochs} epochs x {self.steps_per_epoch:,} = {self.steps:,} steps of "
             f"{self.effective_batch} images ({parts})",
             f"lr      {recipe.lr:.3g}, backbone {recipe.backbone_lr:.3g}{scaled}; warm-up "
             f"{recipe.warmup:,} steps{cosine}",
             f"average decay {recipe.ema_decay:.6g}, grown after {recipe.ema_tau:,} steps; it is what is evaluated",
-            f"images  {sizes} px, strong augmentation {strong}",
+            f"images  {sizes} px, {self._describe_augmentation()}",
         ]
+
+    def _describe_augmentation(self) -> str:
+        if self.augment != "recipe":
+            return {"flip": "flipped, not augmented further", "none": "not augmented"}[self.augment]
+        weak = self.recipe.epochs - self.recipe.strong_epochs
+        last = "the last epoch" if weak == 1 else f"the last {weak} epochs"
+        return "strong augmentation " + (f"but for {last}" if weak else "throughout")
 
 
 def make_plan(
@@ -148,6 +154,7 @@ def make_plan(
         sides=sides_for(height) if is_varied else (),
         lr_factor=1.0 if options.lr is not None else factor,
         workers=_count_workers(options.workers, world.size),
+        augment=options.augment,
     )
 
 

@@ -14,7 +14,19 @@ import torch
 from typing_extensions import Unpack
 
 from ..checking import shows_options
-from ..data import DataSource, DataSplits, load_data
+from ..config import RTDetrV2Config
+from ..data import (
+    AUGMENTATIONS,
+    Batch,
+    DataSource,
+    DataSplits,
+    DetectionDataset,
+    ObjectLabels,
+    TrainingBatches,
+    load_data,
+    make_loader,
+    repeat_factors,
+)
 from ..data.augmentation import Transforms
 from ..errors import UsageError
 from ..evaluation import Evaluation
@@ -212,6 +224,18 @@ class Trainer:
         own = vars(self.options)
         reading = {name: self.words[name] for name in sorted(self.words) if name not in own}
         return {"data": data, **self.options.to_dict(), **reading}
+
+    def _dataset(self, splits: DataSplits, plan: Plan) -> DetectionDataset:
+        assert splits.train is not None
+        return DetectionDataset(
+            splits.train,
+            plan.size,
+            augmentation=AUGMENTATIONS[self.options.augment],
+            transforms=self.transforms,
+            strong_epochs=plan.recipe.strong_epochs,
+            seed=self.options.seed,
+            skip_broken=self.options.skip_broken,
+        )
 
 
 Trainer.__init__ = shows_options(TrainOptions, known_words(), HINTS)(Trainer.__init__)  # type: ignore[method-assign]

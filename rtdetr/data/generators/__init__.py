@@ -11,4 +11,5 @@ from .write import write_data_set
 
 __all__ = ["GENERATORS", "Scene", "SceneMaker", "write_data_set"]
 
-GENERATORS: dict[str, Callable[[], SceneMaker]] = {"digits": Digits}
+GENERATORS: dict[str, Callable[[int | None], SceneMaker]] = {"digits": Digits}
+"""From the height of the smallest objects in pixels, or None for the maker's own."""

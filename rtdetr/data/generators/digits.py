@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ...errors import MissingExtraError
+from ...errors import MissingExtraError, UsageError
 from .ground import draw_ground
 from .scene import Scene
 
@@ -36,13 +36,21 @@ Alpha = npt.NDArray[np.uint8]
 class Digits:
     """Ten classes, "0" to "9"; from none to twelve of them on 320x320 pixels, in any color, size and place.
 
+    Args:
+        smallest: height in pixels of the smallest ones, 20 to 150; None for 20.
+
     Raises:
+        UsageError: for another height.
         MissingExtraError: if scikit-learn is not installed.
     """
 
     names = tuple("0123456789")
 
-    def __init__(self) -> None:
+    def __init__(self, smallest: int | None = None) -> None:
+        low, high = HEIGHTS
+        if smallest is not None and not low <= smallest <= high:
+            raise UsageError(f"smallest: expected {low} to {high} pixels, got {smallest}")
+        self.heights = (smallest or low, high)
         try:
             from sklearn.datasets import load_digits, load_sample_image
         except ImportError as error:
@@ -64,7 +72,7 @@ class Digits:
         classes: list[int] = []
         for _ in range(total):
             index = self._choose(rng, is_val)
-            ink = draw_ink(rng, self._glyphs[index])
+            ink = draw_ink(rng, self._glyphs[index], self.heights)
             place = find_place(rng, ink.shape, boxes)
             if place is not None:
                 _paint(rng, image, ink, place)
@@ -82,9 +90,9 @@ class Digits:
         return block if is_val else block + int(rng.integers(1, HELD_OUT))
 
 
-def draw_ink(rng: np.random.Generator, glyph: Alpha) -> Alpha:
+def draw_ink(rng: np.random.Generator, glyph: Alpha, heights: tuple[int, int] = HEIGHTS) -> Alpha:
     """A digit enlarged, turned, and cut to where its ink is: alpha [h, w]."""
-    low, high = np.log(HEIGHTS)
+    low, high = np.log(heights)
     height = int(np.exp(rng.uniform(low, high)))
     width = max(8, int(height * rng.uniform(0.7, 1.1)))
     # A border, so that turning cuts nothing off.

@@ -84,6 +84,27 @@ def test_boxes_are_tight_around_what_was_painted() -> None:
     assert checked >= 3
 
 
+@pytest.mark.parametrize("smallest", [None, 80])
+def test_smallest_digits_are_as_high_as_asked_for(smallest: int | None) -> None:
+    from rtdetr.data.generators.digits import Digits
+
+    maker = Digits(smallest)
+    boxes = np.concatenate(
+        [maker.draw(np.random.default_rng(seed), is_val=False).boxes for seed in range(40)]
+    )
+    heights = boxes[:, 3] - boxes[:, 1]
+    # Ink does not fill its place, and is turned.
+    assert 0.6 * (smallest or 20) < heights.min() < 1.4 * (smallest or 20)
+
+
+@pytest.mark.parametrize("smallest", [19, 151])
+def test_digits_of_another_height_are_refused(smallest: int) -> None:
+    from rtdetr.data.generators.digits import Digits
+
+    with pytest.raises(UsageError, match=r"^smallest: expected 20 to 150 pixels, got"):
+        Digits(smallest)
+
+
 def test_val_has_digits_of_its_own() -> None:
     from rtdetr.data.generators.digits import HELD_OUT, Digits
 

@@ -15,6 +15,7 @@ from data_sets import NAMES, TRAIN, coco_folder
 from PIL import Image
 from runs import STEPS, At, digest, make_trainer, prepare, weights
 
+from rtdetr.data import Augmentation
 from rtdetr.detector import RTDETR
 from rtdetr.errors import DataError, RTDetrError, UsageError
 from rtdetr.model import RTDetrV2ForObjectDetection
@@ -130,6 +131,30 @@ def test_workers_and_checkpoints_do_not_change_the_result(
     expected = make_trainer(folder, "plain").train()
     result = make_trainer(folder, "changed", **changes).train()
     assert digest(result.best) == digest(expected.best)
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected", "line"),
+    [
+        ("recipe", Augmentation(), "strong augmentation but for the last epoch"),
+        ("flip", Augmentation(0, 0, 0, 0.5), "flipped, not augmented further"),
+        ("none", Augmentation(0, 0, 0, 0), "not augmented"),
+    ],
+)
+def test_augmentation_is_chosen_by_its_word(
+    augment: str, expected: Augmentation, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def draw(sample: Any, rng: np.random.Generator, augmentation: Augmentation) -> Any:
+        drawn.append(augmentation)
+        return sample
+
+    monkeypatch.setattr("rtdetr.data.dataset.augment", draw)
+    lines: list[str] = []
+    make_trainer(folder, augment, augment=augment, say=lines.append).train()
+    assert f"images  64x64 px, {line}" in lines
+    assert set(drawn) == {expected, expected.weak()}
 
 
 def test_frozen_parts_keep_weights_and_statistics(folder: Path) -> None:
