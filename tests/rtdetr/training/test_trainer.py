@@ -137,6 +137,11 @@ def test_workers_and_checkpoints_do_not_change_the_result(
     ("augment", "expected", "line"),
     [
         ("recipe", Augmentation(), "strong augmentation but for the last epoch"),
+        (
+            "no-flip",
+            Augmentation(flip=0),
+            "strong augmentation but for the last epoch, never mirrored",
+        ),
         ("flip", Augmentation(0, 0, 0, 0.5), "flipped, not augmented further"),
         ("none", Augmentation(0, 0, 0, 0), "not augmented"),
     ],
