@@ -104,6 +104,13 @@ def test_transformers_names(best: Path) -> None:
         assert "model.decoder.class_embed.0.weight" in file.keys()  # noqa: SIM118 - no mapping
 
 
+def test_the_same_weights_are_the_same_bytes(best: Path, detector: RTDETR) -> None:
+    first = best.read_bytes()
+    for _ in range(6):  # of an order that is drawn anew
+        save_checkpoint(detector.model, best, detector.processor)
+        assert best.read_bytes() == first
+
+
 def test_an_error_leaves_the_older_file(best: Path, detector: RTDETR, monkeypatch: Any) -> None:
     before = best.read_bytes()
 
