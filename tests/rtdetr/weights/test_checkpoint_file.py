@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny_detector import NAMES, SIDE, tiny_config, tiny_detector
 
 from rtdetr import RTDETR, RTDetrImageProcessor, RTDetrV2Config, RTDetrV2ForObjectDetection
 from rtdetr.errors import ModelError, UsageError
+from rtdetr.hub import METADATA_KEYS, PREPROCESSOR
 from rtdetr.weights import save_checkpoint
 
 IDS = (17, 3, 90)
@@ -166,16 +167,10 @@ def test_wrong_arguments(
         ('{"size": "huge"}', "rtdetr_processor: size: expected"),
     ],
 )
-def test_damaged_settings(
-    text: str, message: str, best: Path, detector: RTDETR, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(
-        RTDetrImageProcessor, "to_dict", lambda _: json.loads(text) if text != "[" else {}
-    )
-    if text == "[":
-        monkeypatch.setattr("rtdetr.weights.save.json.dumps", lambda *_, **__: text)
-    save_checkpoint(detector.model, best, detector.processor)
-    monkeypatch.undo()
+def test_damaged_settings(text: str, message: str, best: Path) -> None:
+    with safe_open(best, framework="pt") as file:
+        metadata = {**file.metadata(), METADATA_KEYS[PREPROCESSOR]: text}
+    save_file(load_file(best), best, metadata)
     with pytest.raises(ModelError, match=message):
         RTDetrImageProcessor.from_pretrained(best)
 
