@@ -110,8 +110,7 @@ def _of_preset(title: str, preset: Preset, options: HubOptions) -> WeightFiles:
     """The original file if it is there; else what the hub has; else the original file, downloaded."""
     if not preset.is_published:
         raise ModelError(
-            f"{title}: has no weights before it is trained: rtdetr train DATA --model {title}. Pass the path of its "
-            "weights, or random ones with weights=None."
+            f"{title}: has no weights before it is trained: rtdetr train DATA --model {title}. Then pass their path."
         )
     if preset.url is None:
         raise ModelError(f"{title}: its publisher offers no weights. Pass the path of its weights.")
