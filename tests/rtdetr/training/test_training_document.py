@@ -72,6 +72,8 @@ def test_files_and_options_of_the_text_exist() -> None:
     flags = {flag.replace("-", "_") for flag in re.findall(r"--([a-z][a-z-]+)", TEXT)}
     others = {
         "no_plots",
+        "no_flip",
+        "no_augment",
         "config",
         "resume",
         "replay",
