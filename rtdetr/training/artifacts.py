@@ -12,6 +12,7 @@ from ..evaluation.samples import draw_batch, draw_samples
 from ..evaluation.validation import validate
 from ..model import RTDetrV2ForObjectDetection
 from .callbacks import Callback, Run
+from .optional import tolerate
 from .plan import Plan
 from .run_folder import write_json
 
@@ -36,7 +37,12 @@ class Plots(Callback):
         self._annotations, self._dataset = splits.train.annotations, dataset
 
     def start(self, run: Run) -> None:
-        plot_labels(self._annotations, run.folder / "labels.jpg")
+        with tolerate("labels.jpg"):
+            plot_labels(self._annotations, run.folder / "labels.jpg")
+        with tolerate("train_batch.jpg"):
+            self._draw_batch(run)
+
+    def _draw_batch(self, run: Run) -> None:
         run.batches.set_epoch(0)
         keys = next(iter(run.batches))[:SHOWN_IMAGES]
         batch = collate([self._dataset[key] for key in keys])
@@ -45,7 +51,8 @@ class Plots(Callback):
 
     def end(self, run: Run) -> None:
         if run.progress.rows:
-            plot_history(run.progress.rows, run.folder / "curves.png")
+            with tolerate("curves.png"):
+                plot_history(run.progress.rows, run.folder / "curves.png")
 
 
 def report_best(
@@ -68,8 +75,11 @@ def report_best(
     )
     write_json(best.parent, evaluation.as_dict(), METRICS)
     if has_plots:
-        plot_precision_recall(evaluation, best.parent / "pr.png")
-        plot_confusion(evaluation.confusion, best.parent / "confusion.png")
+        with tolerate("pr.png"):
+            plot_precision_recall(evaluation, best.parent / "pr.png")
+        with tolerate("confusion.png"):
+            plot_confusion(evaluation.confusion, best.parent / "confusion.png")
         threshold = SHOWN_SCORE if evaluation.threshold is None else evaluation.threshold
-        draw_samples(splits.val, table, best.parent / "val_samples.jpg", threshold)
+        with tolerate("val_samples.jpg"):
+            draw_samples(splits.val, table, best.parent / "val_samples.jpg", threshold)
     return evaluation

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,7 +44,7 @@ class Run(Protocol):
         """Of the step that comes next, counted over the run from 0."""
 
     def stop(self) -> None:
-        """End after this epoch."""
+        """End after this epoch; before the first, after that."""
 
 
 class Callback:
@@ -84,5 +85,7 @@ class Callbacks(Callback):
             callback.epoch(run, row)
 
     def end(self, run: Run) -> None:
-        for callback in self.all:
-            callback.end(run)
+        """All of them, also after one that raises."""
+        with ExitStack() as stack:
+            for callback in reversed(self.all):
+                stack.callback(callback.end, run)

@@ -14,6 +14,7 @@ from ..errors import MissingExtraError
 from ..files import atomic_write, exists
 from .callbacks import Callback, Run
 from .history import EpochRow
+from .optional import OptionalCallback
 from .step import StepResult
 
 __all__ = [
@@ -236,12 +237,13 @@ LOGGERS: Mapping[str, Callable[[], Callback]] = {
 
 
 def make_loggers(names: Iterable[str]) -> list[Callback]:
-    """Those of every run, and those that a user asks for.
+    """Those of every run, and those that a user asks for, which a run can do without.
 
     Raises:
         MissingExtraError: a package is not installed.
     """
-    return [CsvLogger(), JsonLinesLogger(), *(LOGGERS[name]() for name in names)]
+    services = [OptionalCallback(LOGGERS[name](), f"--loggers {name}") for name in names]
+    return [CsvLogger(), JsonLinesLogger(), *services]
 
 
 def _import(name: str) -> Any:

@@ -24,6 +24,7 @@ from .failures import stop_at_failures
 from .freezing import start_training
 from .history import EpochRow, Progress
 from .interruption import InterruptedRunError, Interruption
+from .optional import tolerate
 from .plan import Plan
 from .step import StepResult, TrainingStep
 
@@ -100,10 +101,12 @@ class TrainingRun:
         progress = self.progress
         stale = progress.epoch - 1 - max(progress.best_epoch, 0)
         is_out_of_patience = 0 < self.patience <= stale
-        return progress.epoch >= self.plan.recipe.epochs or is_out_of_patience or self._is_stopped
+        # A run leaves a model, so that one which is stopped before its first epoch takes that.
+        is_stopped = self._is_stopped and bool(progress.rows)
+        return progress.epoch >= self.plan.recipe.epochs or is_out_of_patience or is_stopped
 
     def stop(self) -> None:
-        """End after this epoch."""
+        """End after this epoch; before the first, after that."""
         self._is_stopped = True
 
     def train(self) -> None:
@@ -116,14 +119,18 @@ class TrainingRun:
         """
         self._saved = time.monotonic()
         with Interruption.listening() as interruption:
-            if self.world.is_main:
-                self.callback.start(self)
             try:
+                if self.world.is_main:
+                    self.callback.start(self)
                 while not self.world.broadcast(self.is_finished):
                     self._run_epoch(interruption)
-            finally:
+            except BaseException:
                 if self.world.is_main:
-                    self.callback.end(self)
+                    with tolerate("the end of a callback"):  # the error that ended the run counts
+                        self.callback.end(self)
+                raise
+            if self.world.is_main:
+                self.callback.end(self)
 
     def state(self) -> dict[str, Any]:
         """All that is not in the files of the data."""
