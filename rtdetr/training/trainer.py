@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,12 @@ from .preparation import Preparation
 from .requirements import require_packages
 from .resuming import Resumed
 from .run import BEST, TrainingRun
+from .run_folder import claim_run_folder, list_versions, write_config, write_json
+from .schedule import Schedule
+from .starting_weights import load_for_training
+from .step import TrainingStep
+from .torch_state import torch_state_of_a_run
+from .validator import Validator
 
 __all__ = ["TrainResult", "Trainer"]
 
@@ -172,7 +177,7 @@ class Trainer:
         Raises:
             DataError: something is wrong with the data; the message has a sentence for each kind.
             ModelError: there is no such model, or it does not fit.
-            InterruptedRunError: Ctrl-C or SIGTERM; a checkpoint is written.
+            InterruptedRunError: Ctrl-C, SIGTERM or SIGHUP; a checkpoint is written.
             RTDetrError: memory does not suffice for one image, or numbers stay not finite.
             OSError: a file cannot be written; the last checkpoint is whole.
         """
@@ -183,7 +188,7 @@ class Trainer:
 
     def train_in(self, world: World) -> TrainResult:
         """As :meth:`train`, as one process of a world that has been started."""
-        with _deterministic(self.options.deterministic):
+        with torch_state_of_a_run(world.device, self.options.deterministic):
             splits = self._load(world)
             run = self._prepare(splits, world).run()
             if self.dry_run:
@@ -247,17 +252,3 @@ def _train_rank(world: World, trainer: Trainer) -> TrainResult:
 
 def _say_nothing(_: str) -> None:
     pass
-
-
-@contextmanager
-def _deterministic(is_asked: bool) -> Iterator[None]:
-    """The same bits from each run on a GPU too."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if is_asked:
-        # cuBLAS reads it when it starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
