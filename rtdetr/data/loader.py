@@ -45,6 +45,7 @@ def make_loader(
 
 
 def _ignore_interruptions(_: int) -> None:
-    """A terminal sends Ctrl-C to the workers too, and a batch system SIGTERM; they end with their parent."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """A terminal sends Ctrl-C to the workers too, or SIGHUP, and a batch system SIGTERM; they end with their parent."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM as a request that a run answers between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that a run answers between two steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from types import FrameType
 
 from ..errors import RTDetrError
 
-__all__ = ["InterruptedRunError", "Interruption"]
+__all__ = ["SIGNALS", "InterruptedRunError", "Interruption"]
 
-SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM))
+SIGNALS = tuple(
+    int(getattr(signal, name))
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+)
+"""Ctrl-C, what a batch system sends, and what a terminal sends that is closed."""
 
 
 class InterruptedRunError(RTDetrError):
@@ -47,15 +52,19 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield interruption
             return
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {
+            number: handler
+            for number in SIGNALS
+            # One that is ignored stays so (nohup), and None is a handler of C, which Python cannot put back.
+            if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+        }
 
         def request(number: int, _: FrameType | None) -> None:
             interruption.signal_number = number
             signal.signal(number, before[number])
 
-        for number in SIGNALS:
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, request)
+        for number in before:
+            signal.signal(number, request)
         try:
             yield interruption
         finally:

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from ..devices import find_device
 from ..errors import RTDetrError, UsageError
 from .distributed import BACKENDS, World
+from .interruption import SIGNALS
 
 __all__ = ["find_devices", "launch"]
 
@@ -38,8 +39,6 @@ HINTS = {
     1: ': what it printed says why; in a script the call belongs under if __name__ == "__main__"',
 }
 """By the exit code of a process that ended without a word."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def find_devices(devices: str | Sequence[str | int | torch.device]) -> tuple[torch.device, ...]:
@@ -97,8 +96,8 @@ class _Rank:
 def launch(devices: Sequence[torch.device], function: Callable[..., T], *args: Any) -> T:
     """Call ``function(world, *args)`` in one new process for each device, and return what rank 0 returned.
 
-    SIGINT and SIGTERM are passed on to all ranks, once for each time that they come. When a rank fails, the others are
-    ended within three times :data:`PATIENCE`, at worst by force.
+    SIGINT, SIGTERM and SIGHUP are passed on to all ranks, once for each time that they come. When a rank fails, the
+    others are ended within three times :data:`PATIENCE`, at worst by force.
 
     Args:
         devices: of :func:`find_devices`.
@@ -269,4 +268,5 @@ def _passing_on_signals(ranks: list[_Rank]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one of C, which Python cannot put back
+                signal.signal(number, handler)

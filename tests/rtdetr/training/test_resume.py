@@ -51,7 +51,9 @@ def interrupt(folder: Path, out: str, after: int, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
 )
 @pytest.mark.parametrize("after", [1, STEPS, STEPS + 1, EPOCHS * STEPS])
 def test_an_interrupted_run_ends_with_the_same_bits(
