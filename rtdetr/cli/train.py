@@ -60,7 +60,7 @@ def command(
     ] = None,
     imgsz: Annotated[
         str | None,
-        typer.Option(help="Size of the input: 640, or height,width.", show_default="640"),
+        typer.Option(help="Size of the input: 640, or height,width.", show_default="the model's"),
     ] = None,
     batch: Annotated[
         str | None,
@@ -222,7 +222,7 @@ def command(
             trainer = _begin(place, words, strict, dry_run)
         result = trainer.train(devices)
     if not dry_run:
-        _say_result(result)
+        _say_result(result, None if resume or resume_anyway else place)
 
 
 @contextmanager
@@ -297,11 +297,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _say_result(result: TrainResult) -> None:
+def _say_result(result: TrainResult, data: str | None) -> None:
     from ..data.findings import number
 
     best = "" if result.ap is None else f"   best AP {result.ap:.3f} (epoch {result.epoch})"
     say(f"done    {number(len(result.rows), 'epoch')}{best}")
     say(f"        {result.folder}: {', '.join(sorted(p.name for p in result.folder.iterdir()))}")
     say(f"next    rtdetr predict IMAGE --model {result.best}")
-    say(f"        rtdetr val DATA --model {result.best}")
+    say(f"        rtdetr val {data or 'DATA'} --model {result.best}")

@@ -13,6 +13,9 @@ from .dataset import DetectionDataset, Item, Key, collate
 
 __all__ = ["make_loader"]
 
+GRACE = 10
+"""Seconds that a worker lives on after SIGTERM, in which a run takes its last step."""
+
 
 def make_loader(
     dataset: DetectionDataset,
@@ -40,12 +43,12 @@ def make_loader(
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # else each epoch draws from the generator of the run
         multiprocessing_context=start_method if workers else None,
-        worker_init_fn=_ignore_interruptions if workers else None,
+        worker_init_fn=_outlive_interruptions if workers else None,
     )
 
 
-def _ignore_interruptions(_: int) -> None:
-    """A terminal sends Ctrl-C to the workers too, or SIGHUP, and a batch system SIGTERM; they end with their parent."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+def _outlive_interruptions(_: int) -> None:
+    """A terminal sends Ctrl-C to the workers too, and a batch system SIGTERM: the run, which ends them, comes first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE) and None)

@@ -31,8 +31,8 @@ RESULTS, STEPS = "results.csv", "log.jsonl"
 WAITING_TOO_LONG = 0.2
 """Share of an epoch."""
 
-LEARNS_NOTHING = 0.01
-"""AP50 after a fifth of the epochs."""
+LEARNS_NOTHING, ENOUGH_STEPS = 0.01, 300
+"""AP50 after a fifth of the epochs, and at least so many steps."""
 
 
 class CsvLogger(Callback):
@@ -90,7 +90,7 @@ class LineLogger(Callback):
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
         self._part = 0
-        self._has_advised = False
+        self._has_advised = self._has_looked = False
 
     def start(self, run: Run) -> None:
         self._part = run.step.part
@@ -135,13 +135,18 @@ class LineLogger(Callback):
                 f"          {waiting:.0%} of the time was waiting for images: more workers (now "
                 f"{run.plan.workers}), or smaller files"
             )
-        fifth = -(-run.plan.recipe.epochs // 5)
-        ap50 = row.get("ap50")
-        if row["epoch"] == fifth and ap50 is not None and ap50 < LEARNS_NOTHING:
+        is_time = run.progress.epoch * 5 >= run.plan.recipe.epochs and run.number >= ENOUGH_STEPS
+        if is_time and not self._has_looked:
+            self._has_looked = True
+            self._warn_of_nothing(run, row.get("ap50"))
+
+    def _warn_of_nothing(self, run: Run, ap50: float | None) -> None:
+        if ap50 is not None and ap50 < LEARNS_NOTHING:
             self.say(
-                f"WARNING   AP50 is {ap50:.4f} after {fifth} epochs: this run is learning nothing. The usual causes: "
-                "boxes or classes that are not what the images show (look at train_batch.jpg), a learning rate that "
-                f"is too high or too low (now {run.plan.recipe.lr:.3g}), too few steps (now {run.plan.steps:,})"
+                f"WARNING   AP50 is {ap50:.4f} after {run.number:,} steps: this run is learning nothing. The usual "
+                "causes: boxes or classes that are not what the images show (look at train_batch.jpg), a learning "
+                f"rate that is too high or too low (now {run.plan.recipe.lr:.3g}), too few steps (now "
+                f"{run.plan.steps:,}; with random weights, --no-augment needs fewer)"
             )
 
 

@@ -16,11 +16,22 @@ from ..data import AUGMENTATIONS, ReadOptions
 from ..errors import UsageError, did_you_mean
 from ..inference.options import ImageSize, check_imgsz, check_whole
 
-__all__ = ["HINTS", "RECIPE_FIELDS", "TrainOptions", "TrainWords", "known_words", "split_words"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "HINTS",
+    "RECIPE_FIELDS",
+    "TrainOptions",
+    "TrainWords",
+    "known_words",
+    "split_words",
+]
 
 AMP = ("auto", "bf16", "fp16", "off")
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 RECIPES = ("finetune", "paper")
+
+DEFAULT_SIZE = (640, 640)
+"""(height, width) of the published models."""
 
 HINTS = MappingProxyType(
     {
@@ -48,7 +59,7 @@ class TrainWords(TypedDict, total=False):
     weights: str | Path | None
     epochs: int | None
     recipe: str
-    imgsz: ImageSize
+    imgsz: ImageSize | None
     multi_scale: bool | None
     batch: int | None
     accum: int | None
@@ -88,7 +99,7 @@ class TrainOptions:
         weights: other weights for the model that ``model`` names; None begins with random ones.
         epochs: passes over the data; None for 50, or the published number with ``recipe="paper"``.
         recipe: "finetune" fits warm-up, average and schedule to the length of the run; "paper" trains as published.
-        imgsz: side of the square input, or (height, width); multiples of 32.
+        imgsz: side of the square input, or (height, width); multiples of 32. None for the size of ``model``.
         multi_scale: whether each step has a size of its own; None as the recipe says.
         batch: images whose gradients are computed at once on each device; None for what fits into memory, at most 4 on
             a CPU.
@@ -122,7 +133,7 @@ class TrainOptions:
     weights: str | Path | None = "auto"
     epochs: int | None = None
     recipe: str = "finetune"
-    imgsz: ImageSize = 640
+    imgsz: ImageSize | None = None
     multi_scale: bool | None = None
     batch: int | None = None
     accum: int | None = None
@@ -150,9 +161,9 @@ class TrainOptions:
             object.__setattr__(self, name, checked(name, getattr(self, name)))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the input."""
-        return check_imgsz(self.imgsz)
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the input; None for that of the model."""
+        return None if self.imgsz is None else check_imgsz(self.imgsz)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as config.yaml and checkpoints have them."""
@@ -186,7 +197,7 @@ def split_words(words: Mapping[str, Any]) -> tuple[TrainOptions, ReadOptions]:
             hint = f" {HINTS[word]}" if word in HINTS else did_you_mean(word, known)
             raise TypeError(f"training has no option {word!r}.{hint}")
     options = TrainOptions(**{name: value for name, value in words.items() if name in training})
-    shared: dict[str, Any] = {"seed": options.seed, "imgsz": min(options.size)}
+    shared: dict[str, Any] = {"seed": options.seed, "imgsz": min(options.size or DEFAULT_SIZE)}
     if options.queries is not None:
         shared["queries"] = options.queries
     own = {name: value for name, value in words.items() if name not in training}
@@ -270,7 +281,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "weights": _optional(_source),
     "epochs": _optional(check_whole),
     "recipe": _one_of(*RECIPES),
-    "imgsz": _size,
+    "imgsz": _optional(_size),
     "multi_scale": _optional(_flag),
     "batch": _optional(check_whole),
     "accum": _optional(check_whole),

@@ -21,7 +21,8 @@ from .step import Precision
 __all__ = ["Plan", "make_plan", "make_precision"]
 
 FINETUNE_EPOCHS = 50
-CPU_BATCH = 4
+CPU_PIXELS = 4 * 640 * 640
+"""Of the images whose gradients a CPU computes at once."""
 MOST_WORKERS = 8
 
 
@@ -120,6 +121,7 @@ def make_plan(
     model: RTDetrV2ForObjectDetection,
     images: int,
     world: World,
+    size: tuple[int, int],
     *,
     batch: int | None = None,
 ) -> Plan:
@@ -130,16 +132,19 @@ def make_plan(
         model: what trains.
         images: N, of the training split.
         world: the processes that share it.
+        size: (height, width) of the input.
         batch: what fits into memory at once, where the options leave it open.
     """
     published = recipe_for(model.config)
+    if batch is None and world.device.type != "cuda":
+        batch = max(1, CPU_PIXELS // (size[0] * size[1]))
     batch, accum = _choose_batch(options, published.batch, world, batch)
     effective = batch * accum * world.size
     steps = max(1, images // effective)
     factor = math.sqrt(effective / published.batch)
     recipe = _shape(options, published, steps)
     recipe = _set_rates(options, recipe, factor)
-    height, width = options.size
+    height, width = size
     is_varied = recipe.multi_scale_epochs > 0
     if is_varied and height != width:
         recipe, is_varied = replace(recipe, multi_scale_epochs=0), False
@@ -150,7 +155,7 @@ def make_plan(
         accum=accum,
         ranks=world.size,
         steps_per_epoch=steps,
-        size=options.size,
+        size=size,
         sides=sides_for(height) if is_varied else (),
         lr_factor=1.0 if options.lr is not None else factor,
         workers=_count_workers(options.workers, world.size),
@@ -186,8 +191,7 @@ def _choose_batch(
     if batch is None:
         limit = share if options.accum is None else max(1, share // options.accum)
         # A GPU begins with all of them, and takes fewer where memory ends.
-        most = limit if world.device.type == "cuda" else CPU_BATCH
-        batch = min(limit, fitting or most)
+        batch = min(limit, fitting or limit)
         while share % batch:
             batch -= 1
     return batch, options.accum or max(1, share // batch)

@@ -25,6 +25,7 @@ from ..data import (
 )
 from ..data.augmentation import Transforms
 from ..devices import describe_device
+from ..inference.options import STRIDE
 from ..model import RTDetrV2ForObjectDetection
 from ..processing.image_processor import RTDetrImageProcessor
 from ..weights import save_checkpoint
@@ -36,7 +37,7 @@ from .ema import MovingAverage
 from .freezing import freeze
 from .loggers import LineLogger
 from .optimizer import make_optimizer
-from .options import TrainOptions
+from .options import DEFAULT_SIZE, TrainOptions
 from .plan import Plan, make_plan, make_precision
 from .resuming import Resumed
 from .run import TrainingRun
@@ -80,10 +81,10 @@ class Preparation:
     def run(self) -> TrainingRun:
         """The run, at its beginning or where it goes on."""
         self._say_data()
-        model = self._model()
+        model, size = self._model()
         frozen = self._freeze(model)
         model.to(self.world.device)
-        plan = self._plan(model)
+        plan = self._plan(model, size)
         precision = make_precision(self.options.amp, self.world.device)
         self._say_plan(plan, precision.dtype)
         folder = self._folder()
@@ -144,10 +145,11 @@ class Preparation:
                 "        no val split: nothing is measured, and the last epoch counts as the best"
             )
 
-    def _model(self) -> RTDetrV2ForObjectDetection:
-        """With its starting weights; those of a run that goes on come with its state."""
+    def _model(self) -> tuple[RTDetrV2ForObjectDetection, tuple[int, int]]:
+        """With its starting weights, and the size of its input; the weights of a run that goes on are in its state."""
         if self.resumed is not None:
-            return RTDetrV2ForObjectDetection(self.resumed.config)
+            size = self.options.size or self.resumed.size
+            return RTDetrV2ForObjectDetection(self.resumed.config), size
         options, categories = self.options, self._train.categories
         source = options.model if options.weights in (None, "auto") else options.weights
         assert source is not None
@@ -161,7 +163,9 @@ class Preparation:
         )
         for sentence in start.report.adapted:
             self.say(f"weights {sentence}")
-        return start.model
+        own = start.processor.input_size or DEFAULT_SIZE
+        is_fit = all(side % STRIDE == 0 for side in own)
+        return start.model, self.options.size or (own if is_fit else DEFAULT_SIZE)
 
     def _freeze(self, model: RTDetrV2ForObjectDetection) -> list[nn.Module]:
         frozen = freeze(model, self.options.freeze)
@@ -172,10 +176,10 @@ class Preparation:
             self.say(f"frozen  {words}: {fixed:,} of {total:,} parameters")
         return frozen
 
-    def _plan(self, model: RTDetrV2ForObjectDetection) -> Plan:
+    def _plan(self, model: RTDetrV2ForObjectDetection, size: tuple[int, int]) -> Plan:
         images, resumed = len(self._train), self.resumed
         fitting = None if resumed is None else resumed.state["plan"]["batch"]
-        plan = make_plan(self.options, model, images, self.world, batch=fitting)
+        plan = make_plan(self.options, model, images, self.world, size, batch=fitting)
         return plan if resumed is None else resumed.adapt(plan)
 
     def _say_plan(self, plan: Plan, dtype: torch.dtype | None) -> None:

@@ -52,6 +52,12 @@ class Resumed:
         return RTDetrV2Config.from_dict(json.loads(self.state["config"]))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        height, width = self.state["plan"]["size"]
+        return height, width
+
+    @property
     def words(self) -> dict[str, Any]:
         """The options of the run, without where its data were."""
         return {name: value for name, value in self.state["options"].items() if name != "data"}

@@ -114,7 +114,7 @@ ROW = {
     [
         ({}, "2/10     1:03     1.5G   12.346   0.500       - |   0.250   0.500   0.100  *"),
         ({"waiting": 0.34}, "34% of the time was waiting for images: more workers (now 3)"),
-        ({"ap50": 0.001}, "WARNING   AP50 is 0.0010 after 2 epochs: this run is learning nothing"),
+        ({"ap50": 0.001}, "WARNING   AP50 is 0.0010 after 400 steps: this run is learning nothing"),
     ],
 )
 def test_a_line_an_epoch_and_advice(changes: dict[str, Any], words: str) -> None:
@@ -122,7 +122,10 @@ def test_a_line_an_epoch_and_advice(changes: dict[str, Any], words: str) -> None
     recipe = SimpleNamespace(epochs=10, lr=1e-4)
     plan = SimpleNamespace(recipe=recipe, workers=3, steps=100, images_per_rank=16)
     run: Any = SimpleNamespace(
-        plan=plan, step=SimpleNamespace(part=4), progress=SimpleNamespace(step=7)
+        plan=plan,
+        step=SimpleNamespace(part=4),
+        progress=SimpleNamespace(step=7, epoch=2),
+        number=400,
     )
     logger = LineLogger(lines.append)
     logger.start(run)
