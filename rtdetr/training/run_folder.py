@@ -15,6 +15,7 @@ import torch
 
 from ..errors import MissingExtraError, UsageError
 from ..files import atomic_write, home_path, is_folder
+from ..images.names import unicode_name
 from .checkpoint import LAST, PREVIOUS
 
 __all__ = [
@@ -36,23 +37,33 @@ def claim_run_folder(out: str | Path) -> Path:
         UsageError: it cannot be made.
     """
     first = home_path(out)
+    first = first.resolve() if first.name in ("", "..") else first
+    if unicode_name(str(first)) != str(first):
+        raise UsageError(
+            f"out: expected a name in UTF-8, which safetensors asks for, got {unicode_name(str(first))}"
+        )
     number, folder = 1, first
-    while not _is_new(folder):
+    while not _claim(folder):
+        if not first.name:
+            raise UsageError(f"out: expected a folder for a run, got {first}")
         number += 1
         folder = first.with_name(f"{first.name}-{number}")
     return folder
 
 
-def _is_new(folder: Path) -> bool:
-    """Make a folder; whether nobody has used it before."""
+def _claim(folder: Path) -> bool:
+    """Make a folder, or take an empty one; False where another run, which may begin at the same time, has it."""
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            return False
+        (folder / CONFIG).touch(exist_ok=False)
     except FileExistsError:
         if not is_folder(folder):
             raise UsageError(f"out: expected a folder, and {folder} is a file") from None
-        return not any(folder.iterdir())
+        return False
     except OSError as error:
-        raise UsageError(f"out: cannot make {folder}: {error.strerror}") from None
+        raise UsageError(f"out: cannot write to {folder}: {error.strerror}") from None
     return True
 
 
@@ -79,7 +90,7 @@ def write_config(folder: Path, options: Mapping[str, Any]) -> None:
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The values of a YAML file by name, and the line of each name, from 1.
+    """The values of a YAML file by name, and the line of each name that is written in it, from 1.
 
     Raises:
         UsageError: it cannot be read, or holds anything but names and values.
@@ -92,12 +103,19 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from None
+    if values is None:
+        return {}, {}
     if not isinstance(values, dict):
         raise UsageError(
             f"{path}: expected lines such as epochs: 30, got a {type(values).__name__}"
         )
+    first = node.start_mark.line + 1
     lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
-    return {str(name): value for name, value in values.items()}, lines
+    # "<<" takes in the names of another table.
+    return (
+        {str(name): value for name, value in values.items()},
+        {str(name): lines.get(str(name), first) for name in values},
+    )
 
 
 def _yaml() -> Any:
@@ -112,7 +130,8 @@ def write_json(folder: Path, values: Mapping[str, Any], name: str = RUN) -> None
     """``run.json``: what was run, from what, on what, and what came of it."""
     text = json.dumps(dict(values), indent=2, ensure_ascii=False, allow_nan=False, default=str)
     with atomic_write(folder / name) as path:
-        path.write_text(text + "\n", encoding="utf-8")
+        # Bytes of a file name that are no UTF-8 become escapes, which JSON has too.
+        path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def list_versions() -> dict[str, str]:
