@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import operator
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from inspect import Parameter
@@ -47,7 +49,8 @@ def as_number(value: object) -> float | None:
     """The float that a number stands for, a scalar of NumPy or torch too; None for a bool, a text and anything else."""
     whole = as_int(value)
     if whole is not None:
-        return float(whole)
+        is_small = abs(whole) <= sys.float_info.max
+        return float(whole) if is_small else math.inf if whole > 0 else -math.inf
     if _is_bool(value) or not isinstance(value, SupportsFloat) or _axes(value):
         return None
     return float(value)

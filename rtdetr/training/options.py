@@ -220,7 +220,7 @@ def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
 
 def _one_of(*choices: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
-        if value not in choices:
+        if not (isinstance(value, str) and value in choices):
             hint = did_you_mean(value, choices) if isinstance(value, str) else ""
             raise UsageError(f"{name}: expected {', '.join(choices)}, got {value!r}.{hint}")
         return str(value)
@@ -230,7 +230,9 @@ def _one_of(*choices: str) -> Callable[[str, Any], str]:
 
 def _words(known: tuple[str, ...] = ()) -> Callable[[str, Any], tuple[str, ...]]:
     def check(name: str, value: Any) -> tuple[str, ...]:
-        is_list = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        is_text = isinstance(value, str | bytes)
+        # A tensor of no axes has an __iter__ that raises.
+        is_list = isinstance(value, Iterable) and not is_text and getattr(value, "ndim", 1) == 1
         words = tuple(value) if is_list else (None,)
         for word in words:
             if not isinstance(word, str):

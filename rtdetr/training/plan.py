@@ -146,6 +146,8 @@ def make_plan(
     recipe = _set_rates(options, recipe, factor)
     height, width = size
     is_varied = recipe.multi_scale_epochs > 0
+    if options.multi_scale and height != width:
+        raise UsageError(f"multi_scale: expected a square imgsz, got {height},{width}")
     if is_varied and height != width:
         recipe, is_varied = replace(recipe, multi_scale_epochs=0), False
     return Plan(
