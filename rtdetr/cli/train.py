@@ -163,6 +163,15 @@ def command(
             "--resume",
         ),
     ] = False,
+    data_option: Annotated[
+        str | None,
+        _option(
+            "Where the data are, if they have moved since the run began.",
+            RESUME,
+            "--data",
+            default="where they were",
+        ),
+    ] = None,
     resume_anyway: Annotated[
         bool,
         _option("The same, though data or recipe have changed.", RESUME, "--resume-anyway"),
@@ -214,12 +223,17 @@ def command(
         words["weights"] = None
     file = {} if config is None else _read_config(config)
     words = {**file, **words}
-    place = words.pop("data", None) if data is None else data
+    in_file = words.pop("data", None)
+    goes_on = resume or resume_anyway
+    if data_option is not None and data is not None and not goes_on:
+        raise UsageError(f"--data: expected it with --resume alone, DATA is {data}")
+    common = {"strict": strict, "dry_run": dry_run, "say": _say, "callbacks": [StepsBar()]}
     with _in_the_words_of_the_command():
-        if resume or resume_anyway:
-            trainer = _resume(place, words, resume_anyway)
+        if goes_on:
+            place = data_option or in_file
+            trainer = _resume(data, data=place, anyway=resume_anyway, **common, **words)
         else:
-            trainer = _begin(place, words, strict, dry_run)
+            trainer = _begin(data or data_option or in_file, **common, **words)
         result = trainer.train(devices)
     if not dry_run:
         _say_result(result, None if resume or resume_anyway else place)
@@ -241,25 +255,23 @@ def _say(text: str) -> None:
     say_above_bar(with_flags(text))
 
 
-def _begin(data: str | None, words: dict[str, Any], strict: bool, dry_run: bool) -> Trainer:
+def _begin(data: str | None, **words: Any) -> Trainer:
     from ..training.trainer import Trainer
 
     if data is None:
         raise UsageError(
             "DATA: expected a folder of annotated images, or --resume with that of a run"
         )
-    return Trainer(data, strict=strict, dry_run=dry_run, say=_say, callbacks=[StepsBar()], **words)
+    return Trainer(data, **words)
 
 
-def _resume(folder: str | None, words: dict[str, Any], anyway: bool) -> Trainer:
+def _resume(folder: str | None, **words: Any) -> Trainer:
     from ..training.options import TrainOptions
     from ..training.run_folder import find_newest_run
     from ..training.trainer import Trainer
 
     out = words.pop("out", TrainOptions().out)
-    return Trainer.resume(
-        folder or find_newest_run(out), anyway=anyway, say=_say, callbacks=[StepsBar()], **words
-    )
+    return Trainer.resume(folder or find_newest_run(out), **words)
 
 
 def _replay(path: Path) -> None:

@@ -19,6 +19,11 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 FORM = 1
 """Of the content; another number is of another version of this package."""
 
+PARTS = frozenset(
+    {"options", "config", "names", "data", "plan", "versions", "model", "step", "progress"}
+)
+"""Of the content."""
+
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write ``last.ckpt``, whole or not at all; the one before stays as ``previous.ckpt``.
@@ -91,4 +96,7 @@ def _read(path: Path) -> dict[str, Any]:
     form = state.get("form") if isinstance(state, dict) else None
     if form != FORM:
         raise RTDetrError(f"{path}: expected a checkpoint of a run in form {FORM}, got {form}")
+    missing = ", ".join(sorted(PARTS - set(state)))
+    if missing:
+        raise RTDetrError(f"{path}: no checkpoint of a run; it has no {missing}")
     return dict(state)

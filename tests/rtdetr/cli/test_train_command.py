@@ -168,12 +168,30 @@ def test_ctrl_c_keeps_the_run_and_resume_ends_it(
     assert "stopped in epoch" in err
     assert "rtdetr train --resume run" in err
     assert "Traceback" not in err
+    dry = rtdetr("train", "run", "--resume", "--dry-run")
+    assert "resume  epoch" in dry.out
+    assert "done" not in dry.out
     refused = rtdetr("train", "run", "--resume", "--lr", 0.5)
     assert (refused.code, "(--resume-anyway)" in refused.err) == (2, True), refused.err
     done = torch.load(tmp_path / "run" / LAST, weights_only=True)["progress"]["epoch"]
     resumed = rtdetr("train", "--resume", "--out", "run", "--epochs", done + 1)
     assert resumed.code == 0, resumed.err
     assert f"done    {done + 1} epochs" in resumed.out
+
+
+def test_data_that_have_moved_are_named(
+    rtdetr: Command, data: Path, short: tuple[object, ...]
+) -> None:
+    assert rtdetr("train", "--data", data, *short).code == 0
+    moved = data.rename(data.with_name("moved"))
+    lost = rtdetr("train", "runs/train", "--resume", "--epochs", 2)
+    assert (lost.code, "no such file or folder" in lost.err) == (3, True), lost.err
+    assert rtdetr("train", "runs/train", "--resume", "--epochs", 2, "--data", moved).code == 0
+    # The file of a run names its data too, which are no run.
+    file = "runs/train/config.yaml"
+    assert rtdetr("train", "--resume", "--config", file, "--epochs", 3).code == 0
+    both = rtdetr("train", data, "--data", data, *short)
+    assert (both.code, "--data: expected it with --resume alone" in both.err) == (2, True)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from data_sets import TRAIN, draw
 from runs import STEPS, At, digest, make_trainer, prepare
 
 import rtdetr
-from rtdetr.errors import RTDetrError, UsageError
+from rtdetr.errors import DataError, RTDetrError, UsageError
 from rtdetr.training.checkpoint import LAST, PREVIOUS, read_checkpoint
 from rtdetr.training.interruption import InterruptedRunError
 from rtdetr.training.trainer import Trainer, TrainResult
@@ -149,6 +150,55 @@ def test_other_data_are_refused_unless_asked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the data have changed since this run began: .*train"):
         Trainer.resume(run, say=None).train()
     assert len(Trainer.resume(run, anyway=True, say=None).train().rows) == EPOCHS
+
+
+def test_a_run_goes_on_wherever_it_data_and_user_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = make_trainer(tmp_path, data="data", epochs=1).train().folder
+    shutil.rmtree(tmp_path / "model")
+    run = run.rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(Trainer.resume(run, epochs=2, say=None).train().rows) == 2
+    (tmp_path / "data").rename(tmp_path / "moved_data")
+    with pytest.raises(DataError, match="data: no such file or folder"):
+        Trainer.resume(run, epochs=3, say=None).train()
+    assert (
+        len(Trainer.resume(run / LAST, data="../moved_data", epochs=3, say=None).train().rows) == 3
+    )
+    Trainer.resume(run, epochs=4, say=None, dry_run=True).train()
+    assert len(read_checkpoint(run)["progress"]["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda state: state.pop("plan"), "no checkpoint of a run; it has no plan"),
+        (
+            lambda state: state["options"].update(brand_new=1),
+            r"rtdetr .* wrote this run, with options that this version does not have: brand_new",
+        ),
+        (
+            lambda state: state["model"].popitem(),
+            "checkpoint, written by rtdetr .*, does not fit this version .*Missing key",
+        ),
+        (lambda state: state["progress"].update(mood=1), "does not fit this version .*mood"),
+        (lambda state: state["step"].pop("part"), "does not fit this version .*part"),
+    ],
+    ids=["parts", "options", "weights", "progress", "step"],
+)
+def test_a_checkpoint_of_another_version_is_refused_in_words(
+    change: Callable[[dict[str, Any]], object], sentence: str, folder: Path
+) -> None:
+    run = make_trainer(folder, "version", epochs=1).train().folder
+    state = torch.load(run / LAST, weights_only=True)
+    change(state)
+    torch.save(state, run / LAST)
+    with pytest.raises(RTDetrError, match=sentence):
+        Trainer.resume(run, epochs=2, say=None).train()
 
 
 def test_a_damaged_checkpoint_names_the_one_before(folder: Path, undisturbed: TrainResult) -> None:
