@@ -70,10 +70,12 @@ class _Outcome:
     value: Any = None
     error: type[BaseException] | None = None
     message: str = ""
+    exit_code: int | None = None  # of an error that has one of its own, not that of its class
 
     @classmethod
     def of_error(cls, rank: int, error: BaseException) -> _Outcome:
-        return cls(rank, time.monotonic(), None, type(error), str(error))
+        code = vars(error).get("exit_code")
+        return cls(rank, time.monotonic(), None, type(error), str(error), code)
 
     def raise_error(self) -> None:
         """The error of the rank, as far as its class is one of ours."""
@@ -83,7 +85,10 @@ class _Outcome:
             raise KeyboardInterrupt
         if issubclass(self.error, RTDetrError):
             # Past the constructors, which ask for more than the message.
-            raise self.error.__new__(self.error, self.message)
+            error = self.error.__new__(self.error, self.message)
+            if self.exit_code is not None:
+                error.exit_code = self.exit_code  # type: ignore[misc] # the class has a default
+            raise error
         raise RTDetrError(f"rank {self.rank} failed with {self.error.__name__}: {self.message}")
 
 
@@ -105,6 +110,7 @@ def launch(devices: Sequence[torch.device], function: Callable[..., T], *args: A
         *args: given to it after the world.
 
     Raises:
+        UsageError: what they are given cannot be pickled.
         RTDetrError: the one that a rank raised first, or with its message where it was another kind of error.
         KeyboardInterrupt: a rank was interrupted.
     """
@@ -147,7 +153,13 @@ def _start(
     process = context.Process(
         target=_run_rank, args=(environment, device.type, sender, function, args)
     )
-    process.start()
+    try:
+        process.start()
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            "devices: what several processes are given (transforms, callbacks, images) has to be picklable, as a "
+            f"function of a module is and a lambda is not ({error})"
+        ) from error
     sender.close()
     return _Rank(process, receiver)
 

@@ -20,6 +20,7 @@ from rtdetr.errors import DataError, MissingExtraError
 from rtdetr.model import RTDetrV2ForObjectDetection
 from rtdetr.training.distributed import World
 from rtdetr.training.ema import MovingAverage
+from rtdetr.training.interruption import InterruptedRunError
 from rtdetr.training.schedule import Schedule
 from rtdetr.training.step import StepResult, TrainingStep
 
@@ -269,6 +270,10 @@ def count_signals(world: World, number: int) -> list[int]:
         time.sleep(0.05)
     time.sleep(0.5)
     return world.gather(len(signals))
+
+
+def be_asked_to_stop(world: World) -> None:
+    raise InterruptedRunError("stopped", signal.SIGTERM)
 
 
 def be_interrupted(world: World) -> None:

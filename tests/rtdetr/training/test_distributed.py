@@ -18,6 +18,7 @@ import torch
 from rank_cases import (
     CASES,
     Outcome,
+    be_asked_to_stop,
     be_interrupted,
     count_signals,
     fail_on_last_rank,
@@ -32,6 +33,7 @@ from torch import Tensor
 from rtdetr.data import shard_batches
 from rtdetr.errors import DataError, MissingExtraError, RTDetrError, UsageError
 from rtdetr.training.distributed import World
+from rtdetr.training.interruption import InterruptedRunError
 from rtdetr.training.launch import find_devices, launch
 
 TWO = [torch.device("cpu")] * 2
@@ -230,6 +232,17 @@ def test_signals_reach_every_rank_once(number: signal.Signals) -> None:
 def test_an_interrupted_rank_interrupts_the_run() -> None:
     with pytest.raises(KeyboardInterrupt):
         launch(TWO, be_interrupted)
+
+
+def test_a_run_of_several_processes_ends_with_the_exit_code_of_its_signal() -> None:
+    with pytest.raises(InterruptedRunError, match="stopped") as error:
+        launch(TWO, be_asked_to_stop)
+    assert error.value.exit_code == 143
+
+
+def test_what_cannot_be_pickled_is_said() -> None:
+    with pytest.raises(UsageError, match=r"devices: what several processes are given .* picklable"):
+        launch(TWO, be_interrupted, lambda image: image)
 
 
 def test_ranks_do_not_outlive_the_process_that_started_them(tmp_path: Path) -> None:
