@@ -8,11 +8,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from ..errors import UsageError
+from ..files import naming
 from ..training.callbacks import Callback, Run
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ T = TypeVar("T")
 
 
 def say(text: str = "") -> None:
-    typer.echo(text)
+    with naming(Path("standard output")):
+        typer.echo(text)
 
 
 def warn(text: str) -> None:
@@ -35,7 +38,7 @@ def warn(text: str) -> None:
 def say_json(value: Any) -> None:
     # On a console that has not all letters they are spelled as JSON does.
     is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False))
+    say(json.dumps(value, indent=2, ensure_ascii=not is_utf8, allow_nan=False))
 
 
 def table(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import MissingExtraError
-from ..files import atomic_write, exists
+from ..files import atomic_write, exists, naming
 from .callbacks import Callback, Run
 from .history import EpochRow
 from .optional import OptionalCallback
@@ -71,13 +71,15 @@ class JsonLinesLogger(Callback):
             "batch": result.part,
             **_finite({**result.losses, "gradient_norm": result.gradient_norm}),
         }
-        self._file.write(json.dumps(values, allow_nan=False) + "\n")
-        self._file.flush()
+        with naming(run.folder / STEPS):
+            self._file.write(json.dumps(values, allow_nan=False) + "\n")
+            self._file.flush()
 
     def end(self, run: Run) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with naming(Path(file.name)):
+                file.close()  # which writes what a full disk has refused once more
 
 
 class LineLogger(Callback):

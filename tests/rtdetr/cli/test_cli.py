@@ -59,6 +59,22 @@ def test_runs_as_a_module_without_control_codes(model: Path, tmp_path: Path) -> 
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("flags", [[], ["--json"]], ids=str)
+def test_a_full_disk_behind_stdout_is_said(flags: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rtdetr", "models", *flags],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "rtdetr: standard output: no space left on device\n"
+
+
 def run_with(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
     root = str(Path(__file__).parents[3])
     return subprocess.run(

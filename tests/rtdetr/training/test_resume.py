@@ -22,6 +22,7 @@ import rtdetr
 from rtdetr.errors import DataError, RTDetrError, UsageError
 from rtdetr.training.checkpoint import LAST, PREVIOUS, read_checkpoint
 from rtdetr.training.interruption import InterruptedRunError
+from rtdetr.training.loggers import JsonLinesLogger
 from rtdetr.training.trainer import Trainer, TrainResult
 
 EPOCHS = 3
@@ -233,6 +234,21 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
     monkeypatch.setattr(torch, "save", save)
     assert not list((folder / "full").glob(".rtdetr-*"))
     assert_same(Trainer.resume(folder / "full", say=None).train(), undisturbed)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.filterwarnings(
+    "ignore:the end of a callback failed"
+)  # the file cannot be closed, either
+def test_a_full_disk_is_said_of_the_log_too(folder: Path) -> None:
+    def fill(_: Any) -> None:
+        (log,) = (one for one in trainer._loggers if isinstance(one, JsonLinesLogger))
+        log._file = Path("/dev/full").open("w")  # noqa: SIM115 -- the logger closes it
+
+    trainer = make_trainer(folder, "full-log", callbacks=[At(STEPS + 1, fill)])
+    with pytest.raises(OSError, match=r"No space left on device: .*log\.jsonl"):
+        trainer.train()
+    assert len(Trainer.resume(folder / "full-log", say=None).train().rows) == 2
 
 
 PROGRAM = """
