@@ -18,6 +18,7 @@ from core.records import Record, Run, from_pytest, save
 from suites.detector import measure_detectors
 from suites.end_to_end import measure_models
 from suites.overhead import measure_calls, measure_import
+from suites.training_step import measure_training
 
 OPERATOR = Path(__file__).resolve().parent / "suites"
 """Holds the files of pytest-benchmark."""
@@ -27,6 +28,7 @@ MEASURES = {
     "call": lambda device, options: measure_calls(device, options.quick),
     "model": lambda device, options: measure_models(device, options.quick),
     "detector": lambda device, options: measure_detectors(device, options.quick),
+    "training": lambda device, options: measure_training(device, options.quick),
     "op": lambda device, options: _measure_op(options.quick, options.threads),
 }
 

@@ -10,9 +10,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["DETECTOR", "SUITES", "Record", "Run", "from_pytest", "load", "save", "summarize"]
+__all__ = [
+    "DETECTOR",
+    "SUITES",
+    "TRAINING",
+    "Record",
+    "Run",
+    "from_pytest",
+    "load",
+    "save",
+    "summarize",
+]
 
 DETECTOR = "detector"
+TRAINING = "training step"
 
 SUITES = (
     "forward",
@@ -25,11 +36,12 @@ SUITES = (
     "fused forward+backward, graph",
     "model",
     DETECTOR,
+    TRAINING,
     "import",
     "call",
 )
 """What a record may be about: the operator (its fused entry, its replay from a CUDA graph), a whole
-detector of transformers and patched, our own detector, the import, one tiny call."""
+detector of transformers and patched, our own detector, a step of its training, the import, one tiny call."""
 
 SCHEMA = 2
 
@@ -48,7 +60,7 @@ class Record:
         median_s: median, in seconds.
         min_s: shortest, in seconds.
         rounds: how many measurements.
-        details: whatever else was measured, such as the difference of two models' outputs.
+        details: whatever else was measured, such as the difference of two models' outputs, or seconds by part.
             ``q1_s`` and ``q3_s`` are quartiles, ``gather_bytes`` what the sampled corners weigh.
     """
 

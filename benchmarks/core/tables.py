@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from core.machine import display_name
-from core.records import DETECTOR, Record, Run
+from core.records import DETECTOR, TRAINING, Record, Run
 
 __all__ = ["full_report", "is_ours", "readme_block", "seconds_text", "speedups"]
 
@@ -21,6 +21,7 @@ TITLES = {
     "fused forward+backward, graph": "Fused entry, forward and backward, replayed from a CUDA graph",
     "model": "Whole detectors of transformers, batch 1",
     DETECTOR: "RT-DETRv2 from image tensor to boxes",
+    TRAINING: "One training step of RT-DETRv2",
     "call": "One call on next to no data: what dispatch costs",
     "import": "Import, after torch is imported",
 }
@@ -33,8 +34,11 @@ README_SUITES = (
     "fused forward+backward, graph",
 )
 
-DETECTOR_BASE = "transformers eager"
-"""The many detectors stand below each other and are compared with this one."""
+BASES = {DETECTOR: "transformers eager", TRAINING: "transformers"}
+"""Suites whose many contenders stand below each other and are compared with this one."""
+
+DIFFERENCE = "max_difference"
+"""Of the details of a record, the one that is no time."""
 
 BUSY = 1.5
 """Median over minimum above which something else ran beside the measurement."""
@@ -47,11 +51,12 @@ def full_report(run: Run) -> str:
     parts = ["# Benchmarks", *_dry_run_section(run), _machine_text(run), *_noise_section(run)]
     for suite, title in TITLES.items():
         cases = _cases(run, suite)
-        if suite == DETECTOR and cases:
-            parts += [f"## {title}", _detector_table(run)]
+        if suite in BASES and cases:
+            parts += [f"## {title}", _based_table(run, suite)]
         elif cases:
             pairs = [(suite, case) for case in cases]
             parts += [f"## {title}", _table(run, pairs, _contenders(run, suite))]
+    parts += _parts_section(run)
     parts += _differences(run)
     parts += _storage_section(run)
     parts.append(_participants(run))
@@ -74,12 +79,13 @@ def readme_block(run: Run, source: str) -> str:
     models = [("model", case) for case in _cases(run, "model")]
     if models:
         parts.append(_table(run, models, _contenders(run, "model"), spread=False))
-    if _cases(run, DETECTOR):
-        parts.append(_detector_table(run))
+    based = [suite for suite in BASES if _cases(run, suite)]
+    parts += [_based_table(run, suite) for suite in based]
+    bases = [f"{suite}: how many times faster than {BASES[suite]}" for suite in based]
     maker = "make gpu-check" if "gpu" in run.machine else "python benchmarks/run.py"
     parts.append(
         f"{_machine_text(run)} Medians; in brackets how many times slower than the first column"
-        f"{' (detectors: how many times faster than ' + DETECTOR_BASE + ')' if _cases(run, DETECTOR) else ''}. "
+        f"{' (' + '; '.join(bases) + ')' if bases else ''}. "
         f"Numbers from `{source}`, made by `{maker}`."
     )
     return "\n\n".join(parts)
@@ -148,26 +154,46 @@ def _table(
     return _markdown(["", *contenders], rows)
 
 
-def _detector_table(run: Run) -> str:
+def _based_table(run: Run, suite: str) -> str:
     """A row for each contender, a column for each case."""
-    cases = _cases(run, DETECTOR)
+    cases = _cases(run, suite)
     rows = [
-        [contender, *(_detector_cell(run, case, contender) for case in cases)]
-        for contender in _contenders(run, DETECTOR)
+        [contender, *(_based_cell(_records(run, suite, case), contender) for case in cases)]
+        for contender in _contenders(run, suite)
     ]
     return _markdown(["", *cases], rows)
 
 
-def _detector_cell(run: Run, case: str, contender: str) -> str:
-    records = _records(run, DETECTOR, case)
+def _based_cell(records: Mapping[str, Record], contender: str) -> str:
+    base = BASES[next(iter(records.values())).suite]
     if contender not in records:
         return "-"
     median_s = records[contender].median_s
     text = seconds_text(median_s)
     text = f"**{text}**" if is_ours(contender) else text
-    if contender == DETECTOR_BASE or DETECTOR_BASE not in records:
+    if contender == base or base not in records:
         return text
-    return f"{text} ({records[DETECTOR_BASE].median_s / median_s:.2f}x)"
+    return f"{text} ({records[base].median_s / median_s:.2f}x)"
+
+
+def _parts_section(run: Run) -> list[str]:
+    """What a training step consists of, in seconds and in shares of all parts."""
+    columns = {
+        record.case: {part: s for part, s in record.details.items() if part != DIFFERENCE}
+        for record in run.records
+        if record.suite == TRAINING and record.details.keys() - {DIFFERENCE}
+    }
+    if not columns:
+        return []
+    rows = [
+        [part, *(_share(column[part], sum(column.values())) for column in columns.values())]
+        for part in next(iter(columns.values()))
+    ]
+    return ["## Parts of a training step of rtdetr", _markdown(["", *columns], rows)]
+
+
+def _share(seconds: float, total: float) -> str:
+    return f"{seconds_text(seconds)} ({seconds / total:.1%})"
 
 
 def _cell(record: Record | None, slower: float | None, spread: bool) -> str:
@@ -198,7 +224,7 @@ def _storage_section(run: Run) -> list[str]:
 
 def _differences(run: Run) -> list[str]:
     """How far the outputs of a patched detector are from those it had before."""
-    differences = {r.case: r.details["max_difference"] for r in run.records if r.suite == "model"}
+    differences = {r.case: r.details[DIFFERENCE] for r in run.records if r.suite == "model"}
     return [
         f"{case}: logits and boxes before and after patching differ by {difference:.0e} at most."
         for case, difference in differences.items()

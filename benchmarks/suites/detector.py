@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,40 +17,22 @@ from core.detectors import (
     make_images,
 )
 from core.devices import Device
+from core.memory import memory_kept
 from core.records import DETECTOR, Record, summarize
 from core.runtimes import onnxruntime_cpu, openvino_cpu
 from core.timing import take_turns
-
-from rtdetr.memory import M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
 
 __all__ = ["measure_detectors"]
 
 SIDE = 640
 """Of the square image, in pixels."""
 
-LARGEST_DYNAMIC = 32 * 2**20
-"""Where glibc's own adjustment of its threshold ends, in bytes; it trims at twice that."""
-
-
-@contextmanager
-def _memory_kept() -> Iterator[None]:
-    """As the ``rtdetr`` command runs; afterwards again what glibc does by itself in a process with large blocks."""
-    if not keep_freed_memory():
-        yield
-        return
-    yield
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_THRESHOLD, LARGEST_DYNAMIC)
-    mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_DYNAMIC)
-    mallopt(M_TOP_PAD, 0)
-
-
 CPU_CONTENDERS = (
-    DetectorContender("rtdetr optimized, memory kept", Models.optimized, around=_memory_kept),
+    DetectorContender("rtdetr optimized, memory kept", Models.optimized, around=memory_kept),
     DetectorContender(
         "rtdetr optimized bfloat16, memory kept",
         *(Models.optimized, torch.bfloat16),
-        around=_memory_kept,
+        around=memory_kept,
     ),
     *CONTENDERS,
     DetectorContender("rtdetr optimized, compiled", Models.optimized, mode=compiled, slow=True),

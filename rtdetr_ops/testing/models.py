@@ -15,8 +15,8 @@ from torch import nn
 __all__ = ["MODELS", "make_deformable_detr", "make_rt_detr_v2"]
 
 
-def make_rt_detr_v2(seed: int = 0) -> nn.Module:
-    """RT-DETRv2 with a ResNet-18 backbone, in evaluation mode."""
+def make_rt_detr_v2(seed: int = 0, **changes: Any) -> nn.Module:
+    """RT-DETRv2 with a ResNet-18 backbone, in evaluation mode; ``changes`` of its configuration."""
     from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
     backbone: dict[str, Any] = {
@@ -31,6 +31,7 @@ def make_rt_detr_v2(seed: int = 0) -> nn.Module:
         "hidden_expansion": 0.5,
         "decoder_layers": 3,
         "num_labels": 80,
+        **changes,
     }
     return _seeded(RTDetrV2ForObjectDetection, RTDetrV2Config(**options), seed)
 

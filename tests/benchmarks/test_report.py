@@ -24,6 +24,7 @@ MACHINE = {
     "modified": False,
     "date": "2030-01-02",
 }
+PARTS = {"losses": 0.02, "backward": 1.98}
 RUN = Run(
     MACHINE,
     {OURS: "this repository", PEER: "torch 2.13.0", ABSENT: None},
@@ -36,6 +37,8 @@ RUN = Run(
         Record("model", "Some DETR", "rtdetr_ops patched", 0.6, 0.5, 3, {"max_difference": 1e-6}),
         Record("detector", "R18", "transformers eager", 0.6, 0.5, 3),
         Record("detector", "R18", "rtdetr optimized", 0.3, 0.2, 3),
+        Record("training step", "R18", "transformers", 3.0, 2.5, 3, {"max_difference": 1e-6}),
+        Record("training step", "R18", "rtdetr", 2.0, 1.9, 3, {"max_difference": 1e-6} | PARTS),
     ),
 )
 
@@ -90,6 +93,13 @@ def test_turns_become_records():
 def test_detectors_stand_below_each_other_and_are_compared_with_that_of_transformers():
     for text in (full_report(RUN), readme_block(RUN, "x.json")):
         assert "| rtdetr optimized | **300 ms** (2.00x) |\n| transformers eager | 600 ms |" in text
+
+
+def test_training_is_compared_with_that_of_transformers_and_shows_its_parts():
+    table = "| rtdetr | **2.00 s** (1.50x) |\n| transformers | 3.00 s |"
+    assert table in full_report(RUN)
+    assert table in readme_block(RUN, "x.json")
+    assert "| losses | 20.0 ms (1.0%) |\n| backward | 1.98 s (99.0%) |" in full_report(RUN)
 
 
 def test_speedups_are_ratios_of_medians_to_ours():
@@ -196,7 +206,7 @@ def test_report_command_writes_markdown_and_plot(tmp_path):
     ("parts", "suites"),
     [
         (["op", "call", "import"], {"forward", "forward+backward", "call", "import"}),
-        (["model", "detector"], {"model", "detector"}),
+        (["model", "detector", "training"], {"model", "detector", "training step"}),
     ],
 )
 def test_quick_run_measures_and_reports(tmp_path, parts, suites):
