@@ -15,11 +15,9 @@ import typer
 
 from ..errors import UsageError
 from ..files import naming
-from ..training.callbacks import Callback, Run
 
 if TYPE_CHECKING:
     from ..detector import RTDETR
-    from ..training.step import StepResult
 
 DEBUG = "RTDETR_DEBUG"
 
@@ -93,39 +91,6 @@ def say_above_bar(text: str) -> None:
         tqdm.write(text, file=sys.stdout)
     else:
         say(text)
-
-
-class StepsBar(Callback):
-    """The steps of an epoch as a bar on stderr, if that is a terminal; a callback of training."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def step(self, run: Run, result: StepResult) -> None:
-        """A step is over."""
-        if not has_bar():
-            return
-        total, progress = run.plan.steps_per_epoch, run.progress
-        if self._bar is None:
-            from tqdm import tqdm
-
-            title = f"epoch {progress.epoch + 1}/{run.plan.recipe.epochs}"
-            self._bar = tqdm(
-                total=total, initial=progress.step - 1, desc=title, leave=False, file=sys.stderr
-            )
-        self._bar.set_postfix(loss=f"{result.losses['loss']:.3f}", refresh=False)
-        self._bar.update()
-        if progress.step == total:
-            self.close()
-
-    def end(self, run: Run) -> None:
-        """A run is over."""
-        self.close()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def attention_backend(detector: RTDETR) -> str:

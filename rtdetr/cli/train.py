@@ -20,7 +20,7 @@ from .arguments import (
     parse_imgsz,
     parse_list,
 )
-from .console import StepsBar, say, say_above_bar
+from .console import say, say_above_bar
 from .reading import READING, takes_read_options, with_flags
 
 if TYPE_CHECKING:
@@ -227,16 +227,19 @@ def command(
     goes_on = resume or resume_anyway
     if data_option is not None and data is not None and not goes_on:
         raise UsageError(f"--data: expected it with --resume alone, DATA is {data}")
+    from .steps_bar import StepsBar
+
     common = {"strict": strict, "dry_run": dry_run, "say": _say, "callbacks": [StepsBar()]}
     with _in_the_words_of_the_command():
+        place = data_option or in_file
         if goes_on:
-            place = data_option or in_file
             trainer = _resume(data, data=place, anyway=resume_anyway, **common, **words)
         else:
-            trainer = _begin(data or data_option or in_file, **common, **words)
+            place = data or place
+            trainer = _begin(place, **common, **words)
         result = trainer.train(devices)
     if not dry_run:
-        _say_result(result, None if resume or resume_anyway else place)
+        _say_result(result, place)
 
 
 @contextmanager

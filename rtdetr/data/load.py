@@ -26,7 +26,7 @@ from .unchecked import UncheckedSplit
 
 __all__ = ["DataSource", "DataSplits", "Split", "check_data", "load_data"]
 
-DataSource: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]"
+DataSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
 """A folder or file of a known layout; an iterable of (image, target); or one of them for "train" and for "val"."""
 
 

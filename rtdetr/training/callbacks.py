@@ -6,15 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from ..data import TrainingBatches
-    from ..model import RTDetrV2ForObjectDetection
-    from .distributed import World
-    from .history import EpochRow, Progress
-    from .plan import Plan
-    from .step import StepResult, TrainingStep
+from ..data import TrainingBatches
+from ..model import RTDetrV2ForObjectDetection
+from .distributed import World
+from .history import EpochRow, Progress
+from .plan import Plan
+from .step import StepResult, TrainingStep
 
 __all__ = ["Callback", "Callbacks", "Run"]
 
