@@ -8,7 +8,7 @@ from .dataset import Batch, DetectionDataset, Item, Key, ObjectLabels, collate
 from .findings import Finding, Report
 from .fingerprint import list_changes
 from .load import DataSource, DataSplits, Split, check_data, load_data
-from .loader import make_loader
+from .loader import end_workers, make_loader
 from .multi_scale import resize_batch, side_of_step, sides_for
 from .options import ReadOptions
 from .sampling import TrainingBatches, shard_batches
@@ -32,6 +32,7 @@ __all__ = [
     "TrainingBatches",
     "check_data",
     "collate",
+    "end_workers",
     "list_changes",
     "load_data",
     "make_loader",

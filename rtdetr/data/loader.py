@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from .dataset import DetectionDataset, Item, Key, collate
 
-__all__ = ["make_loader"]
+__all__ = ["end_workers", "make_loader"]
 
 GRACE = 10
 """Seconds that a worker lives on after SIGTERM, in which a run takes its last step."""
@@ -47,8 +48,18 @@ def make_loader(
     )
 
 
-def _outlive_interruptions(_: int) -> None:
-    """A terminal sends Ctrl-C to the workers too, and a batch system SIGTERM: the run, which ends them, comes first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE) and None)
+def end_workers(loader: Iterable[Any]) -> None:
+    """End the processes of a loader, which otherwise live as long as anything names it, such as a traceback."""
+    iterator = getattr(loader, "_iterator", None)
+    # torch offers no other way but to forget the loader.
+    shut_down = getattr(iterator, "_shutdown_workers", None)
+    if shut_down is not None:
+        shut_down()
+        loader._iterator = None  # type: ignore[attr-defined] # the next pass starts others
+
+
+def _ignore_interruptions(_: int) -> None:
+    """A terminal sends Ctrl-C to the workers too, or SIGHUP, and a batch system SIGTERM; they end with their parent."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

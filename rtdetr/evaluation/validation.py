@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from ..data import Batch, DetectionDataset, Split, make_loader, shard_batches
+from ..data import Batch, DetectionDataset, Split, end_workers, make_loader, shard_batches
 from ..errors import ModelError, RTDetrError, did_you_mean
 from ..inference.predictor import RawOutputs
 from ..model import RTDetrV2ForObjectDetection
@@ -70,6 +70,10 @@ class ValidationBatches:
 
     def __len__(self) -> int:
         return len(self._shards)
+
+    def close(self) -> None:
+        """End the worker processes."""
+        end_workers(self._loader)
 
     def __iter__(self) -> Iterator[IndexedBatch]:
         return zip(self._shards, cast("Iterable[Batch]", self._loader), strict=True)
@@ -146,7 +150,11 @@ def validate(
         split, imgsz, batch, workers, pin_memory=model.device.type == "cuda"
     )
     wrap = progress or iter
-    table = predict_split(model, wrap(batches), dtype=dtype, limit=limit).with_classes(classes.new)
+    try:
+        table = predict_split(model, wrap(batches), dtype=dtype, limit=limit)
+    finally:
+        batches.close()
+    table = table.with_classes(classes.new)
     return evaluate(table, annotations, max_detections=limit, missing=classes.missing), table
 
 

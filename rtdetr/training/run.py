@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data import Batch, TrainingBatches, resize_batch, side_of_step
+from ..data import Batch, TrainingBatches, end_workers, resize_batch, side_of_step
 from ..evaluation import Evaluation
 from ..model import RTDetrV2ForObjectDetection
 from .callbacks import Callback
@@ -27,6 +27,7 @@ from .interruption import InterruptedRunError, Interruption
 from .optional import tolerate
 from .plan import Plan
 from .step import StepResult, TrainingStep
+from .validator import Validator
 
 __all__ = ["BEST", "TrainingRun"]
 
@@ -48,7 +49,7 @@ class TrainingRun:
         world: the processes of the run.
         folder: where its files go.
         callback: is told of its moments, on rank 0.
-        evaluate: how good the average is; None where there is nothing to measure it by.
+        evaluate: says how good the average is.
         save_best: writes a model for people.
         names: file names of images by their id.
         constants: what a checkpoint keeps beside the state: options, recipe, data.
@@ -65,7 +66,7 @@ class TrainingRun:
     world: World
     folder: Path
     callback: Callback
-    evaluate: Callable[[RTDetrV2ForObjectDetection, Interruption], Evaluation | None]
+    evaluate: Validator
     save_best: Callable[[RTDetrV2ForObjectDetection, Path], None]
     names: Callable[[int], str]
     constants: dict[str, Any]
@@ -129,6 +130,9 @@ class TrainingRun:
                     with tolerate("the end of a callback"):  # the error that ended the run counts
                         self.callback.end(self)
                 raise
+            finally:
+                end_workers(self.loader)
+                self.evaluate.close()
             if self.world.is_main:
                 self.callback.end(self)
 

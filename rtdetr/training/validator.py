@@ -64,6 +64,11 @@ class Validator:
             return None
         return evaluate(merge_predictions(tables), self.split.annotations, max_detections=limit)
 
+    def close(self) -> None:
+        """End the worker processes."""
+        if self.split is not None:
+            self._batches.close()
+
     def _until(self, interruption: Interruption) -> Iterator[IndexedBatch]:
         for batch in self._batches:
             # Among several ranks the others would wait for this one.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runs import digest, make_trainer, prepare
+from runs import STEPS, At, digest, make_trainer, prepare
 
 from rtdetr.training.interruption import Interruption
 
@@ -63,6 +64,19 @@ def test_training_trains_inside_of_anything(
     with around():
         inside = make_trainer(folder, out=str(tmp_path / "inside"), epochs=1).train()
     assert digest(inside.best) == digest(plain.best)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_fails_leaves_no_processes_behind(
+    epoch: int, folder: Path, tmp_path: Path
+) -> None:
+    def fail(_: Any) -> None:
+        raise KeyError("mine")
+
+    stop = At((epoch - 1) * STEPS + 1, fail)
+    with pytest.raises(KeyError) as error:  # its traceback names the loaders
+        make_trainer(folder, out=str(tmp_path / "run"), workers=2, callbacks=[stop]).train()
+    assert multiprocessing.active_children() == [], error
 
 
 def test_signals_of_a_program_that_is_not_python_s(monkeypatch: pytest.MonkeyPatch) -> None:
