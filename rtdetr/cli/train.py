@@ -108,9 +108,21 @@ def command(
         _option("Objects that can be found in an image.", RECIPE, default="the model's"),
     ] = None,
     augment: Annotated[
-        str | None,
+        bool | None,
         _option(
-            "recipe, flip alone, or none where a mirror changes classes.", RECIPE, default="recipe"
+            "Change light, color and window at random; a run of few steps learns sooner without.",
+            RECIPE,
+            "--augment/--no-augment",
+            default="augment",
+        ),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        _option(
+            "Mirror images at random; not for letters, or where left and right matter.",
+            RECIPE,
+            "--flip/--no-flip",
+            default="flip",
         ),
     ] = None,
     balance: Annotated[
@@ -204,6 +216,7 @@ def command(
         "freeze": parse_list("--freeze", freeze),
         "queries": queries,
         "augment": augment,
+        "flip": flip,
         "balance": balance,
         "patience": patience,
         "seed": seed,

@@ -2,7 +2,7 @@
 """Annotated images: reading, checking, augmenting and batching them."""
 
 from .annotations import Annotations, Categories
-from .augmentation import AUGMENTATIONS, Augmentation, strong_epochs
+from .augmentation import Augmentation, strong_epochs
 from .balance import repeat_factors
 from .dataset import Batch, DetectionDataset, Item, Key, ObjectLabels, collate
 from .findings import Finding, Report
@@ -14,7 +14,6 @@ from .options import ReadOptions
 from .sampling import TrainingBatches, shard_batches
 
 __all__ = [
-    "AUGMENTATIONS",
     "Annotations",
     "Augmentation",
     "Batch",

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from .photometric import distort, draw_distortion
 from .sample import Sample
 
 __all__ = [
-    "AUGMENTATIONS",
     "Augmentation",
     "Transforms",
     "apply_user_transforms",
@@ -55,16 +53,6 @@ class Augmentation:
     def weak(self) -> Augmentation:
         """Without what the last epochs leave out: light and color, canvas and window."""
         return Augmentation(0, 0, 0, self.flip)
-
-
-AUGMENTATIONS: Mapping[str, Augmentation] = MappingProxyType(
-    {
-        "recipe": Augmentation(),
-        "flip": Augmentation().weak(),
-        "none": Augmentation(0, 0, 0, 0),
-    }
-)
-"""By the word of a user. A mirrored digit is another object: text, arrows and hands take "none"."""
 
 
 def augment(sample: Sample, rng: np.random.Generator, augmentation: Augmentation) -> Sample:

@@ -58,8 +58,10 @@ def end_workers(loader: Iterable[Any]) -> None:
         loader._iterator = None  # type: ignore[attr-defined] # the next pass starts others
 
 
-def _ignore_interruptions(_: int) -> None:
-    """A terminal sends Ctrl-C to the workers too, or SIGHUP, and a batch system SIGTERM; they end with their parent."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+def _outlive_interruptions(_: int) -> None:
+    """A terminal sends Ctrl-C to the workers too, and a batch system SIGTERM: the run, which ends them, comes first."""
+    for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE) and None)

@@ -40,18 +40,14 @@ class DenoisingQueries(NamedTuple):
     matches: Matches  # [1, P], the positive queries and their objects
     groups: int  # G
 
-    def describe(self, length: int) -> dict[str, Any]:
-        """What an output says of them: transformers' entries, and the pairs.
-
-        Args:
-            length: of the decoder's queries, these and those of the image.
-        """
+    def describe(self, queries: int) -> dict[str, Any]:
+        """What an output with Q ``queries`` of the image says of them: transformers' entries, and the pairs."""
         image, query, _ = (part[0] for part in self.matches)
         batch, total = self.boxes.shape[:2]
         return {
             "dn_positive_idx": [query[image == index] for index in range(batch)],
             "dn_num_group": self.groups,
-            "dn_num_split": [total, length - total],
+            "dn_num_split": [total, queries],
             "dn_matches": self.matches,
         }
 

@@ -138,7 +138,7 @@ class RTDetrV2Model(Pretrained):
             enc_topk_bboxes=selection.boxes.sigmoid(),
             enc_outputs_class=stages.proposals.scores,
             enc_outputs_coord_logits=self.boxes_of_all_pixels(stages.proposals),
-            denoising_meta_values=denoising and denoising.describe(stages.start.shape[1]),
+            denoising_meta_values=denoising and denoising.describe(selection.boxes.shape[1]),
         )
         as_dict = config.return_dict if return_dict is None else return_dict
         return output if as_dict else output.to_tuple()
@@ -180,9 +180,8 @@ class RTDetrV2Model(Pretrained):
         if denoising is not None:
             content = torch.cat([denoising.content.to(content.dtype), content], 1)
             start = torch.cat([denoising.boxes.to(start.dtype), start], 1)
-            # Fewer than the mask is made for, where the image has fewer pixels than queries.
-            length = content.shape[1]
-            mask = denoising.mask[:length, :length]
+            # Small maps have fewer pixels than queries are asked for; those of the image are the last ones.
+            mask = denoising.mask[: start.shape[1], : start.shape[1]]
         decoded = self.decoder(content, start, memory, levels, mask, record)
         return Intermediates(proposals, selection, start, decoded)
 

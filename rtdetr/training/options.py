@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypedDict
 
 from ..checking import as_bool, as_number, hints_at_fields
-from ..data import AUGMENTATIONS, ReadOptions
+from ..data import ReadOptions
 from ..errors import UsageError, did_you_mean
 from ..inference.options import ImageSize, check_imgsz, check_whole
 
@@ -45,7 +45,6 @@ HINTS = MappingProxyType(
         "pretrained": 'Did you mean "weights"?',
         "optimizer": "It is AdamW, as published.",
         "num_workers": 'Did you mean "workers"?',
-        "fliplr": 'Did you mean "augment"?',
         "early_stopping": 'Did you mean "patience"?',
     }
 )
@@ -67,9 +66,9 @@ class TrainWords(TypedDict, total=False):
     backbone_lr: float | None
     freeze: Iterable[str]
     queries: int | None
+    augment: bool
     flip: bool
     balance: bool
-    augment: str
     patience: int
     seed: int
     device: str
@@ -104,14 +103,14 @@ class TrainOptions:
         batch: images whose gradients are computed at once on each device; None for what fits into memory, at most 4 on
             a CPU.
         accum: such batches in a step; None for as many as make the recipe's 16 images, over all devices.
-        lr: learning rate; None for the recipe's, times the root of images of a step over 16.
+        lr: learning rate; None for the recipe's, times the root of images of a step over the recipe's 16 (tiny: 8).
         backbone_lr: of the backbone; None keeps its share of ``lr``.
         freeze: what does not train: "backbone", "encoder", "decoder", or the name of a module.
         queries: objects that can be found in an image; None as the model has it.
+        augment: whether light, color, canvas and window change at random; not where color tells classes apart, or
+            in a run of few steps. ``transforms`` come in the place of this and of ``flip``.
         flip: whether images may be mirrored; not where left and right or letters matter.
         balance: show images of rare classes more often.
-        augment: "recipe" changes light, color, canvas and window, and flips; "flip" flips alone; "none" neither, for
-            classes that a mirror changes and runs of few steps. ``transforms`` come in its place.
         patience: stop after so many epochs without a better AP; 0 for never.
         seed: of every random number.
         device: "auto", "cpu", "cuda", "cuda:1", 1 or "mps".
@@ -141,9 +140,9 @@ class TrainOptions:
     backbone_lr: float | None = None
     freeze: Iterable[str] = ()
     queries: int | None = None
+    augment: bool = True
     flip: bool = True
     balance: bool = False
-    augment: str = "recipe"
     patience: int = 0
     seed: int = 0
     device: str = "auto"
@@ -173,7 +172,8 @@ class TrainOptions:
 RECIPE_FIELDS = frozenset(
     {
         *("model", "weights", "recipe", "imgsz", "multi_scale", "batch", "accum", "lr"),
-        *("backbone_lr", "freeze", "queries", "balance", "augment", "seed", "amp", "skip_broken"),
+        *("backbone_lr", "freeze", "queries", "augment", "flip", "balance", "seed", "amp"),
+        "skip_broken",
     }
 )
 """What decides the weights that come out; a run goes on with the same ones. The rest may change on the way."""
@@ -291,9 +291,9 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "backbone_lr": _optional(_positive),
     "freeze": _words(),
     "queries": _optional(check_whole),
+    "augment": _flag,
     "flip": _flag,
     "balance": _flag,
-    "augment": _one_of(*AUGMENTATIONS),
     "patience": _not_negative,
     "seed": _not_negative,
     "device": _device,

@@ -41,7 +41,7 @@ class Plan:
         sides: from which each step of the multi-scale epochs draws its size; empty for one size.
         lr_factor: by which the images of a step changed the learning rates.
         workers: processes that read images, on each rank.
-        augment: which augmentation, by its word.
+        augment: whether images are augmented, beyond flips.
     """
 
     recipe: Recipe
@@ -54,7 +54,7 @@ class Plan:
     sides: tuple[int, ...]
     lr_factor: float
     workers: int
-    augment: str
+    augment: bool
 
     @property
     def images_per_rank(self) -> int:
@@ -109,8 +109,8 @@ class Plan:
         ]
 
     def _describe_augmentation(self) -> str:
-        if self.augment != "recipe":
-            return {"flip": "flipped, not augmented further", "none": "not augmented"}[self.augment]
+        if not self.augment:
+            return "no strong augmentation"
         weak = self.recipe.epochs - self.recipe.strong_epochs
         last = "the last epoch" if weak == 1 else f"the last {weak} epochs"
         return "strong augmentation " + (f"but for {last}" if weak else "throughout")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ class Preparation:
         return DetectionDataset(
             self.splits.train,
             plan.size,
-            augmentation=Augmentation() if self.options.flip else Augmentation(flip=0),
+            augmentation=_choose_augmentation(self.options),
             transforms=self.transforms,
             strong_epochs=plan.recipe.strong_epochs,
             seed=self.options.seed,
@@ -253,7 +253,8 @@ class Preparation:
     def _go_on(self, run: TrainingRun) -> None:
         if self.resumed is None:
             return
-        run.load_state(self.resumed.state)
+        with self.resumed.naming_version():
+            run.load_state(self.resumed.state)
         if run.is_finished:
             self.say("resume  this run is finished; more epochs let it go on")
         else:
@@ -297,6 +298,11 @@ class Names:
     def __call__(self, image_id: int) -> str:
         (places,) = (self.annotations.image_ids == image_id).nonzero()
         return self.annotations.names[int(places[0])]
+
+
+def _choose_augmentation(options: TrainOptions) -> Augmentation:
+    augmentation = Augmentation() if options.augment else Augmentation().weak()
+    return augmentation if options.flip else replace(augmentation, flip=0)
 
 
 def _make_step(

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..config import RTDetrV2Config
 from ..data.fingerprint import list_changes
-from ..errors import UsageError
-from ..files import home_path
-from .checkpoint import read_checkpoint
-from .options import RECIPE_FIELDS, TrainOptions
+from ..errors import RTDetrError, UsageError
+from ..files import home_path, is_file
+from .checkpoint import LAST, read_checkpoint
+from .options import RECIPE_FIELDS, TrainOptions, known_words
 from .plan import Plan
 
 __all__ = ["Resumed"]
@@ -44,7 +45,10 @@ class Resumed:
             RTDetrError: there is no checkpoint, or it is damaged.
         """
         folder = home_path(folder)
-        return cls(folder, read_checkpoint(folder), anyway)
+        folder = folder.parent if folder.name == LAST and is_file(folder) else folder
+        resumed = cls(folder, read_checkpoint(folder), anyway)
+        resumed._check_known()
+        return resumed
 
     @property
     def config(self) -> RTDetrV2Config:
@@ -105,6 +109,30 @@ class Resumed:
         )
         kept = {name: before["recipe"][name] for name in ("warmup", "ema_tau", "ema_decay")}
         return replace(plan, recipe=replace(plan.recipe, **kept))
+
+    @contextmanager
+    def naming_version(self) -> Iterator[None]:
+        """Let the error of what does not fit into this model or this version say which one wrote it."""
+        try:
+            yield
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise RTDetrError(
+                f"the checkpoint, written by rtdetr {self._version}, does not fit this version ({why})"
+            ) from error
+
+    @property
+    def _version(self) -> str | None:
+        version: str | None = self.state["versions"].get("rtdetr")
+        return version
+
+    def _check_known(self) -> None:
+        unknown = sorted(set(self.words) - known_words())
+        if unknown:
+            raise RTDetrError(
+                f"{self.folder}: rtdetr {self._version} wrote this run, with options that this version does not "
+                f"have: {', '.join(unknown)}. Go on with that version"
+            )
 
     def _refuse(self, changes: list[str], title: str = "") -> None:
         if changes and not self.anyway:

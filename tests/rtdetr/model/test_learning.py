@@ -137,14 +137,6 @@ def test_denoising_stands_before_the_queries_of_the_image_and_they_do_not_see_it
     }
 
 
-def test_an_image_with_fewer_pixels_than_queries_is_learned_from() -> None:
-    model = tiny_model().train()
-    outputs = model(image(32, 32, batch=2), labels=draw_labels(3, 1))
-    outputs.loss.backward()
-    assert outputs.loss.isfinite()
-    assert outputs.denoising_meta_values["dn_num_split"] == [2 * 33 * 3, 16 + 4 + 1]
-
-
 def test_generators_decide_the_noise() -> None:
     model = tiny_model().train()
     pixels, labels = image(96, 96, batch=2), draw_labels(3, 1)

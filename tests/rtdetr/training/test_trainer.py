@@ -134,20 +134,21 @@ def test_workers_and_checkpoints_do_not_change_the_result(
 
 
 @pytest.mark.parametrize(
-    ("augment", "expected", "line"),
+    ("options", "expected", "line"),
     [
-        ("recipe", Augmentation(), "strong augmentation but for the last epoch"),
-        (
-            "no-flip",
-            Augmentation(flip=0),
-            "strong augmentation but for the last epoch, never mirrored",
-        ),
-        ("flip", Augmentation(0, 0, 0, 0.5), "flipped, not augmented further"),
-        ("none", Augmentation(0, 0, 0, 0), "not augmented"),
+        ({}, Augmentation(), "strong augmentation but for the last epoch"),
+        ({"flip": False}, Augmentation(flip=0), "strong augmentation but for the last epoch"),
+        ({"augment": False}, Augmentation(0, 0, 0, 0.5), "no strong augmentation"),
+        ({"augment": False, "flip": False}, Augmentation(0, 0, 0, 0), "no strong augmentation"),
     ],
+    ids=["recipe", "no-flip", "flip-alone", "none"],
 )
-def test_augmentation_is_chosen_by_its_word(
-    augment: str, expected: Augmentation, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_augmentation_is_chosen(
+    options: dict[str, bool],
+    expected: Augmentation,
+    line: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn = []
 
@@ -157,7 +158,7 @@ def test_augmentation_is_chosen_by_its_word(
 
     monkeypatch.setattr("rtdetr.data.dataset.augment", draw)
     lines: list[str] = []
-    make_trainer(folder, augment, augment=augment, say=lines.append).train()
+    make_trainer(folder, "augmented", say=lines.append, **options).train()
     assert f"images  64x64 px, {line}" in lines
     assert set(drawn) == {expected, expected.weak()}
 
