@@ -59,9 +59,8 @@ def end_workers(loader: Iterable[Any]) -> None:
 
 
 def _outlive_interruptions(_: int) -> None:
-    """A terminal sends Ctrl-C to the workers too, and a batch system SIGTERM: the run, which ends them, comes first."""
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    """A terminal sends Ctrl-C or SIGHUP to them too, a batch system SIGTERM: the run, which ends them, comes first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE) and None)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: signal.alarm(GRACE) and None)
