@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import pickle
 import signal
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from ..errors import UsageError
 from .dataset import DetectionDataset, Item, Key, collate
 
 __all__ = ["end_workers", "make_loader"]
@@ -34,7 +37,12 @@ def make_loader(
         workers: processes; 0 makes batches in this one.
         pin_memory: whether batches lie in memory from which a GPU copies without waiting.
         start_method: "fork", "spawn" or "forkserver"; by default the system's.
+
+    Raises:
+        UsageError: workers start anew, and what they need cannot be sent to them.
     """
+    if workers and multiprocessing.get_context(start_method).get_start_method() != "fork":
+        _check_sendable(dataset)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -46,6 +54,16 @@ def make_loader(
         multiprocessing_context=start_method if workers else None,
         worker_init_fn=_outlive_interruptions if workers else None,
     )
+
+
+def _check_sendable(dataset: DetectionDataset) -> None:
+    try:
+        pickle.dumps(dataset)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"workers: expected 0, or images and transforms that can be sent to another process, got {error}; a "
+            "function is sent if it stands at the top of a module"
+        ) from error
 
 
 def end_workers(loader: Iterable[Any]) -> None:

@@ -32,7 +32,7 @@ from rtdetr.data import (
     make_loader,
     shard_batches,
 )
-from rtdetr.errors import DataError
+from rtdetr.errors import DataError, UsageError
 from rtdetr.images.io import load_image
 
 
@@ -316,6 +316,15 @@ def test_images_from_memory_reach_spawned_workers() -> None:
 
 
 @pytest.mark.skipif(not ROLLUP.exists(), reason=f"needs {ROLLUP}")
+def test_what_cannot_be_sent_to_a_worker_is_said(tmp_path: Path) -> None:
+    split = load_data(coco_folder(tmp_path)).val
+    assert split is not None
+    dataset = DetectionDataset(split, 32, transforms=lambda image, target: (image, target))
+    with pytest.raises(UsageError, match=r"^workers: expected 0, or .* top of a module"):
+        make_loader(dataset, shard_batches(2, 2), workers=1, start_method="spawn")
+    assert len(list(make_loader(dataset, shard_batches(2, 2), workers=1, start_method="fork"))) == 1
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_memory_of_a_worker_does_not_grow(method: str, tmp_path: Path) -> None:
     """After epoch 10 within 5 % of epoch 2, in a process that has nothing else to share with its worker."""
