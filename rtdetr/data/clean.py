@@ -131,6 +131,8 @@ def _check_repeats(split: UncheckedSplit, report: Report) -> None:
 
 
 def _headers(split: UncheckedSplit, options: ReadOptions) -> Sequence[Header | HeaderFault]:
+    if split.sizes_hold:
+        return [Header(size) for size in split.sizes]
     if split.load is not None:
         sources = ((split.load(index), name) for index, name in enumerate(split.names))
         return [_header_of(source, name, options.decode) for source, name in sources]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,17 @@ from .names import check_names
 from .options import ReadOptions
 from .unchecked import BoxList, UncheckedSplit
 
-__all__ = ["SequenceReader"]
+__all__ = ["ImagesOnDemand", "SequenceReader"]
 
 FORM = 'expected (image, {"boxes": [n, 4] xyxy in pixels, "class_labels": [n]})'
+
+
+class ImagesOnDemand(Sequence[Any]):
+    """Pairs (image, target) whose images are made when they are asked for, and whose targets can be had without."""
+
+    @abstractmethod
+    def target(self, index: int) -> Mapping[str, Any]:
+        """The target of pair ``index``, and in "size" the (height, width) of its image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +42,11 @@ class Target:
     crowds: npt.NDArray[np.float64]  # [n], not 0 where a box is a crowd
     image_id: int
     name: str  # of the image
+    size: tuple[int, int] = (0, 0)  # (height, width), if it is told
 
     @classmethod
     def from_entries(cls, image: Any, entries: Mapping[str, Any], index: int) -> Target:
-        """The arrays of a user's target. An image is called by its path, else by its place.
+        """The arrays of a user's target. An image is called by its path, else by its place; None is one to be drawn.
 
         Raises:
             TypeError, ValueError: if something is no numbers.
@@ -46,7 +56,9 @@ class Target:
         crowds = _numbers(entries.get("iscrowd", np.zeros(classes.shape)))
         boxes = boxes if boxes.size else boxes.reshape(0, 4)
         name = str(image) if is_local_path(image) else f"image {index}"
-        return cls(boxes, classes, crowds, int(entries.get("image_id", index)), name)
+        height, width = entries.get("size", (0, 0)) if image is None else (0, 0)
+        image_id = int(entries.get("image_id", index))
+        return cls(boxes, classes, crowds, image_id, name, (int(height), int(width)))
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,7 @@ class SequenceReader:
         split: "train" or "val".
         items: N pairs (image, target); an image is whatever :func:`rtdetr.images.io.load_image` takes, a target has
             "boxes" [n, 4] xyxy in pixels, "class_labels" or "labels" [n], and may have "iscrowd" [n] and "image_id".
+            Images of :class:`ImagesOnDemand` are not looked at.
         names: of the classes; by default they are called by their numbers, up to the highest there is.
     """
 
@@ -74,18 +87,18 @@ class SequenceReader:
         boxes = BoxList()
         for image, target in enumerate(targets):
             self._add(boxes, image, target, len(names))
-        count = len(self.items)
         return UncheckedSplit(
             self.split,
             self.split,
             "",
             [target.name for target in targets],
             [target.image_id for target in targets],
-            [(0, 0)] * count,
+            [target.size for target in targets],
             boxes,
             Categories.numbered(names),
             lambda image, place: f"{self.split}: item {image} box {place}",
             load=self.load,
+            sizes_hold=isinstance(self.items, ImagesOnDemand),
         )
 
     def load(self, index: int) -> Any:
@@ -93,7 +106,8 @@ class SequenceReader:
         return self.items[index][0]
 
     def _read_target(self, index: int) -> Target:
-        item = self.items[index]
+        items = self.items
+        item = (None, items.target(index)) if isinstance(items, ImagesOnDemand) else items[index]
         entries: Any = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else None
         where = f"{self.split}: item {index}"
         is_target = isinstance(entries, Mapping) and "boxes" in entries

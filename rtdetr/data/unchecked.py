@@ -51,6 +51,7 @@ class UncheckedSplit:
         categories: the classes; those of ``listed`` are within them.
         place: sentence part for image i and place p of a box: "labels/1.txt line 3".
         load: returns image i where images are no files.
+        sizes_hold: whether ``sizes`` are those of the images, which then need no look.
     """
 
     split: str
@@ -64,6 +65,7 @@ class UncheckedSplit:
     place: Callable[[int, int], str]
     fractions: bool = False
     load: Callable[[int], Any] | None = None
+    sizes_hold: bool = False
 
     def corners(self) -> npt.NDArray[np.float64]:
         """[T, 4]."""
