@@ -42,8 +42,8 @@ DETECTOR_AT_IMPORT = {
     "typing_extensions",
 } | set(sys.stdlib_module_names)
 DETECTOR_WHEN_CALLED = {
-    *("av", "faster_coco_eval", "huggingface_hub", "matplotlib", "scipy", "sklearn"),
-    *("supervision", "tqdm", "yaml"),
+    *("av", "barcode", "faster_coco_eval", "huggingface_hub", "matplotlib", "scipy"),
+    *("segno", "sklearn", "supervision", "tqdm", "yaml"),
 }
 
 # The lowest first; a module imports from lower floors alone. "" is the package itself.

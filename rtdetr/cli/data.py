@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DataError
-from .arguments import OUTPUT, AsJson
+from .arguments import OUTPUT, RUNTIME, AsJson
 from .console import progress, say, say_json, table
 from .reading import Data, read_options, takes_read_options, with_flags
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..data import DataSplits
 
 NAME = "data"
+CODES = "Codes"
 MOST_CLASSES = 40
 """Rows of the table of classes."""
 
@@ -45,25 +46,53 @@ def check(
         raise typer.Exit(DataError.exit_code)
 
 
+def _folder(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel=CODES, show_default=False)
+
+
 @app.command("make")
 def make(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to make: digits.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="What to make: codes or digits.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     images: Annotated[int, typer.Option(help="Images; a fifth of them for validation.")] = 1000,
     smallest: Annotated[
         int | None,
-        typer.Option(help="Height of the smallest objects, in pixels.", show_default="20 of 320"),
+        typer.Option(help="Height of the smallest digits, in pixels.", show_default="20 of 320"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.", rich_help_panel=OUTPUT)] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes that draw; 0: this one.", rich_help_panel=RUNTIME),
+    ] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Same seed, same bytes.", rich_help_panel=OUTPUT)
+    ] = 0,
+    backgrounds: Annotated[Path | None, _folder("Photos without print or codes.")] = None,
+    distractors: Annotated[Path | None, _folder("Cut-outs: images with an alpha channel.")] = None,
+    fonts: Annotated[Path | None, _folder("Fonts, instead of those of the system.")] = None,
 ) -> None:
-    """Make a data set in COCO's layout, offline. digits: handwritten digits on photos (10 classes)."""
-    from ..data.generators import GENERATORS, write_data_set
+    """Make a data set in COCO's layout, offline.
+
+    codes: QR codes, barcodes and lines of print on photos (3 classes). digits: handwritten digits on photos (10
+    classes).
+    """
+    from ..data.generators import GENERATORS, make_generator, write_data_set
     from .arguments import choose
 
     (name,) = choose("KIND", kind, tuple(GENERATORS))
-    maker = GENERATORS[name](smallest)
+    options: dict[str, Path | int | None] = {
+        "backgrounds": backgrounds,
+        "distractors": distractors,
+        "fonts": fonts,
+        "smallest": smallest,
+    }
+    maker = make_generator(name, {key: word for key, word in options.items() if word is not None})
     boxes = write_data_set(
-        folder, maker, images, seed, progress=lambda numbers: progress(numbers, images)
+        folder,
+        maker,
+        images,
+        seed,
+        workers=workers,
+        progress=lambda written: progress(written, images),
     )
     total = sum(boxes.values())
     say(f"{images:,} images, {total:,} objects, {len(maker.names)} classes -> {folder}")

@@ -20,7 +20,16 @@ from PIL import ImageFont
 from ..errors import UsageError
 from ..files import home_path, is_file
 
-__all__ = ["FontFile", "Run", "load_font", "open_font", "plain_text", "split_by_font"]
+__all__ = [
+    "FONT_FOLDERS",
+    "FONT_SUFFIXES",
+    "FontFile",
+    "Run",
+    "load_font",
+    "open_font",
+    "plain_text",
+    "split_by_font",
+]
 
 # Where systems keep fonts; asked where fontconfig is not there.
 FONT_FOLDERS = (

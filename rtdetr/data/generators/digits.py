@@ -66,7 +66,7 @@ class Digits:
 
     def draw(self, rng: np.random.Generator, *, is_val: bool) -> Scene:
         """See :class:`~rtdetr.data.generators.scene.SceneMaker`."""
-        image = draw_ground(rng, SIDE, self._photos)
+        image = draw_ground(rng, (SIDE, SIDE), self._photos)
         total = 0 if rng.random() < EMPTY_SHARE else int(rng.integers(1, MOST + 1))
         boxes: list[Box] = []
         classes: list[int] = []

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["Scene", "SceneMaker"]
+__all__ = ["Scene", "SceneMaker", "draw_scene"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,8 @@ class SceneMaker(Protocol):
     def draw(self, rng: np.random.Generator, *, is_val: bool) -> Scene:
         """A scene that is a function of the numbers of ``rng``; those of val show objects that train never shows."""
         ...
+
+
+def draw_scene(maker: SceneMaker, seed: int, index: int, *, is_val: bool) -> Scene:
+    """Scene ``index`` of a split."""
+    return maker.draw(np.random.default_rng((seed, is_val, index)), is_val=is_val)

@@ -5,19 +5,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...errors import UsageError
 from ...files import atomic_write
-from .scene import Scene, SceneMaker
+from .pool import map_in_processes
+from .scene import SceneMaker, draw_scene
 
 __all__ = ["write_data_set"]
 
 VAL_SHARE = 0.2
 QUALITY = 90
+
+Key = tuple[str, int]
+"""Split and number of an image."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the annotations say of an image.
+
+    Args:
+        split: "train" or "val".
+        name: of the file.
+        size: (width, height).
+        boxes: xyxy in pixels.
+        classes: of the boxes.
+    """
+
+    split: str
+    name: str
+    size: tuple[int, int]
+    boxes: list[list[int]]
+    classes: list[int]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Draws an image and writes it, in any process."""
+
+    folder: Path
+    maker: SceneMaker
+    seed: int
+
+    def __call__(self, key: Key) -> Written:
+        split, index = key
+        scene = draw_scene(self.maker, self.seed, index, is_val=split == "val")
+        name = f"{index:06}.jpg"
+        scene.image.save(self.folder / split / name, quality=QUALITY)
+        return Written(split, name, scene.image.size, scene.boxes.tolist(), scene.classes.tolist())
 
 
 def write_data_set(
@@ -26,7 +64,8 @@ def write_data_set(
     images: int,
     seed: int,
     *,
-    progress: Callable[[Iterable[tuple[str, int]]], Iterable[tuple[str, int]]] = iter,
+    workers: int = 0,
+    progress: Callable[[Iterable[Written]], Iterable[Written]] = iter,
 ) -> dict[str, int]:
     """Write ``annotations/instances_train.json``, ``train/*.jpg``, and the same for val; same seed, same bytes.
 
@@ -34,14 +73,15 @@ def write_data_set(
         folder: new, or empty.
         maker: draws the scenes.
         images: of both splits together, at least 2; every fifth goes to val.
-        seed: of every random number.
-        progress: passes on all images, by split and number.
+        seed: of every random number, at least 0.
+        workers: processes, which change no byte; 0 draws in this one.
+        progress: passes on all images that are written.
 
     Returns:
         Boxes in "train" and in "val".
 
     Raises:
-        UsageError: if there is something in ``folder``, or fewer images are asked for.
+        UsageError: if there is something in ``folder``, or fewer images, or less than no processes, are asked for.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder}: expected a new or an empty folder")
@@ -49,17 +89,17 @@ def write_data_set(
         raise UsageError(
             f"images: expected at least 2, one to train and one to validate, got {images}"
         )
+    for name, number in (("seed", seed), ("workers", workers)):
+        if number < 0:
+            raise UsageError(f"{name}: expected a number of at least 0, got {number}")
     val = max(1, round(images * VAL_SHARE))
     counts = {"train": images - val, "val": val}
     documents = {split: _document(maker) for split in counts}
     for split in counts:
         (folder / split).mkdir(parents=True)
-    for split, index in progress(
-        (split, i) for split, count in counts.items() for i in range(count)
-    ):
-        rng = np.random.default_rng((seed, split == "val", index))
-        scene = maker.draw(rng, is_val=split == "val")
-        _add(documents[split], scene, folder / split / f"{index:06}.jpg")
+    keys = [(split, index) for split, count in counts.items() for index in range(count)]
+    for written in progress(map_in_processes(Writer(folder, maker, seed), keys, workers)):
+        _add(documents[written.split], written)
     for split, document in documents.items():
         with atomic_write(folder / "annotations" / f"instances_{split}.json") as path:
             path.write_text(json.dumps(document), encoding="utf-8")
@@ -71,14 +111,13 @@ def _document(maker: SceneMaker) -> dict[str, list[dict[str, Any]]]:
     return {"images": [], "annotations": [], "categories": categories}
 
 
-def _add(document: dict[str, list[dict[str, Any]]], scene: Scene, file: Path) -> None:
-    scene.image.save(file, quality=QUALITY)
+def _add(document: dict[str, list[dict[str, Any]]], image: Written) -> None:
     image_id = len(document["images"]) + 1
-    width, height = scene.image.size
+    width, height = image.size
     document["images"].append(
-        {"id": image_id, "file_name": file.name, "width": width, "height": height}
+        {"id": image_id, "file_name": image.name, "width": width, "height": height}
     )
-    for (x1, y1, x2, y2), label in zip(scene.boxes.tolist(), scene.classes.tolist(), strict=True):
+    for (x1, y1, x2, y2), label in zip(image.boxes, image.classes, strict=True):
         document["annotations"].append(
             {
                 "id": len(document["annotations"]) + 1,

@@ -154,6 +154,39 @@ def test_make(command: Command, tmp_path: Path) -> None:
     assert command("check", tmp_path / "digits").code == 0
 
 
+def test_make_codes(command: Command, tmp_path: Path) -> None:
+    mpl = pytest.importorskip("matplotlib")
+    pytest.importorskip("segno")
+    pytest.importorskip("barcode")
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    words = ("make", "codes", tmp_path / "codes", "--images", 10, "--fonts", fonts)
+    result = command(*words)
+    assert result.code == 0
+    assert " objects, 3 classes -> " in result.out
+    assert "fonts: " in result.err
+    assert command("check", tmp_path / "codes").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("digits", "--backgrounds", "."), "backgrounds: expected with another kind of data set, got with digits"),
+        (("digits", "--workers", -1), "--workers"),
+        (("codes", "--fonts", "nowhere"), "fonts: expected "),
+    ],
+    ids=str,
+)
+def test_make_with_bad_options(
+    words: tuple[object, ...], sentence: str, command: Command, tmp_path: Path
+) -> None:
+    for package in ("sklearn", "segno", "barcode"):
+        pytest.importorskip(package)
+    kind, *options = words
+    result = command("make", kind, tmp_path / "x", *options)
+    assert result.code == 2
+    assert sentence in result.err
+
+
 def test_make_something_unknown(command: Command, tmp_path: Path) -> None:
     result = command("make", "digit", tmp_path / "x")
     assert result.code == 2

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels: paper with a code, lines of print, or both on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .symbols import LEAST_INK, Ink, draw_barcode, draw_line, draw_qr_code
+
+__all__ = ["BARCODE", "QR_CODE", "TEXT", "Sheet", "draw_sheet"]
+
+TEXT, QR_CODE, BARCODE = range(3)
+CODE_SIZES = (0.06, 1.3)
+"""Longer side of a code, of the frame; drawn evenly on a logarithmic scale."""
+LINE_HEIGHTS = (0.03, 0.2)
+"""Of a line of print, of the frame; drawn likewise."""
+LEAST_BARCODE = 0.12
+"""Of the frame: 95 modules and more on fewer pixels are a grey patch."""
+SHEETS = (0.26, 0.35, 0.39)
+"""Shares of sheets for print alone, and around each kind of code."""
+SEVERAL_LINES = 0.25
+BESIDE_CODE = 0.18
+"""Share of codes with print on their label."""
+INVERTED = 0.08
+NO_PAPER = 0.45
+"""Share of print that stands on the ground itself."""
+MOST_VARIATION = 30
+"""Standard deviation of the ground above which print on it could not be told."""
+COLORED = 0.3
+CONTRASTS = (70, 235)
+FAINT = 0.06
+"""Share of sheets of half that contrast."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A label before it is put into an image.
+
+    Args:
+        image: RGBA.
+        index: [h, w], 1 + the place in ``classes`` of the object that a pixel belongs to, or 0: letters of print, and
+            all of the rectangle that holds a code, with the digits at its bars.
+        classes: of the objects.
+        scale: pixels of the frame for one of the sheet.
+    """
+
+    image: Image.Image
+    index: npt.NDArray[np.uint8]
+    classes: tuple[int, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something printed."""
+
+    ink: Ink
+    label: int
+
+
+def draw_sheet(
+    rng: np.random.Generator, side: float, fonts: Sequence[str], ground: tuple[float, float]
+) -> Sheet:
+    """A label for an image of about ``side`` pixels.
+
+    Args:
+        rng: of every choice.
+        side: of the frame that sizes are shares of.
+        fonts: files of one family.
+        ground: 0..255, how light the image is where the label comes, and how much that varies.
+    """
+    label = int(rng.choice(3, p=SHEETS))
+    font = fonts[int(rng.integers(len(fonts)))]
+    if label == TEXT:
+        items, scale = _draw_lines(rng, side, font), 1.0
+    else:
+        items, scale = _draw_code(rng, side, font, label)
+    lightness, variation = ground
+    has_paper = label != TEXT or rng.random() >= NO_PAPER or variation > MOST_VARIATION
+    page, index = _lay_out(rng, items, _margins(rng, items, label))
+    image = _color(rng, page, lightness, has_paper)
+    return Sheet(image, index, tuple(item.label for item in items), scale)
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _draw_lines(rng: np.random.Generator, side: float, font: str) -> list[Item]:
+    height = side * _log_uniform(rng, *LINE_HEIGHTS)
+    count = int(rng.integers(2, 6)) if rng.random() < SEVERAL_LINES else 1
+    count = max(1, min(count, int(side / height / 1.6)))
+    return [Item(draw_line(rng, height, side, font), TEXT) for _ in range(count)]
+
+
+def _draw_code(
+    rng: np.random.Generator, side: float, font: str, label: int
+) -> tuple[list[Item], float]:
+    """The code, perhaps lines of print above or below it, and the scale at which it has its size."""
+    low = CODE_SIZES[0] if label == QR_CODE else LEAST_BARCODE
+    pixels = side * _log_uniform(rng, low, CODE_SIZES[1])
+    ink = draw_qr_code(rng, pixels) if label == QR_CODE else draw_barcode(rng, pixels, font)
+    scale = pixels / max(ink.shape)
+    # What is much finer than the image would be sampled with holes.
+    if scale < 0.7:
+        small = [max(1, round(extent * scale)) for extent in (ink.shape[1], ink.shape[0])]
+        ink = np.asarray(Image.fromarray(ink).resize(small, Image.Resampling.BOX))
+        scale = pixels / max(ink.shape)
+    items = [Item(ink, label)]
+    if rng.random() < BESIDE_CODE:
+        for _ in range(int(rng.integers(1, 4))):
+            share = rng.uniform(0.06, 0.16)
+            height = float(np.clip(share * pixels, LINE_HEIGHTS[0] * side, LINE_HEIGHTS[1] * side))
+            line = draw_line(rng, height / scale, 1.2 * pixels / scale, font)
+            items.insert(0 if rng.random() < 0.5 else len(items), Item(line, TEXT))
+    return items, scale
+
+
+def _margins(rng: np.random.Generator, items: Sequence[Item], label: int) -> tuple[int, int]:
+    """Of the paper around what is on it, along and across; at times much larger, as of a page."""
+    if label == TEXT:
+        unit = float(items[0].ink.shape[0])
+        low, high = 0.2, 1.2
+    else:
+        unit = float(max(item.ink.shape[0] for item in items if item.label == label))
+        low, high = 0.03, 0.35
+    if rng.random() < 0.3:
+        high *= 3
+    along, across = (int(2 + unit * rng.uniform(low, high)) for _ in range(2))
+    return along, across
+
+
+def _lay_out(
+    rng: np.random.Generator, items: Sequence[Item], margins: tuple[int, int]
+) -> tuple[Ink, npt.NDArray[np.uint8]]:
+    """Items below each other: the ink of the page, and which item a pixel belongs to."""
+    along, across = margins
+    gaps = [max(2, int(min(item.ink.shape[0], 40) * rng.uniform(0.25, 0.7))) for item in items]
+    width = max(item.ink.shape[1] for item in items) + 2 * along
+    height = sum(item.ink.shape[0] for item in items) + sum(gaps[:-1]) + 2 * across
+    page, index = np.zeros((2, height, width), np.uint8)
+    aligned = float(rng.choice((0.0, 0.5, 0.5, rng.random())))
+    top = across
+    for place, (item, gap) in enumerate(zip(items, gaps, strict=True), 1):
+        rows, columns = item.ink.shape
+        left = along + int((width - 2 * along - columns) * aligned)
+        page[top : top + rows, left : left + columns] = item.ink
+        is_object = item.ink >= LEAST_INK if item.label == TEXT else np.True_
+        index[top : top + rows, left : left + columns] = np.where(is_object, place, 0)
+        top += rows + gap
+    return page, index
+
+
+def _color(rng: np.random.Generator, page: Ink, ground: float, has_paper: bool) -> Image.Image:
+    """Ink and paper in colors that can be told apart; without paper, ink that differs from the ground."""
+    contrast = rng.uniform(*CONTRASTS) * (0.5 if rng.random() < FAINT else 1)
+    is_dark_ink = rng.random() >= INVERTED if has_paper else ground > rng.uniform(70, 180)
+    light = rng.uniform(contrast, 255) if has_paper else ground
+    if not has_paper:
+        contrast = max(contrast, 70)
+    levels = (light, light - contrast) if is_dark_ink else (light - contrast, light)
+    if not has_paper and not is_dark_ink:
+        levels = (ground, ground + contrast)
+    paper, ink = (_tint(rng, level) for level in levels)
+    cover = Image.fromarray(page)
+    if has_paper:
+        steps = np.arange(256)[:, None] / 255
+        tables = (paper + steps * (ink - paper)).astype(int).T.tolist()
+        opaque = int(rng.uniform(170, 250)) if rng.random() < 0.1 else 255
+        channels = [cover.point(table) for table in tables]
+        return Image.merge("RGBA", [*channels, Image.new("L", cover.size, opaque)])
+    color = Image.new("RGB", cover.size, tuple(ink.astype(int).tolist()))
+    color.putalpha(cover)
+    return color
+
+
+def _tint(rng: np.random.Generator, level: float) -> npt.NDArray[np.float32]:
+    """A color of that lightness, grey for the most part."""
+    strength = rng.uniform(10, 70) if rng.random() < COLORED else rng.uniform(0, 8)
+    shift = rng.normal(0, strength, 3)
+    shift -= shift @ np.array([0.299, 0.587, 0.114])
+    color: npt.NDArray[np.float32] = (level + shift).clip(0, 255).astype(np.float32)
+    return color
