@@ -17,7 +17,7 @@ from .optics import photograph
 from .patterns import draw_pattern
 from .photos import find_images, hold_out, load_cut_out, load_photo, package_photos
 from .scene import Scene
-from .sheets import TEXT, Sheet, draw_sheet
+from .sheets import TEXT, Sheet, color_layout, draw_layout
 from .symbols import require_encoders
 from .warp import View, Warp
 
@@ -26,11 +26,12 @@ __all__ = ["Codes"]
 SIDE = 320
 """An image has about as many pixels as a square of that side."""
 EMPTY_SHARE = 0.1
+CLOSE_UP_SHARE = 0.3
 SHAPES = (1.0, 4 / 3, 4 / 3, 4 / 3, 3 / 4, 3 / 4, 16 / 9, 9 / 16, 2.2, 3.2)
 """Width by height; since a network sees squares, wide images teach it codes that are squeezed."""
-SHEETS = (1, 1, 1, 2, 2, 3, 4, 5)
+MORE_SHEETS = (0, 0, 0, 1, 1, 2, 3, 4)
 TRIALS = 3
-FIRST_TRIALS = 50
+FIRST_TRIALS = 40
 """For the first label, since an image that is not to be empty has one."""
 LEAST_VISIBLE = 0.4
 """Of an object that runs out of the frame: where less of one would be left, its label is put somewhere else."""
@@ -38,15 +39,17 @@ MOST_HIDDEN = 0.03
 """Of an object, by any label put there later."""
 POINTS = 400
 """Of an object, whose share within the frame is taken for its own."""
-LEAST_SIDE = 3
-"""Pixels of a box."""
+LEAST_PIXELS = 12
+"""Of an object."""
 PHOTO_SHARE, PATTERN_SHARE, PLAIN_SHARE = 0.55, 0.2, 0.15
 """Of the grounds; the others are gradients, checks and clouds."""
 DISTRACTORS = (0, 0, 1, 1, 2, 3)
 TEXT_ROLL, ANY_ROLL = math.radians(15), 0.02
-LEVEL = 0.4
-"""Share of codes that are held almost straight, as people do."""
-TILTED, MOST_TILT = 0.6, math.radians(55)
+LEVEL, QUARTERS = 0.55, (0, 0, 0, 0, 0.5, 1, 1.5)
+"""Share of codes that are held almost straight, as people do, or turned by a quarter or two."""
+TILTED, USUAL_TILT, MOST_TILT = 0.6, math.radians(20), math.radians(55)
+LEAST_SPREAD = 0.35
+"""Of the frame, that the middle of a large label lies in."""
 CURVED = 0.1
 
 Index = npt.NDArray[np.uint8]
@@ -72,7 +75,7 @@ class Frame:
         """Put a sheet on top, unless it would lie on an object or too little of it could be seen."""
         box = warp.bounds(self.image.size)
         left, top, right, bottom = box
-        if min(right - left, bottom - top) < LEAST_SIDE:
+        if right <= left or bottom <= top:
             return False
         # 0 is beyond the sheet, 1 its paper.
         index = np.asarray(
@@ -116,7 +119,7 @@ def _can_be_told(
         points = np.stack([columns, rows], axis=1)[::step].astype(np.float64) + 0.5
         x, y = warp.forward(points).T
         inside = (x >= 0) & (x < size[0]) & (y >= 0) & (y < size[1])
-        if pixels and inside.mean() < LEAST_VISIBLE:
+        if pixels and (pixels < LEAST_PIXELS or inside.mean() < LEAST_VISIBLE):
             return False
     return bool(shown.any())
 
@@ -158,8 +161,9 @@ class Codes:
         frame = Frame(image, np.zeros((size[1], size[0]), np.int64))
         self._add_distractors(rng, image, is_val)
         if rng.random() >= EMPTY_SHARE:
-            for number in range(SHEETS[int(rng.integers(len(SHEETS)))]):
-                self._add_sheet(rng, frame, is_val, TRIALS if number else FIRST_TRIALS)
+            self._add_sheet(rng, frame, is_val, FIRST_TRIALS, rng.random() < CLOSE_UP_SHARE)
+            for _ in range(MORE_SHEETS[int(rng.integers(len(MORE_SHEETS)))]):
+                self._add_sheet(rng, frame, is_val, TRIALS)
         boxes, classes = frame.boxes()
         return Scene(photograph(rng, frame.image), boxes, classes)
 
@@ -191,15 +195,32 @@ class Codes:
             )
             image.paste(turned, (left, top), turned)
 
-    def _add_sheet(self, rng: np.random.Generator, frame: Frame, is_val: bool, trials: int) -> None:
+    def _add_sheet(
+        self,
+        rng: np.random.Generator,
+        frame: Frame,
+        is_val: bool,
+        trials: int,
+        is_close_up: bool = False,
+    ) -> None:
+        """One label, which is not made anew where it does not fit, or large ones would be rare."""
         families = self._families[is_val]
+        fonts = families[int(rng.integers(len(families)))]
+        layout = draw_layout(rng, SIDE, fonts, is_close_up=is_close_up)
         for _ in range(trials):
-            fonts = families[int(rng.integers(len(families)))]
-            width, height = frame.image.size
-            center = (rng.uniform(0, width), rng.uniform(0, height))
-            sheet = draw_sheet(rng, SIDE, fonts, _lightness(frame.image, center))
+            center = _draw_center(rng, frame.image.size, layout.longest)
+            sheet = color_layout(rng, layout, _lightness(frame.image, center))
             if frame.place(sheet, Warp(sheet.image.size, _draw_view(rng, sheet, center))):
                 return
+
+
+def _draw_center(
+    rng: np.random.Generator, size: tuple[int, int], longest: float
+) -> tuple[float, float]:
+    """Anywhere; what is large is nearer the middle, so that enough of it is seen."""
+    spread = max(LEAST_SPREAD, 1 - longest / SIDE) * rng.choice((1, 1, 0.4))
+    x, y = (extent * (0.5 + spread * rng.uniform(-0.5, 0.5)) for extent in size)
+    return x, y
 
 
 def _lightness(image: Image.Image, center: tuple[float, float]) -> tuple[float, float]:
@@ -215,10 +236,10 @@ def _draw_view(rng: np.random.Generator, sheet: Sheet, center: tuple[float, floa
     if is_print:
         roll = rng.uniform(-TEXT_ROLL, TEXT_ROLL)
     else:
-        roll = rng.normal(0, TEXT_ROLL / 2) + rng.choice((0, 0, 0, 0.5, 1, 1.5)) * math.pi
+        roll = rng.normal(0, TEXT_ROLL / 2) + rng.choice(QUARTERS) * math.pi
     if rng.random() < ANY_ROLL or not (is_print or rng.random() < LEVEL):
         roll = rng.uniform(0, 2 * math.pi)
-    tilt = min(abs(rng.normal(0, MOST_TILT / 2)), MOST_TILT) if rng.random() < TILTED else 0.0
+    tilt = min(abs(rng.normal(0, USUAL_TILT)), MOST_TILT) if rng.random() < TILTED else 0.0
     wave = (0.0, 1.0, 0.0)
     if rng.random() < CURVED:
         width = sheet.image.width

@@ -124,9 +124,11 @@ def _negative(rng: np.random.Generator, image: Image.Image) -> Image.Image:
 
 
 def _copied(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Black and white, as by a copier."""
-    edge = float(np.asarray(image.convert("L")).mean()) + rng.uniform(-25, 25)
-    return image.convert("L").point([255 * (level > edge) for level in range(256)]).convert("RGB")
+    """Black where it is darker than what is around, else white, as by a copier."""
+    grey = image.convert("L")
+    around = grey.filter(ImageFilter.BoxBlur(rng.uniform(10, 40)))
+    is_light = np.asarray(grey, np.int16) > np.asarray(around, np.int16) - rng.uniform(3, 12)
+    return Image.fromarray(is_light * np.uint8(255)).convert("RGB")
 
 
 def _compressed(rng: np.random.Generator, image: Image.Image) -> Image.Image:
@@ -143,10 +145,10 @@ EFFECTS: tuple[tuple[float, Draw], ...] = (
     (0.5, _out_of_focus),
     (0.12, _shaken),
     (0.1, _coarse),
+    (0.03, _copied),
     (0.5, _noise),
     (0.3, _grey),
     (0.02, _negative),
-    (0.03, _copied),
     (0.4, _compressed),
 )
 """How often each is seen, in the order in which light passes through them."""

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from .symbols import LEAST_INK, Ink, draw_barcode, draw_line, draw_qr_code
 
-__all__ = ["BARCODE", "QR_CODE", "TEXT", "Sheet", "draw_sheet"]
+__all__ = [
+    "BARCODE",
+    "QR_CODE",
+    "TEXT",
+    "Layout",
+    "Sheet",
+    "color_layout",
+    "draw_layout",
+]
 
 TEXT, QR_CODE, BARCODE = range(3)
 CODE_SIZES = (0.06, 1.3)
@@ -21,16 +29,21 @@ LINE_HEIGHTS = (0.03, 0.2)
 """Of a line of print, of the frame; drawn likewise."""
 LEAST_BARCODE = 0.12
 """Of the frame: 95 modules and more on fewer pixels are a grey patch."""
-SHEETS = (0.26, 0.35, 0.39)
+SHEETS = (0.2, 0.44, 0.36)
 """Shares of sheets for print alone, and around each kind of code."""
+CLOSE_UPS = (0, 0.5, 0.5)
+LEAST_CLOSE_UP = 0.4
+"""Of the frame: somebody who wants a code to be read fills the image with it."""
 SEVERAL_LINES = 0.25
-BESIDE_CODE = 0.18
+BESIDE_CODE = 0.2
 """Share of codes with print on their label."""
 INVERTED = 0.08
 NO_PAPER = 0.45
 """Share of print that stands on the ground itself."""
 MOST_VARIATION = 30
 """Standard deviation of the ground above which print on it could not be told."""
+SEEN_THROUGH, ROUNDED = 0.1, 0.35
+"""Shares of paper that the ground shines through, and with round corners."""
 COLORED = 0.3
 CONTRASTS = (70, 235)
 FAINT = 0.06
@@ -63,28 +76,68 @@ class Item:
     label: int
 
 
-def draw_sheet(
-    rng: np.random.Generator, side: float, fonts: Sequence[str], ground: tuple[float, float]
-) -> Sheet:
-    """A label for an image of about ``side`` pixels.
+@dataclass(frozen=True)
+class Layout:
+    """A label without its colors.
+
+    Args:
+        ink: [h, w].
+        index: as that of a sheet.
+        classes: as those of a sheet.
+        scale: as that of a sheet.
+        has_paper: False where the ground itself is printed on.
+    """
+
+    ink: Ink
+    index: npt.NDArray[np.uint8]
+    classes: tuple[int, ...]
+    scale: float
+    has_paper: bool
+
+    @property
+    def longest(self) -> float:
+        """Pixels of the frame that the longer side of what is printed has."""
+        rows, columns = (np.flatnonzero(self.index.any(axis)) for axis in (1, 0))
+        return float(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1) * self.scale
+
+
+def draw_layout(
+    rng: np.random.Generator, side: float, fonts: Sequence[str], *, is_close_up: bool = False
+) -> Layout:
+    """A label for an image of about ``side`` pixels, which sizes are shares of.
 
     Args:
         rng: of every choice.
-        side: of the frame that sizes are shares of.
+        side: of the image.
         fonts: files of one family.
-        ground: 0..255, how light the image is where the label comes, and how much that varies.
+        is_close_up: whether it has a code that is large.
     """
-    label = int(rng.choice(3, p=SHEETS))
+    label = int(rng.choice(3, p=CLOSE_UPS if is_close_up else SHEETS))
     font = fonts[int(rng.integers(len(fonts)))]
     if label == TEXT:
         items, scale = _draw_lines(rng, side, font), 1.0
     else:
-        items, scale = _draw_code(rng, side, font, label)
+        items, scale = _draw_code(rng, side, font, label, is_close_up)
+    has_paper = label != TEXT or rng.random() >= NO_PAPER
+    ink, index = _lay_out(rng, items, _margins(rng, items, label, side / scale))
+    return Layout(ink, index, tuple(item.label for item in items), scale, has_paper)
+
+
+def color_layout(rng: np.random.Generator, layout: Layout, ground: tuple[float, float]) -> Sheet:
+    """The label in colors that can be told apart.
+
+    Args:
+        rng: of every choice.
+        layout: what is printed.
+        ground: 0..255, how light the image is where the label comes, and how much that varies.
+    """
     lightness, variation = ground
-    has_paper = label != TEXT or rng.random() >= NO_PAPER or variation > MOST_VARIATION
-    page, index = _lay_out(rng, items, _margins(rng, items, label))
-    image = _color(rng, page, lightness, has_paper)
-    return Sheet(image, index, tuple(item.label for item in items), scale)
+    ink = Image.fromarray(layout.ink)
+    if layout.has_paper or variation > MOST_VARIATION:
+        image = _print_on_paper(rng, ink)
+    else:
+        image = _print_on_ground(rng, ink, lightness)
+    return Sheet(image, layout.index, layout.classes, layout.scale)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -99,10 +152,11 @@ def _draw_lines(rng: np.random.Generator, side: float, font: str) -> list[Item]:
 
 
 def _draw_code(
-    rng: np.random.Generator, side: float, font: str, label: int
+    rng: np.random.Generator, side: float, font: str, label: int, is_close_up: bool
 ) -> tuple[list[Item], float]:
     """The code, perhaps lines of print above or below it, and the scale at which it has its size."""
     low = CODE_SIZES[0] if label == QR_CODE else LEAST_BARCODE
+    low = LEAST_CLOSE_UP if is_close_up else low
     pixels = side * _log_uniform(rng, low, CODE_SIZES[1])
     ink = draw_qr_code(rng, pixels) if label == QR_CODE else draw_barcode(rng, pixels, font)
     scale = pixels / max(ink.shape)
@@ -121,17 +175,16 @@ def _draw_code(
     return items, scale
 
 
-def _margins(rng: np.random.Generator, items: Sequence[Item], label: int) -> tuple[int, int]:
-    """Of the paper around what is on it, along and across; at times much larger, as of a page."""
-    if label == TEXT:
-        unit = float(items[0].ink.shape[0])
-        low, high = 0.2, 1.2
-    else:
-        unit = float(max(item.ink.shape[0] for item in items if item.label == label))
-        low, high = 0.03, 0.35
-    if rng.random() < 0.3:
-        high *= 3
-    along, across = (int(2 + unit * rng.uniform(low, high)) for _ in range(2))
+def _margins(
+    rng: np.random.Generator, items: Sequence[Item], label: int, most: float
+) -> tuple[int, int]:
+    """Of the paper around what is on it, along and across; at times as of a page, but ``most`` at most."""
+    heights = [item.ink.shape[0] for item in items if item.label == label]
+    low, high = (0.2, 1.2) if label == TEXT else (0.03, 0.35)
+    high *= rng.choice((1, 1, 1, 3, 10))
+    along, across = (
+        int(2 + min(max(heights) * rng.uniform(low, high), most / 2)) for _ in range(2)
+    )
     return along, across
 
 
@@ -156,27 +209,32 @@ def _lay_out(
     return page, index
 
 
-def _color(rng: np.random.Generator, page: Ink, ground: float, has_paper: bool) -> Image.Image:
-    """Ink and paper in colors that can be told apart; without paper, ink that differs from the ground."""
+def _print_on_paper(rng: np.random.Generator, ink: Image.Image) -> Image.Image:
     contrast = rng.uniform(*CONTRASTS) * (0.5 if rng.random() < FAINT else 1)
-    is_dark_ink = rng.random() >= INVERTED if has_paper else ground > rng.uniform(70, 180)
-    light = rng.uniform(contrast, 255) if has_paper else ground
-    if not has_paper:
-        contrast = max(contrast, 70)
-    levels = (light, light - contrast) if is_dark_ink else (light - contrast, light)
-    if not has_paper and not is_dark_ink:
-        levels = (ground, ground + contrast)
-    paper, ink = (_tint(rng, level) for level in levels)
-    cover = Image.fromarray(page)
-    if has_paper:
-        steps = np.arange(256)[:, None] / 255
-        tables = (paper + steps * (ink - paper)).astype(int).T.tolist()
-        opaque = int(rng.uniform(170, 250)) if rng.random() < 0.1 else 255
-        channels = [cover.point(table) for table in tables]
-        return Image.merge("RGBA", [*channels, Image.new("L", cover.size, opaque)])
-    color = Image.new("RGB", cover.size, tuple(ink.astype(int).tolist()))
-    color.putalpha(cover)
-    return color
+    light = rng.uniform(contrast, 255)
+    levels = [light, light - contrast]
+    if rng.random() < INVERTED:
+        levels.reverse()
+    paper, dark = (_tint(rng, level) for level in levels)
+    steps = np.arange(256)[:, None] / 255
+    tables = (paper + steps * (dark - paper)).astype(int).T.tolist()
+    opacity = int(rng.uniform(170, 250)) if rng.random() < SEEN_THROUGH else 255
+    cover = Image.new("L", ink.size, opacity)
+    if rng.random() < ROUNDED:
+        radius = min(ink.size) * rng.uniform(0.03, 0.15)
+        cover = Image.new("L", ink.size)
+        box = (0, 0, ink.width - 1, ink.height - 1)
+        ImageDraw.Draw(cover).rounded_rectangle(box, radius, opacity)
+    return Image.merge("RGBA", [*(ink.point(table) for table in tables), cover])
+
+
+def _print_on_ground(rng: np.random.Generator, ink: Image.Image, lightness: float) -> Image.Image:
+    contrast = rng.uniform(*CONTRASTS)
+    is_dark = lightness > rng.uniform(70, 180)
+    color = _tint(rng, lightness - contrast if is_dark else lightness + contrast)
+    image = Image.new("RGB", ink.size, tuple(color.astype(int).tolist()))
+    image.putalpha(ink)
+    return image
 
 
 def _tint(rng: np.random.Generator, level: float) -> npt.NDArray[np.float32]:

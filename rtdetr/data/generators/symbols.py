@@ -157,6 +157,13 @@ BARCODE_SHARES = (0.34, 0.08, 0.2, 0.14, 0.1, 0.07, 0.07)
 HEIGHTS = (0.15, 0.95)
 """Of the bars, of the width; drawn evenly on a logarithmic scale."""
 NO_TEXT, TEXT_ABOVE = 0.15, 0.06
+ADD_ON = 0.15
+"""Share of EAN-13 and UPC-A with five digits more."""
+ADD_ON_SETS = (
+    *("BBAAA", "BABAA", "BAABA", "BAAAB", "ABBAA"),
+    *("AABBA", "AAABB", "ABABA", "ABAAB", "AABAB"),
+)
+"""By check digit: which of its two forms each digit has."""
 
 
 def draw_barcode(rng: np.random.Generator, pixels: float, font: str) -> Ink:
@@ -187,7 +194,35 @@ def draw_barcode(rng: np.random.Generator, pixels: float, font: str) -> Ink:
     for text, (left, width) in zip(groups, _fields(len(modules), before, len(groups)), strict=True):
         place = (left * scale, height + gap, width * scale, text_height - gap)
         _put_text(page, text, font, place)
+    if sum(symbology.margins) and rng.random() < ADD_ON:
+        return _put_add_on(rng, page, height, text_height, scale, font)
     return page
+
+
+def _put_add_on(
+    rng: np.random.Generator, page: Ink, height: int, text_height: int, scale: int, font: str
+) -> Ink:
+    """The page with five digits more on its right, their bars below them, as on books."""
+    digits = draw_characters(rng, string.digits, 5)
+    bars = np.repeat(np.frombuffer(encode_add_on(digits).encode(), np.uint8), scale)
+    gap = 3 * scale
+    wide = np.zeros((page.shape[0], page.shape[1] + gap + len(bars)), np.uint8)
+    wide[:, : page.shape[1]] = page
+    wide[text_height : height + text_height // 2, page.shape[1] + gap :] = (
+        bars == ord("1")
+    ) * np.uint8(255)
+    _put_text(wide, digits, font, (page.shape[1] + gap, 0, len(bars), text_height - 1))
+    return wide
+
+
+def encode_add_on(digits: str) -> str:
+    """The modules of EAN-5; how its digits are written tells a check digit."""
+    from barcode.charsets.ean import CODES
+
+    check = sum(int(digit) * (9 if place % 2 else 3) for place, digit in enumerate(digits)) % 10
+    letters = ADD_ON_SETS[check]
+    symbols = [CODES[letter][int(digit)] for letter, digit in zip(letters, digits, strict=True)]
+    return "01011" + "01".join(symbols)
 
 
 def _fields(modules: int, before: int, groups: int) -> list[tuple[int, int]]:

@@ -19,7 +19,7 @@ from test_generators import packaged_fonts
 from rtdetr.data import load_data
 from rtdetr.data.dataset import DetectionDataset
 from rtdetr.data.generators import Codes, Scene, SceneSequence, codes, fonts, photos, symbols
-from rtdetr.data.generators.sheets import BARCODE, QR_CODE, TEXT, Sheet, draw_sheet
+from rtdetr.data.generators.sheets import BARCODE, QR_CODE, TEXT, Sheet, color_layout, draw_layout
 from rtdetr.data.generators.warp import View, Warp
 from rtdetr.data.loader import make_loader
 from rtdetr.errors import MissingExtraError, UsageError
@@ -44,7 +44,8 @@ def scenes(maker: Codes) -> list[Scene]:
 @pytest.fixture(scope="module")
 def sheets(maker: Codes) -> list[Sheet]:
     family = maker._families[False][0]
-    return [draw_sheet(np.random.default_rng(seed), 320, family, (128, 0)) for seed in range(600)]
+    streams = [np.random.default_rng(seed) for seed in range(600)]
+    return [color_layout(rng, draw_layout(rng, 320, family), (128, 0)) for rng in streams]
 
 
 VIEWS = {
@@ -215,6 +216,12 @@ def test_symbologies(name: str) -> None:
         )
 
 
+def test_add_on() -> None:
+    """52495 by hand: 3 * (5 + 4 + 5) + 9 * (2 + 9) ends with 1, which the first and third digit, mirrored, tell."""
+    digits = ("0111001", "0010011", "0011101", "0001011", "0110001")
+    assert symbols.encode_add_on("52495") == "01011" + "01".join(digits)
+
+
 def test_fonts_and_photos_of_val_are_apart(maker: Codes, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: set[str] = set()
 
@@ -319,10 +326,10 @@ def test_sequence_is_data_to_train_on(maker: Codes, monkeypatch: pytest.MonkeyPa
         Codes, "draw", lambda *words, **flags: drawn.append(1) or draw(*words, **flags)
     )
     splits = load_data(
-        {"train": SceneSequence(maker, 12), "val": SceneSequence(maker, 4, is_val=True)},
+        {"train": SceneSequence(maker, 12), "val": SceneSequence(maker, 12, is_val=True)},
         names=maker.names,
     )
-    assert len(drawn) == 16
+    assert len(drawn) == 24
     assert list(splits.report) == []
     monkeypatch.undo()
     assert splits.train is not None
