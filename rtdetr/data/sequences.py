@@ -56,7 +56,9 @@ class Target:
         crowds = _numbers(entries.get("iscrowd", np.zeros(classes.shape)))
         boxes = boxes if boxes.size else boxes.reshape(0, 4)
         name = str(image) if is_local_path(image) else f"image {index}"
-        height, width = entries.get("size", (0, 0)) if image is None else (0, 0)
+        if image is None and "size" not in entries:
+            raise ValueError('no "size" (height, width) of its image')
+        height, width = entries["size"] if image is None else (0, 0)
         image_id = int(entries.get("image_id", index))
         return cls(boxes, classes, crowds, image_id, name, (int(height), int(width)))
 

@@ -130,7 +130,7 @@ class Codes:
     Args:
         backgrounds: a folder of photos without print or codes; None takes those that installed packages bring.
         distractors: a folder of images with an alpha channel, which are put behind the objects; None puts none there.
-        fonts: a folder of fonts; None takes those of the system.
+        fonts: a folder of fonts; None takes those of the system and of matplotlib.
 
     Raises:
         MissingExtraError: if segno or python-barcode is not installed.

@@ -14,6 +14,7 @@ from PIL import ImageFont
 from ...errors import UsageError
 from ...files import home_path
 from ...results.fonts import FONT_FOLDERS, FONT_SUFFIXES
+from .packages import package_folders
 
 __all__ = ["FontFamilies", "find_families", "load_size"]
 
@@ -29,7 +30,7 @@ semicondensed text thin ui
 """
 """Words in the name of a family that only say how it is drawn."""
 
-NO_LETTERS = "d050000l dingbats emoji icons keyboard math nushu symbol symbols webdings wingdings"
+NO_LETTERS = "cmex10 cmsy10 d050000l dingbats emoji icons keyboard math nushu symbol symbols webdings wingdings"
 """Words in the name of a font that has pictures or other letters where those of English belong."""
 
 FontFamilies = tuple[tuple[str, ...], ...]
@@ -40,12 +41,12 @@ def find_families(folders: Sequence[Path] | None = None) -> tuple[FontFamilies, 
     """The families for train and those for val; warns if they are few.
 
     Args:
-        folders: searched with the folders in them; None takes those of the system.
+        folders: searched with the folders in them; None takes those of the system, and the one of matplotlib.
 
     Raises:
         UsageError: if there is no font.
     """
-    places = [home_path(folder) for folder in (FONT_FOLDERS if folders is None else folders)]
+    places = _usual_folders() if folders is None else [home_path(folder) for folder in folders]
     families = _group(path for place in places for path in place.rglob("*"))
     told = ", ".join(map(str, places))
     if not families:
@@ -54,7 +55,7 @@ def find_families(folders: Sequence[Path] | None = None) -> tuple[FontFamilies, 
         )
     if len(families) < FEW:
         warnings.warn(
-            f"fonts: {len(families)} font families under {told}; with at least {FEW}, lines of print are more varied",
+            f"fonts: {len(families)} font families found; lines of print are more varied with at least {FEW}",
             stacklevel=2,
         )
     # A hash, so that another family on the machine moves at most one.
@@ -69,6 +70,11 @@ def find_families(folders: Sequence[Path] | None = None) -> tuple[FontFamilies, 
 def load_size(path: str, size: int) -> ImageFont.FreeTypeFont:
     """A font at a size in pixels, laid out alike whether or not libraqm is there."""
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _usual_folders() -> list[Path]:
+    own = [root / "mpl-data" / "fonts" / "ttf" for root in package_folders("matplotlib")]
+    return [home_path(folder) for folder in FONT_FOLDERS] + own
 
 
 def _group(paths: Iterable[Path]) -> dict[str, tuple[str, ...]]:

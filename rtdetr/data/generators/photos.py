@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 from pathlib import Path
 
 from PIL import Image
@@ -13,6 +12,7 @@ from PIL import Image
 from ...errors import UsageError
 from ...files import home_path
 from ...images.names import image_suffixes
+from .packages import package_folders
 
 __all__ = ["find_images", "hold_out", "load_cut_out", "load_photo", "package_photos"]
 
@@ -33,10 +33,9 @@ def package_photos() -> tuple[str, ...]:
     """Photos in installed packages, which are not imported."""
     paths = []
     for package, entry in PACKAGE_PHOTOS.items():
-        spec = importlib.util.find_spec(package)
         pattern, *names = entry.split()
-        for root in (spec.submodule_search_locations or ()) if spec else ():
-            paths += [Path(root) / pattern.format(name) for name in names]
+        for root in package_folders(package):
+            paths += [root / pattern.format(name) for name in names]
     return tuple(str(path) for path in paths if path.is_file())
 
 

@@ -22,7 +22,8 @@ from rtdetr.data.generators import Codes, Scene, SceneSequence, codes, fonts, ph
 from rtdetr.data.generators.sheets import BARCODE, QR_CODE, TEXT, Sheet, color_layout, draw_layout
 from rtdetr.data.generators.warp import View, Warp
 from rtdetr.data.loader import make_loader
-from rtdetr.errors import MissingExtraError, UsageError
+from rtdetr.data.sequences import ImagesOnDemand
+from rtdetr.errors import DataError, MissingExtraError, UsageError
 
 for package in ("matplotlib", "segno", "barcode"):
     pytest.importorskip(package)
@@ -271,8 +272,20 @@ def test_no_photo_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(maker.draw(np.random.default_rng(0), is_val=True).image.getbands()) == 3
 
 
+def test_machine_without_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of matplotlib, without those of symbols; without it, a sentence."""
+    monkeypatch.setattr(fonts, "FONT_FOLDERS", ("/nowhere",))
+    train, val = fonts.find_families()
+    names = {Path(path).stem for family in (*train, *val) for path in family}
+    assert {"DejaVuSans", "cmr10"} <= names
+    assert names.isdisjoint({"cmex10", "cmsy10", "DejaVuSansDisplay", "STIXSizOneSymReg"})
+    monkeypatch.setattr(fonts, "package_folders", lambda name: [])
+    with pytest.raises(UsageError, match=r"fonts: expected .* found none under /nowhere"):
+        fonts.find_families()
+
+
 def test_few_fonts_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"fonts: \d+ font families under .*; with at least 20"):
+    with pytest.warns(UserWarning, match=r"fonts: \d+ font families found; .* at least 20"):
         Codes(fonts=packaged_fonts())
 
 
@@ -341,6 +354,21 @@ def test_sequence_is_data_to_train_on(maker: Codes, monkeypatch: pytest.MonkeyPa
     )
     for first, second in zip(own, other, strict=True):
         assert (first["pixel_values"] == second["pixel_values"]).all()
+
+
+def test_sequence_that_does_not_tell_sizes() -> None:
+    class Nameless(ImagesOnDemand):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Any:
+            raise AssertionError("an image was asked for")
+
+        def target(self, index: int) -> dict[str, Any]:
+            return {"boxes": [[0, 0, 4, 4]], "class_labels": [0]}
+
+    with pytest.raises(DataError, match=r'item 0: no "size" \(height, width\) of its image'):
+        load_data({"train": Nameless()})
 
 
 def test_targets_are_not_sent_to_workers(maker: Codes) -> None:
