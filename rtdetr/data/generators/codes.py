@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ...errors import MissingExtraError
 from .fonts import find_families
 from .ground import crop_photo, draw_computed
 from .optics import photograph
@@ -18,7 +19,6 @@ from .patterns import draw_pattern
 from .photos import find_images, hold_out, load_cut_out, load_photo, package_photos
 from .scene import Scene
 from .sheets import TEXT, Sheet, color_layout, draw_layout
-from .symbols import require_encoders
 from .warp import View, Warp
 
 __all__ = ["Codes"]
@@ -145,7 +145,7 @@ class Codes:
         distractors: Path | None = None,
         fonts: Path | None = None,
     ) -> None:
-        require_encoders()
+        _require_encoders()
         photos = (
             package_photos() if backgrounds is None else find_images("backgrounds", backgrounds)
         )
@@ -212,6 +212,17 @@ class Codes:
             sheet = color_layout(rng, layout, _lightness(frame.image, center))
             if frame.place(sheet, Warp(sheet.image.size, _draw_view(rng, sheet, center))):
                 return
+
+
+def _require_encoders() -> None:
+    """Raises MissingExtraError if a package that encodes is not installed."""
+    try:
+        import barcode  # noqa: F401
+        import segno  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "Making codes", "segno and python-barcode", '"rtdetr-ops[demo]"'
+        ) from error
 
 
 def _draw_center(

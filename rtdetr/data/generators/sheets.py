@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from .symbols import LEAST_INK, Ink, draw_barcode, draw_line, draw_qr_code
+from .barcodes import draw_barcode
+from .ink import LEAST_INK, Ink
+from .lines import draw_line
+from .qr_codes import draw_qr_code
 
 __all__ = [
     "BARCODE",

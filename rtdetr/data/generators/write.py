@@ -83,15 +83,7 @@ def write_data_set(
     Raises:
         UsageError: if there is something in ``folder``, or fewer images, or less than no processes, are asked for.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: expected a new or an empty folder")
-    if images < 2:
-        raise UsageError(
-            f"images: expected at least 2, one to train and one to validate, got {images}"
-        )
-    for name, number in (("seed", seed), ("workers", workers)):
-        if number < 0:
-            raise UsageError(f"{name}: expected a number of at least 0, got {number}")
+    _check(folder, images, seed, workers)
     val = max(1, round(images * VAL_SHARE))
     counts = {"train": images - val, "val": val}
     documents = {split: _document(maker) for split in counts}
@@ -104,6 +96,18 @@ def write_data_set(
         with atomic_write(folder / "annotations" / f"instances_{split}.json") as path:
             path.write_text(json.dumps(document), encoding="utf-8")
     return {split: len(document["annotations"]) for split, document in documents.items()}
+
+
+def _check(folder: Path, images: int, seed: int, workers: int) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder}: expected a new or an empty folder")
+    if images < 2:
+        raise UsageError(
+            f"images: expected at least 2, one to train and one to validate, got {images}"
+        )
+    for name, number in (("seed", seed), ("workers", workers)):
+        if number < 0:
+            raise UsageError(f"{name}: expected a number of at least 0, got {number}")
 
 
 def _document(maker: SceneMaker) -> dict[str, list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ from test_generators import packaged_fonts
 
 from rtdetr.data import load_data
 from rtdetr.data.dataset import DetectionDataset
-from rtdetr.data.generators import Codes, Scene, SceneSequence, codes, fonts, photos, symbols
+from rtdetr.data.generators import Codes, Scene, SceneSequence, barcodes, codes, fonts, ink, photos
 from rtdetr.data.generators.sheets import BARCODE, QR_CODE, TEXT, Sheet, color_layout, draw_layout
 from rtdetr.data.generators.warp import View, Warp
 from rtdetr.data.loader import make_loader
@@ -201,10 +201,10 @@ def test_sizes_of_print(sheets: list[Sheet]) -> None:
     assert 0.14 < max(heights) < 0.2 * 1.2
 
 
-@pytest.mark.parametrize("name", symbols.SYMBOLOGIES)
+@pytest.mark.parametrize("name", barcodes.SYMBOLOGIES)
 def test_symbologies(name: str) -> None:
     """Bars begin and end the code; the modules are as many as the standard says, where it says so."""
-    symbology = symbols.SYMBOLOGIES[name]
+    symbology = barcodes.SYMBOLOGIES[name]
     encodings = [symbology.encode(np.random.default_rng(seed)) for seed in range(20)]
     assert len({modules for modules, _ in encodings}) == 20
     for modules, groups in encodings:
@@ -220,7 +220,7 @@ def test_symbologies(name: str) -> None:
 def test_add_on() -> None:
     """52495 by hand: 3 * (5 + 4 + 5) + 9 * (2 + 9) ends with 1, which the first and third digit, mirrored, tell."""
     digits = ("0111001", "0010011", "0011101", "0001011", "0110001")
-    assert symbols.encode_add_on("52495") == "01011" + "01".join(digits)
+    assert barcodes.encode_add_on("52495") == "01011" + "01".join(digits)
 
 
 def test_fonts_and_photos_of_val_are_apart(maker: Codes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def test_fonts_and_photos_of_val_are_apart(maker: Codes, monkeypatch: pytest.Mon
 
         return load
 
-    monkeypatch.setattr(symbols, "load_size", opening(fonts.load_size))
+    monkeypatch.setattr(ink, "load_size", opening(fonts.load_size))
     monkeypatch.setattr(codes, "load_photo", opening(photos.load_photo))
     files = []
     for is_val in (False, True):
