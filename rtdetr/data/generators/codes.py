@@ -18,7 +18,7 @@ from .optics import photograph
 from .patterns import draw_pattern
 from .photos import find_images, hold_out, load_cut_out, load_photo, package_photos
 from .scene import Scene
-from .sheets import TEXT, Sheet, color_layout, draw_layout
+from .sheets import TEXT, Sheet, color_sheet, draw_sheet
 from .warp import View, Warp
 
 __all__ = ["Codes"]
@@ -37,6 +37,8 @@ LEAST_VISIBLE = 0.4
 """Of an object that runs out of the frame: where less of one would be left, its label is put somewhere else."""
 MOST_HIDDEN = 0.03
 """Of an object, by any label put there later."""
+MOST_ON_OTHERS = 0.3
+"""Of a label: nobody sticks one into the middle of a code."""
 POINTS = 400
 """Of an object, whose share within the frame is taken for its own."""
 LEAST_PIXELS = 12
@@ -71,7 +73,7 @@ class Frame:
     classes: list[int] = field(default_factory=list)
     shown: list[int] = field(default_factory=list)
 
-    def place(self, sheet: Sheet, warp: Warp) -> bool:
+    def place(self, rng: np.random.Generator, sheet: Sheet, warp: Warp) -> bool:
         """Put a sheet on top, unless it would lie on an object or too little of it could be seen."""
         box = warp.bounds(self.image.size)
         left, top, right, bottom = box
@@ -81,14 +83,15 @@ class Frame:
         index = np.asarray(
             warp.paint(Image.fromarray(sheet.index + 1), box, Image.Resampling.NEAREST)
         )
-        count = len(sheet.classes)
-        shown = np.bincount(index.ravel(), minlength=count + 2)[2:]
+        shown = np.bincount(index.ravel(), minlength=len(sheet.classes) + 2)[2:]
         part = self.owner[top:bottom, left:right]
         on_others = np.bincount(part[index > 0], minlength=len(self.classes) + 1)[1:]
-        is_hiding = any(on_others > np.asarray(self.shown) * MOST_HIDDEN)
+        most = np.minimum(np.asarray(self.shown) * MOST_HIDDEN, (index > 0).sum() * MOST_ON_OTHERS)
+        is_hiding = any(on_others > most)
         if is_hiding or not _can_be_told(sheet, warp, self.image.size, shown):
             return False
-        layer = warp.paint(sheet.image, box, Image.Resampling.BICUBIC)
+        colored = color_sheet(rng, sheet, self.image.crop(box))
+        layer = warp.paint(colored, box, Image.Resampling.BICUBIC)
         part[np.asarray(layer.getchannel("A")) >= 128] = 0
         is_object = index > 1
         part[is_object] = index[is_object].astype(np.int64) - 1 + len(self.classes)
@@ -206,11 +209,9 @@ class Codes:
         """One label, which is not made anew where it does not fit, or large ones would be rare."""
         families = self._families[is_val]
         fonts = families[int(rng.integers(len(families)))]
-        layout = draw_layout(rng, SIDE, fonts, is_close_up=is_close_up)
+        sheet = draw_sheet(rng, SIDE, fonts, is_close_up=is_close_up)
         for _ in range(trials):
-            center = _draw_center(rng, frame.image.size, layout.longest)
-            sheet = color_layout(rng, layout, _lightness(frame.image, center))
-            if frame.place(sheet, Warp(sheet.image.size, _draw_view(rng, sheet, center))):
+            if frame.place(rng, sheet, Warp(sheet.size, _draw_view(rng, sheet, frame.image.size))):
                 return
 
 
@@ -234,15 +235,8 @@ def _draw_center(
     return x, y
 
 
-def _lightness(image: Image.Image, center: tuple[float, float]) -> tuple[float, float]:
-    """Of the image around a point: 0..255, and how much it varies there."""
-    x, y = center
-    part = image.crop((int(x - 60), int(y - 20), int(x + 60), int(y + 20))).convert("L")
-    values = np.asarray(part)
-    return float(values.mean()), float(values.std())
-
-
-def _draw_view(rng: np.random.Generator, sheet: Sheet, center: tuple[float, float]) -> View:
+def _draw_view(rng: np.random.Generator, sheet: Sheet, size: tuple[int, int]) -> View:
+    """From where a sheet is seen in an image of ``size``."""
     is_print = all(label == TEXT for label in sheet.classes)
     if is_print:
         roll = rng.uniform(-TEXT_ROLL, TEXT_ROLL)
@@ -253,11 +247,11 @@ def _draw_view(rng: np.random.Generator, sheet: Sheet, center: tuple[float, floa
     tilt = min(abs(rng.normal(0, USUAL_TILT)), MOST_TILT) if rng.random() < TILTED else 0.0
     wave = (0.0, 1.0, 0.0)
     if rng.random() < CURVED:
-        width = sheet.image.width
+        width = sheet.size[0]
         rise = rng.uniform(0.02, 0.08) * width
         wave = (rise, width * rng.uniform(0.7, 3), rng.uniform(0, 2 * math.pi))
     return View(
-        center,
+        _draw_center(rng, size, sheet.longest),
         sheet.scale,
         roll,
         tilt,

@@ -19,10 +19,9 @@ __all__ = [
     "BARCODE",
     "QR_CODE",
     "TEXT",
-    "Layout",
     "Sheet",
-    "color_layout",
-    "draw_layout",
+    "color_sheet",
+    "draw_sheet",
 ]
 
 TEXT, QR_CODE, BARCODE = range(3)
@@ -54,24 +53,6 @@ FAINT = 0.06
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """A label before it is put into an image.
-
-    Args:
-        image: RGBA.
-        index: [h, w], 1 + the place in ``classes`` of the object that a pixel belongs to, or 0: letters of print, and
-            all of the rectangle that holds a code, with the digits at its bars.
-        classes: of the objects.
-        scale: pixels of the frame for one of the sheet.
-    """
-
-    image: Image.Image
-    index: npt.NDArray[np.uint8]
-    classes: tuple[int, ...]
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
 class Item:
     """Something printed."""
 
@@ -80,22 +61,28 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A label without its colors.
+class Sheet:
+    """A label before it is put into an image, without its colors.
 
     Args:
         ink: [h, w].
-        index: as that of a sheet.
-        classes: as those of a sheet.
-        scale: as that of a sheet.
+        index: [h, w], 1 + the place in ``classes`` of the object that a pixel belongs to, or 0: letters of print, and
+            all of the rectangle that holds a code, with the digits at its bars.
+        classes: of the objects.
+        scale: pixels of the frame for one of the sheet.
         has_paper: False where the ground itself is printed on.
     """
 
     ink: Ink
     index: npt.NDArray[np.uint8]
     classes: tuple[int, ...]
-    scale: float
-    has_paper: bool
+    scale: float = 1.0
+    has_paper: bool = True
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.ink.shape[1], self.ink.shape[0]
 
     @property
     def longest(self) -> float:
@@ -104,9 +91,9 @@ class Layout:
         return float(max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1) * self.scale
 
 
-def draw_layout(
+def draw_sheet(
     rng: np.random.Generator, side: float, fonts: Sequence[str], *, is_close_up: bool = False
-) -> Layout:
+) -> Sheet:
     """A label for an image of about ``side`` pixels, which sizes are shares of.
 
     Args:
@@ -123,24 +110,16 @@ def draw_layout(
         items, scale = _draw_code(rng, side, font, label, is_close_up)
     has_paper = label != TEXT or rng.random() >= NO_PAPER
     ink, index = _lay_out(rng, items, _margins(rng, items, label, side / scale))
-    return Layout(ink, index, tuple(item.label for item in items), scale, has_paper)
+    return Sheet(ink, index, tuple(item.label for item in items), scale, has_paper)
 
 
-def color_layout(rng: np.random.Generator, layout: Layout, ground: tuple[float, float]) -> Sheet:
-    """The label in colors that can be told apart.
-
-    Args:
-        rng: of every choice.
-        layout: what is printed.
-        ground: 0..255, how light the image is where the label comes, and how much that varies.
-    """
-    lightness, variation = ground
-    ink = Image.fromarray(layout.ink)
-    if layout.has_paper or variation > MOST_VARIATION:
-        image = _print_on_paper(rng, ink)
-    else:
-        image = _print_on_ground(rng, ink, lightness)
-    return Sheet(image, layout.index, layout.classes, layout.scale)
+def color_sheet(rng: np.random.Generator, sheet: Sheet, ground: Image.Image) -> Image.Image:
+    """The label as RGBA, in colors that can be told apart from each other and from the ground where it comes."""
+    levels = np.asarray(ground.convert("L"))
+    ink = Image.fromarray(sheet.ink)
+    if sheet.has_paper or levels.std() > MOST_VARIATION:
+        return _print_on_paper(rng, ink)
+    return _print_on_ground(rng, ink, float(levels.mean()))
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

@@ -19,7 +19,7 @@ from test_generators import packaged_fonts
 from rtdetr.data import load_data
 from rtdetr.data.dataset import DetectionDataset
 from rtdetr.data.generators import Codes, Scene, SceneSequence, barcodes, codes, fonts, ink, photos
-from rtdetr.data.generators.sheets import BARCODE, QR_CODE, TEXT, Sheet, color_layout, draw_layout
+from rtdetr.data.generators.sheets import BARCODE, QR_CODE, TEXT, Sheet, draw_sheet
 from rtdetr.data.generators.warp import View, Warp
 from rtdetr.data.loader import make_loader
 from rtdetr.data.sequences import ImagesOnDemand
@@ -46,7 +46,7 @@ def scenes(maker: Codes) -> list[Scene]:
 def sheets(maker: Codes) -> list[Sheet]:
     family = maker._families[False][0]
     streams = [np.random.default_rng(seed) for seed in range(600)]
-    return [color_layout(rng, draw_layout(rng, 320, family), (128, 0)) for rng in streams]
+    return [draw_sheet(rng, 320, family) for rng in streams]
 
 
 VIEWS = {
@@ -82,9 +82,8 @@ def test_part_of_an_image_is_cut_from_the_whole() -> None:
         assert differ.mean() < 0.01  # where rounding decides
 
 
-def random_view(rng: np.random.Generator, sheet: Sheet) -> View:
-    center = (rng.uniform(0, 320), rng.uniform(0, 240))
-    return codes._draw_view(rng, sheet, center)
+def empty_frame(width: int, height: int) -> codes.Frame:
+    return codes.Frame(Image.new("RGB", (width, height)), np.zeros((height, width), np.int64))
 
 
 def test_boxes_are_the_hulls_of_objects_drawn_alone(sheets: list[Sheet]) -> None:
@@ -93,10 +92,10 @@ def test_boxes_are_the_hulls_of_objects_drawn_alone(sheets: list[Sheet]) -> None
     bent = 0
     for seed, sheet in enumerate(sheets[:250]):
         rng = np.random.default_rng(seed)
-        view = random_view(rng, sheet)
-        warp = Warp(sheet.image.size, view)
-        frame = codes.Frame(Image.new("RGB", (320, 240)), np.zeros((240, 320), np.int64))
-        if not frame.place(sheet, warp):
+        view = codes._draw_view(rng, sheet, (320, 240))
+        warp = Warp(sheet.size, view)
+        frame = empty_frame(320, 240)
+        if not frame.place(rng, sheet, warp):
             continue
         boxes, classes = frame.boxes()
         hulls = []
@@ -119,10 +118,11 @@ def test_boxes_of_codes_are_the_hulls_of_their_corners(sheets: list[Sheet]) -> N
     """By projecting the four corners, where all of a flat code is within the frame."""
     checked = 0
     for seed, sheet in enumerate(sheets[:250]):
-        view = replace(random_view(np.random.default_rng(seed), sheet), wave=(0.0, 1.0, 0.0))
-        warp = Warp(sheet.image.size, view)
-        frame = codes.Frame(Image.new("RGB", (320, 240)), np.zeros((240, 320), np.int64))
-        if sheet.classes in ((QR_CODE,), (BARCODE,)) and frame.place(sheet, warp):
+        rng = np.random.default_rng(seed)
+        view = replace(codes._draw_view(rng, sheet, (320, 240)), wave=(0.0, 1.0, 0.0))
+        warp = Warp(sheet.size, view)
+        frame = empty_frame(320, 240)
+        if sheet.classes in ((QR_CODE,), (BARCODE,)) and frame.place(rng, sheet, warp):
             rows, columns = (np.flatnonzero(sheet.index.any(axis)) for axis in (1, 0))
             xs, ys = (columns[0], columns[-1] + 1), (rows[0], rows[-1] + 1)
             corners = warp.forward(np.array([[x, y] for x in xs for y in ys], float))
@@ -135,20 +135,22 @@ def test_boxes_of_codes_are_the_hulls_of_their_corners(sheets: list[Sheet]) -> N
 
 
 def test_what_lies_on_an_object_is_refused() -> None:
-    sheet = Sheet(Image.new("RGBA", (40, 40), "white"), np.ones((40, 40), np.uint8), (QR_CODE,))
-    frame = codes.Frame(Image.new("RGB", (100, 100)), np.zeros((100, 100), np.int64))
-    assert frame.place(sheet, Warp((40, 40), View((30, 30))))
-    assert not frame.place(sheet, Warp((40, 40), View((45, 45))))
-    assert frame.place(sheet, Warp((40, 40), View((75, 75))))
+    sheet = Sheet(*np.ones((2, 40, 40), np.uint8), (QR_CODE,))
+    frame = empty_frame(100, 100)
+    rng = np.random.default_rng(0)
+    assert frame.place(rng, sheet, Warp((40, 40), View((30, 30))))
+    assert not frame.place(rng, sheet, Warp((40, 40), View((45, 45))))
+    assert frame.place(rng, sheet, Warp((40, 40), View((75, 75))))
     assert frame.boxes()[0].tolist() == [[10, 10, 50, 50], [55, 55, 95, 95]]
 
 
 @pytest.mark.parametrize(("left", "fits"), [(-15, True), (-23, True), (-25, False), (-41, False)])
 def test_what_runs_out_of_the_frame(left: int, fits: bool) -> None:
     """Two fifths of an object are enough."""
-    sheet = Sheet(Image.new("RGBA", (40, 40), "white"), np.ones((40, 40), np.uint8), (QR_CODE,))
-    frame = codes.Frame(Image.new("RGB", (100, 100)), np.zeros((100, 100), np.int64))
-    assert frame.place(sheet, Warp((40, 40), View((left + 20, 30)))) is fits
+    sheet = Sheet(*np.ones((2, 40, 40), np.uint8), (QR_CODE,))
+    frame = empty_frame(100, 100)
+    rng = np.random.default_rng(0)
+    assert frame.place(rng, sheet, Warp((40, 40), View((left + 20, 30)))) is fits
     assert frame.boxes()[0].tolist() == ([[0, 10, left + 40, 50]] if fits else [])
 
 
