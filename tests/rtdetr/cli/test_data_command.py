@@ -170,7 +170,10 @@ def test_make_codes(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("digits", "--backgrounds", "."), "backgrounds: expected with another kind of data set, got with digits"),
+        (
+            ("digits", "--backgrounds", "."),
+            "backgrounds: expected with another kind of data set, got with digits",
+        ),
         (("digits", "--workers", -1), "--workers"),
         (("codes", "--fonts", "nowhere"), "fonts: expected "),
     ],

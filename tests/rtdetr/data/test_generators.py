@@ -154,7 +154,9 @@ def test_negative_numbers(argument: str, maker: SceneMaker, tmp_path: Path) -> N
 
 
 def test_folders_that_a_kind_does_not_take(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="backgrounds: expected with another kind of data set, got with digits"):
+    with pytest.raises(
+        UsageError, match="backgrounds: expected with another kind of data set, got with digits"
+    ):
         make_generator("digits", {"backgrounds": tmp_path})
 
 
