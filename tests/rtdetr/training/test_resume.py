@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> TrainResult:
     return make_trainer(folder, "undisturbed", epochs=EPOCHS).train()
+
+
+@pytest.fixture(autouse=True)
+def listens() -> Iterator[None]:
+    """A shell starts its jobs in the background deaf to SIGINT, and a run stays so: this process may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def signal_to_itself(number: int) -> Callable[[Any], None]:
