@@ -8,8 +8,8 @@ AdamW has the same groups, and an average of weights follows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -73,17 +73,28 @@ def make_batch(images: int, side: int, objects: int, classes: int = 80) -> Batch
     return {"pixel_values": pixels, "labels": labels}
 
 
-def check_learning(ours: nn.Module, theirs: nn.Module, batch: Batch) -> float:
+def check_learning(
+    ours: nn.Module,
+    theirs: nn.Module,
+    batch: Batch,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> float:
     """The largest difference of loss terms, and of what their classification terms teach each parameter.
 
     Box terms teach another thing: ours looks forward twice, as the original does.
 
+    Args:
+        ours: the model in question.
+        theirs: that of transformers, unpatched.
+        batch: what both see.
+        around: what ``ours`` alone learns in.
+
     Raises:
         AssertionError: it is too large, or one of them lacks a term or a gradient.
     """
-    (losses, gradients), (true_losses, true_gradients) = (
-        _learn(model, batch) for model in (ours, theirs)
-    )
+    with around():
+        losses, gradients = _learn(ours, batch)
+    true_losses, true_gradients = _learn(theirs, batch)
     worst = 0.0
     for found, truth in ((losses, true_losses), (gradients, true_gradients)):
         if found.keys() != truth.keys():
