@@ -6,7 +6,7 @@ import pytest
 import torch
 from core.stopwatch import REST
 from core.training_steps import LoopStep, check_learning, make_batch, make_models, make_step
-from suites.training_step import PARTS, measure_parts
+from suites.training_step import PARTS, measure_parts, patched
 
 pytest.importorskip("transformers", reason="its model takes part")
 
@@ -78,3 +78,15 @@ def test_every_part_is_a_function_that_a_step_calls(models, batch):
 def test_a_part_that_is_not_called_is_reported():
     with pytest.raises(AssertionError, match=r"parts that a step does not call: .*'backbone'"):
         measure_parts(lambda: None, rounds=1)
+
+
+def test_only_its_own_turns_are_patched() -> None:
+    """The function belongs to the module: what is patched for one model is patched for all."""
+    from transformers.models.rt_detr_v2 import modeling_rt_detr_v2 as modeling
+
+    name = "multi_scale_deformable_attention_v2"
+    _, theirs = make_models()
+    before = getattr(modeling, name)
+    with patched(theirs):
+        assert getattr(modeling, name) is not before
+    assert getattr(modeling, name) is before
