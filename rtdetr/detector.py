@@ -18,7 +18,7 @@ from .checking import hints_at_keywords, shows_options
 from .config import RTDetrV2Config
 from .data.load import DataSource
 from .devices import describe_device, find_device, find_dtype
-from .errors import DataError, RTDetrError, UsageError
+from .errors import DataError, UsageError
 from .evaluation import Evaluation
 from .evaluation.options import ValWords
 from .evaluation.run import evaluate_detector
@@ -34,7 +34,7 @@ from .inference.options import (
     PredictWords,
     check_whole,
 )
-from .inference.predictor import Predictor, RawOutputs
+from .inference.predictor import Predictor, RawOutputs, run_network
 from .model import RTDetrV2ForObjectDetection
 from .model.optimize import optimize
 from .processing.image_processor import RTDetrImageProcessor
@@ -248,16 +248,7 @@ class RTDETR:
         Raises:
             RTDetrError: if the device's memory does not suffice.
         """
-        try:
-            network = self._fast or self.model
-            pixel_values = pixel_values.to(self.device, self.dtype)
-            outputs = network(pixel_values, return_dict=True)
-        except torch.OutOfMemoryError as error:
-            batch, _, height, width = pixel_values.shape
-            raise RTDetrError(
-                f"{self.device}: out of memory at {width}x{height}, batch {batch}. Try a smaller batch or imgsz."
-            ) from error
-        return RawOutputs(outputs.logits.float(), outputs.pred_boxes.float())
+        return run_network(self._fast or self.model, pixel_values.to(self.device, self.dtype))
 
     def val(self, data: DataSource, **options: Unpack[ValWords]) -> Evaluation:
         """How well the objects of a data set are found, by COCO's rules: what ``rtdetr val`` prints.

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Batch, DetectionDataset, Split, end_workers, make_loader, shard_batches
-from ..errors import ModelError, RTDetrError, did_you_mean
-from ..inference.predictor import RawOutputs
+from ..errors import ModelError, did_you_mean
+from ..inference.predictor import RawOutputs, run_network
 from ..model import RTDetrV2ForObjectDetection
 from .evaluator import evaluate
 from .metrics import Evaluation
@@ -178,16 +178,9 @@ def network_of(
     @torch.inference_mode()
     def network(pixel_values: Tensor) -> RawOutputs:
         device = model.device
-        try:
-            pixels = (pixel_values.to(device, non_blocking=True).float() / 255).to(model.dtype)
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                outputs = model(pixels, return_dict=True)
-        except torch.OutOfMemoryError as error:
-            batch, _, height, width = pixel_values.shape
-            raise RTDetrError(
-                f"{device}: out of memory at {width}x{height}, batch {batch}. Try a smaller batch or imgsz."
-            ) from error
-        return RawOutputs(outputs.logits.float(), outputs.pred_boxes.float())
+        pixels = (pixel_values.to(device, non_blocking=True).float() / 255).to(model.dtype)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            return run_network(model, pixels)
 
     return network
 

@@ -6,20 +6,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..boxes import clip_to_image
-from ..errors import ModelError
+from ..errors import ModelError, RTDetrError
 from ..images.io import LoadedImage, Unreadable
 from ..processing.image_processor import RTDetrImageProcessor
 from ..results.detections import Detections, class_indices
 from .options import STRIDE, ImageSize, PredictOptions, check_imgsz
 
-__all__ = ["Predictor", "RawOutputs", "check_finite"]
+__all__ = ["Predictor", "RawOutputs", "check_finite", "run_network"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,22 @@ class RawOutputs:
 
     logits: torch.Tensor
     pred_boxes: torch.Tensor
+
+
+def run_network(network: Callable[..., Any], pixels: torch.Tensor) -> RawOutputs:
+    """What a model answers its input [B,3,H,W], which is in its dtype and on its device.
+
+    Raises:
+        RTDetrError: if the device's memory does not suffice.
+    """
+    try:
+        outputs = network(pixels, return_dict=True)
+    except torch.OutOfMemoryError as error:
+        batch, _, height, width = pixels.shape
+        raise RTDetrError(
+            f"{pixels.device}: out of memory at {width}x{height}, batch {batch}. Try a smaller batch or imgsz."
+        ) from error
+    return RawOutputs(outputs.logits.float(), outputs.pred_boxes.float())
 
 
 @dataclass(frozen=True)
