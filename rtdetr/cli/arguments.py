@@ -39,6 +39,21 @@ Model = Annotated[
         autocompletion=complete_model,
     ),
 ]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="A published model (see: rtdetr models), a directory, hub repository or checkpoint.",
+        callback=not_empty,
+        autocompletion=complete_model,
+    ),
+]
+Imgsz = Annotated[
+    str | None,
+    typer.Option(help="Run at this size: 640, or height,width.", show_default="the model's"),
+]
+Batch = Annotated[
+    int, typer.Option(min=1, help="Images per run of the model.", rich_help_panel=RUNTIME)
+]
 Device = Annotated[
     str,
     typer.Option(help="auto, cpu, cuda, cuda:1, 1 or mps.", rich_help_panel=RUNTIME),

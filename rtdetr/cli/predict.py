@@ -23,10 +23,12 @@ from .arguments import (
     OUTPUT,
     RUNTIME,
     AsJson,
+    Batch,
     Device,
     Dtype,
+    Imgsz,
+    ModelOption,
     choose,
-    complete_model,
     named_as_typed,
     not_empty,
     parse_imgsz,
@@ -54,14 +56,7 @@ def command(
             help="Images, videos, folders, globs, URLs, rtsp://, the number of a camera, - for an image on stdin.",
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A published model (see: rtdetr models), a directory, hub repository or checkpoint.",
-            callback=not_empty,
-            autocompletion=complete_model,
-        ),
-    ] = "rtdetrv2_r18vd",
+    model: ModelOption = "rtdetrv2_r18vd",
     conf: Annotated[
         float, typer.Option("--conf", "--threshold", help="Keep detections with a greater score.")
     ] = 0.5,
@@ -71,10 +66,7 @@ def command(
             help="Keep only these classes, separated by commas: person,car.", show_default="all"
         ),
     ] = None,
-    imgsz: Annotated[
-        str | None,
-        typer.Option(help="Run at this size: 640, or height,width.", show_default="the model's"),
-    ] = None,
+    imgsz: Imgsz = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", help="Look into folders of folders.")
     ] = False,
@@ -116,9 +108,7 @@ def command(
     as_json: AsJson = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch: Annotated[
-        int, typer.Option(min=1, help="Images per run of the model.", rich_help_panel=RUNTIME)
-    ] = 1,
+    batch: Batch = 1,
     weights: Annotated[
         str | None,
         typer.Option(

@@ -16,11 +16,12 @@ from .arguments import (
     OUTPUT,
     RUNTIME,
     AsJson,
+    Batch,
     Device,
     Dtype,
+    Imgsz,
+    ModelOption,
     choose,
-    complete_model,
-    not_empty,
     parse_imgsz,
 )
 from .console import describe, progress, say, say_json
@@ -43,19 +44,9 @@ PREDICTIONS = "predictions.json"
 @takes_read_options("queries", "imgsz")
 def command(
     data: Data,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="A published model (see: rtdetr models), a directory, hub repository or checkpoint.",
-            callback=not_empty,
-            autocompletion=complete_model,
-        ),
-    ] = "rtdetrv2_r18vd",
+    model: ModelOption = "rtdetrv2_r18vd",
     split: Annotated[str, typer.Option(help=f"{' or '.join(SPLITS)}.")] = "val",
-    imgsz: Annotated[
-        str | None,
-        typer.Option(help="Run at this size: 640, or height,width.", show_default="the model's"),
-    ] = None,
+    imgsz: Imgsz = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -76,9 +67,7 @@ def command(
     as_json: AsJson = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
-    batch: Annotated[
-        int, typer.Option(min=1, help="Images per run of the model.", rich_help_panel=RUNTIME)
-    ] = 16,
+    batch: Batch = 16,
     workers: Annotated[
         int | None,
         typer.Option(

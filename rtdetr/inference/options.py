@@ -21,6 +21,7 @@ __all__ = [
     "PredictKeywords",
     "PredictOptions",
     "PredictWords",
+    "check_flag",
     "check_imgsz",
     "check_whole",
 ]
@@ -192,7 +193,12 @@ def _imgsz(argument: str, value: object) -> tuple[int, int] | None:
     return None if value is None else check_imgsz(value, argument)
 
 
-def _flag(argument: str, value: object) -> bool:
+def check_flag(argument: str, value: object) -> bool:
+    """``value`` as a bool.
+
+    Raises:
+        UsageError: if it is none.
+    """
     flag = as_bool(value)
     if flag is None:
         raise UsageError(f"{argument}: expected True or False, got {value!r}")
@@ -205,6 +211,6 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "classes": _classes,
     "imgsz": _imgsz,
     "color": lambda argument, value: find_color(value, argument),
-    "recursive": _flag,
+    "recursive": check_flag,
     "vid_stride": check_whole,
 }

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict
 
-from ..checking import as_bool, as_number, hints_at_fields
+from ..checking import as_number, hints_at_fields
 from ..data import ReadOptions
 from ..errors import UsageError, did_you_mean
-from ..inference.options import ImageSize, check_imgsz, check_whole
+from ..inference.options import ImageSize, check_flag, check_imgsz, check_whole
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -245,13 +245,6 @@ def _words(known: tuple[str, ...] = ()) -> Callable[[str, Any], tuple[str, ...]]
     return check
 
 
-def _flag(name: str, value: Any) -> bool:
-    flag = as_bool(value)
-    if flag is None:
-        raise UsageError(f"{name}: expected True or False, got {value!r}")
-    return flag
-
-
 def _positive(name: str, value: Any) -> float:
     number = as_number(value)
     if number is None or not 0 < number < float("inf"):
@@ -284,25 +277,25 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "epochs": _optional(check_whole),
     "recipe": _one_of(*RECIPES),
     "imgsz": _optional(_size),
-    "multi_scale": _optional(_flag),
+    "multi_scale": _optional(check_flag),
     "batch": _optional(check_whole),
     "accum": _optional(check_whole),
     "lr": _optional(_positive),
     "backbone_lr": _optional(_positive),
     "freeze": _words(),
     "queries": _optional(check_whole),
-    "augment": _flag,
-    "flip": _flag,
-    "balance": _flag,
+    "augment": check_flag,
+    "flip": check_flag,
+    "balance": check_flag,
     "patience": _not_negative,
     "seed": _not_negative,
     "device": _device,
     "workers": _optional(_not_negative),
     "amp": _one_of(*AMP),
-    "deterministic": _flag,
+    "deterministic": check_flag,
     "out": _source,
     "save_every": _positive,
-    "plots": _flag,
+    "plots": check_flag,
     "loggers": _words(LOGGERS),
-    "skip_broken": _flag,
+    "skip_broken": check_flag,
 }
