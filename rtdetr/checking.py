@@ -26,7 +26,6 @@ __all__ = [
     "explains_frozen",
     "hints_at_fields",
     "hints_at_keywords",
-    "int_tuple",
     "shows_options",
 ]
 
@@ -80,14 +79,6 @@ def check_between(field: str, value: Any, low: float, high: float) -> None:
 def check_choice(field: str, value: object, choices: Iterable[object]) -> None:
     choices = tuple(choices)
     check(value in choices, field, " or ".join(map(repr, choices)), value)
-
-
-def int_tuple(field: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
-    """``value``, a list or tuple of ints, as a tuple."""
-    check(isinstance(value, (list, tuple)), field, "a list of ints", value)
-    for item in value:
-        check_int(field, item, minimum)
-    return tuple(value)
 
 
 def hints_at_keywords(function: Callable[P, T]) -> Callable[P, T]:

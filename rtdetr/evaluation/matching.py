@@ -22,7 +22,7 @@ IOU = 0.5
 """From which on a prediction finds a box; AP looks at 0.5, 0.55 ... 0.95."""
 
 PAIRS_AT_ONCE = 1 << 21
-"""Of a prediction with a box: 300 MB while they are compared."""
+"""Of a prediction with a box; their arrays are the most memory that matching takes."""
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

@@ -5,7 +5,7 @@ Gradients are summed once per step, after the whole backward pass and in few lar
 DistributedDataParallel. All ranks agree first whether memory sufficed everywhere: the hooks of that class exchange
 gradients inside the backward pass, where a rank that ran out of memory leaves the others waiting for ever. It counts
 neither objects over ranks nor accumulated parts, either. What is lost is the overlap of messages with the backward
-pass: the 80 to 300 MB of these models take milliseconds between GPUs of one machine.
+pass; what that costs has not been measured on GPUs.
 """
 
 from __future__ import annotations

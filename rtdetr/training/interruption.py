@@ -40,10 +40,6 @@ class Interruption:
     def __init__(self) -> None:
         self.signal_number: int | None = None
 
-    @property
-    def is_requested(self) -> bool:
-        return self.signal_number is not None
-
     @classmethod
     @contextmanager
     def listening(cls) -> Iterator[Interruption]:

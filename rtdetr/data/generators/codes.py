@@ -54,8 +54,6 @@ LEAST_SPREAD = 0.35
 """Of the frame, that the middle of a large label lies in."""
 CURVED = 0.1
 
-Index = npt.NDArray[np.uint8]
-
 
 @dataclass
 class Frame:

@@ -85,7 +85,7 @@ def test_signals_of_a_program_that_is_not_python_s(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(signal, "getsignal", lambda _: None)
     try:
         with Interruption.listening() as interruption:
-            assert not interruption.is_requested
+            assert interruption.signal_number is None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
