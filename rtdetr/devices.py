@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from .checking import as_int
 from .errors import RTDetrError, UsageError, did_you_mean
 
-__all__ = ["describe_device", "find_device", "find_dtype", "full_float32"]
+__all__ = ["count_cores", "describe_device", "find_device", "find_dtype", "full_float32"]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHORT = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
@@ -64,6 +65,13 @@ def find_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
             "bfloat16 or float32."
         )
     return DTYPES[name]
+
+
+def count_cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def describe_device(device: torch.device) -> str:

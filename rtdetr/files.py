@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -71,6 +71,45 @@ def _sync(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+def claim_unused_folder(first: Path, mark: str) -> tuple[Path, bool]:
+    """A folder that no other process gets: ``first``, or ``first-2``, ``first-3``, ... where it already has something.
+
+    Args:
+        first: a folder that exists.
+        mark: name of the file that claims it.
+
+    Returns:
+        The new file in it, and whether the folder is new too.
+
+    Raises:
+        OSError: it may not be written to.
+    """
+    folder, is_new, number = first, False, 1
+    while (path := _mark_empty(folder, mark)) is None:
+        number += 1
+        folder, is_new = first.with_name(f"{first.name}-{number}"), False
+        with suppress(FileExistsError):
+            folder.mkdir()
+            is_new = True
+    return path, is_new
+
+
+def _mark_empty(folder: Path, mark: str) -> Path | None:
+    """A new file in a folder that has nothing else; None if it has something, which may be the mark of another."""
+    if not is_folder(folder) or any(folder.iterdir()):
+        return None
+    path = folder / mark
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return None
+    # Another process may have come and gone in between.
+    if [other.name for other in folder.iterdir()] == [mark]:
+        return path
+    path.unlink()
+    return None
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import UsageError
-from ..files import HIDDEN, exists, home_path
+from ..files import HIDDEN, claim_unused_folder, exists, home_path
 
 __all__ = ["claim_folder"]
+
+MARK = f"{HIDDEN}claim"
 
 
 @contextmanager
@@ -31,7 +33,8 @@ def claim_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     made = [path for path in (out, *out.parents) if not exists(path)]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        mark = None if overwrite else _claim(out, made)
+        mark, is_new = (None, False) if overwrite else claim_unused_folder(out, MARK)
+        made = [mark.parent] if mark and is_new else made
         if not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileExistsError, NotADirectoryError):
@@ -46,31 +49,3 @@ def claim_folder(out: Path, overwrite: bool) -> Iterator[Path]:
         with suppress(OSError):  # it holds results
             for path in made:
                 path.rmdir()
-
-
-def _claim(out: Path, made: list[Path]) -> Path:
-    """The mark of this run in the first folder that has nothing; a folder that is made for it goes into ``made``."""
-    folder, number = out, 1
-    while (mark := _mark_empty(folder)) is None:
-        number += 1
-        folder = out.with_name(f"{out.name}-{number}")
-        with suppress(FileExistsError):
-            folder.mkdir()
-            made[:] = [folder]
-    return mark
-
-
-def _mark_empty(folder: Path) -> Path | None:
-    """A new file in a folder that has nothing else; None if it has something, which may be the mark of another run."""
-    if not folder.is_dir() or any(folder.iterdir()):
-        return None
-    mark = folder / f"{HIDDEN}claim"
-    try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        return None
-    # Another run may have come and gone in between.
-    if [path.name for path in folder.iterdir()] == [mark.name]:
-        return mark
-    mark.unlink()
-    return None

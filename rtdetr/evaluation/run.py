@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..data import DataSplits, ReadOptions, Split, load_data
 from ..data.load import DataSource
+from ..devices import count_cores
 from ..errors import DataError, ModelError
 from ..model import RTDetrV2ForObjectDetection
 from ..processing.image_processor import RTDetrImageProcessor
@@ -130,8 +131,7 @@ def _workers(options: ValOptions, device: torch.device) -> int:
         return options.workers
     if device.type == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_WORKERS, cores or 1)
+    return min(MOST_WORKERS, count_cores())
 
 
 def _is_place(data: DataSource) -> bool:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from ..data import sides_for, strong_epochs
+from ..devices import count_cores
 from ..errors import UsageError
 from ..model import RTDetrV2ForObjectDetection
 from .distributed import World
@@ -230,5 +230,4 @@ def _count_workers(workers: int | None, ranks: int) -> int:
     """One core of each rank computes."""
     if workers is not None:
         return workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_WORKERS, max(0, (cores or 1) // ranks - 1))
+    return min(MOST_WORKERS, max(0, count_cores() // ranks - 1))

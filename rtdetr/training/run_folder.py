@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import MissingExtraError, UsageError
-from ..files import atomic_write, home_path, is_folder
+from ..files import atomic_write, claim_unused_folder, home_path
 from ..images.names import unicode_name
 from .checkpoint import LAST, PREVIOUS
 
@@ -42,29 +42,16 @@ def claim_run_folder(out: str | Path) -> Path:
         raise UsageError(
             f"out: expected a name in UTF-8, which safetensors asks for, got {unicode_name(str(first))}"
         )
-    number, folder = 1, first
-    while not _claim(folder):
-        if not first.name:
-            raise UsageError(f"out: expected a folder for a run, got {first}")
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
-    return folder
-
-
-def _claim(folder: Path) -> bool:
-    """Make a folder, or take an empty one; False where another run, which may begin at the same time, has it."""
+    if not first.name:
+        raise UsageError(f"out: expected a folder for a run, got {first}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            return False
-        (folder / CONFIG).touch(exist_ok=False)
+        first.mkdir(parents=True, exist_ok=True)
+        mark, _ = claim_unused_folder(first, CONFIG)
     except FileExistsError:
-        if not is_folder(folder):
-            raise UsageError(f"out: expected a folder, and {folder} is a file") from None
-        return False
+        raise UsageError(f"out: expected a folder, and {first} is a file") from None
     except OSError as error:
-        raise UsageError(f"out: cannot write to {folder}: {error.strerror}") from None
-    return True
+        raise UsageError(f"out: cannot write to {first}: {error.strerror}") from None
+    return mark.parent
 
 
 def find_newest_run(out: str | Path) -> Path:
