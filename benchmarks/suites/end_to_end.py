@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import torch
 from core.detections import Outputs, as_detector
 from core.devices import Device
+from core.patched import patched
 from core.records import Record, summarize
 from core.timing import take_turns
-from torch import nn
 
-import rtdetr_ops
 from rtdetr_ops.testing.models import MODELS
 
 __all__ = ["measure_models"]
@@ -35,14 +32,14 @@ def _measure_model(device: Device, name: str, rounds: int) -> list[Record]:
     image = torch.randn((1, 3, 640, 640), generator=torch.Generator().manual_seed(0))
     run = partial(as_detector(model), image.to(device.type))
     plain = run()
-    with _patched(model):
-        patched = run()
-    difference = check_same(name, plain, patched)
+    with patched(model):
+        fused = run()
+    difference = check_same(name, plain, fused)
     seconds = take_turns(
         device,
         {"unpatched": run, "rtdetr_ops patched": run},
         rounds,
-        around={"rtdetr_ops patched": partial(_patched, model)},
+        around={"rtdetr_ops patched": partial(patched, model)},
     )
     return summarize("model", name, seconds, max_difference=difference)
 
@@ -58,12 +55,3 @@ def check_same(name: str, plain: Outputs, patched: Outputs) -> float:
     if not difference <= AGREEMENT:
         raise AssertionError(f"{name}: patched outputs differ by {difference:.1e}")
     return difference
-
-
-@contextmanager
-def _patched(model: nn.Module) -> Iterator[None]:
-    rtdetr_ops.patch(model)
-    try:
-        yield
-    finally:
-        rtdetr_ops.unpatch(model)

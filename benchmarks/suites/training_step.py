@@ -4,21 +4,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from typing import Any
 
 from core.devices import Device
 from core.memory import memory_kept
+from core.patched import patched
 from core.records import TRAINING, Record, summarize
 from core.stopwatch import REST, Stopwatch
 from core.timing import take_turns
 from core.training_steps import LoopStep, check_learning, make_batch, make_models, make_step
-
-import rtdetr_ops
 
 __all__ = ["OURS", "PARTS", "measure_training"]
 
@@ -78,16 +75,6 @@ def _measure(device: Device, side: int, quick: bool) -> list[Record]:
     first, *others = summarize(TRAINING, case, seconds, max_difference=difference)
     parts = measure_parts(step, rounds=1 if quick else 5)
     return [replace(first, details=first.details | parts), *others]
-
-
-@contextmanager
-def patched(model: Any) -> Iterator[None]:
-    """The function that a model of this family calls is replaced for the whole process, so only for its own turns."""
-    rtdetr_ops.patch(model)
-    try:
-        yield
-    finally:
-        rtdetr_ops.unpatch(model)
 
 
 def measure_parts(step: Callable[[], object], rounds: int) -> dict[str, float]:

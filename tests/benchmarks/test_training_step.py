@@ -4,9 +4,10 @@ from functools import partial
 
 import pytest
 import torch
+from core.patched import patched
 from core.stopwatch import REST
 from core.training_steps import LoopStep, check_learning, make_batch, make_models, make_step
-from suites.training_step import PARTS, measure_parts, patched
+from suites.training_step import PARTS, measure_parts
 
 pytest.importorskip("transformers", reason="its model takes part")
 
